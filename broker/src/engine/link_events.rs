@@ -9,6 +9,7 @@ use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::input::{Close, Expected, Peer};
 use super::keys::WorkerKey;
+use super::operator::status;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::sessions::connection::{End, from};
 use super::timers::Timer;
@@ -72,7 +73,7 @@ impl Engine {
     /// come back or to end. One that started itself is forgotten.
     fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         if let Some(link) = self.dispatch.seat(key).link {
-            self.on_status_lost(link, self.dispatch.seat(key).id, out);
+            status::on_status_lost(self, link, self.dispatch.seat(key).id, out);
         }
         let is_crash = !self.supervision.worker(key).ends_with_host;
         let loss = Loss { is_orderly: how == Close::Eof, is_crash, why };

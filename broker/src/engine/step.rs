@@ -4,9 +4,18 @@ use super::action::Action;
 use super::context::context;
 use super::effect::Effect;
 use super::fact::{About, FactKind};
+use super::heartbeat;
 use super::hub::{Engine, Out};
 use super::input::{Input, Listening};
+use super::operator::certificates;
+use super::operator::listing;
+use super::operator::read;
+use super::operator::run;
+use super::operator::save;
+use super::operator::status;
+use super::operator::tokens;
 use super::sessions::connection::End;
+use super::shutdown;
 use super::timers::Timer;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -41,7 +50,7 @@ impl Engine {
             Input::Deadline => self.on_time(out),
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
-            Input::Script { origin, text } => self.on_script(origin, &text, out),
+            Input::Script { origin, text } => run::on_script(self, origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
             Input::HostOpened { link, host, fd, must } => {
@@ -97,9 +106,11 @@ impl Engine {
                     self.supervision.on_unproven(link, key, &why, context!(self, out));
                 }
             }
-            Input::TokensRead { requester, tokens } => self.on_tokens(requester, tokens, out),
+            Input::TokensRead { requester, tokens } => {
+                tokens::on_tokens(self, requester, tokens, out)
+            }
             Input::CertificatesRead { requester, found, more } => {
-                self.on_certificates(requester, found, more, out);
+                certificates::on_certificates(self, requester, found, more, out);
             }
             Input::Logout { link } => self.on_logout(link, out),
             Input::WorkerLogin { link, login, proof } => {
@@ -108,7 +119,7 @@ impl Engine {
             }
             Input::StatusReply { link, sequence, text } => {
                 self.heard(link);
-                self.on_status_reply(link, sequence, &text, out);
+                status::on_status_reply(self, link, sequence, &text, out);
             }
             Input::Report { link, report } => {
                 self.heard(link);
@@ -127,18 +138,18 @@ impl Engine {
             }
             Input::Pong { link } | Input::Heard { link } => self.heard(link),
             Input::Sourced { link, head, path, script } => {
-                self.on_sourced(link, head, path, script, out)
+                run::on_sourced(self, link, head, path, script, out)
             }
-            Input::Persisted => self.on_persisted(out),
-            Input::PersistFailed { why } => self.on_persist_failed(why, out),
-            Input::Terminate { signal } => self.on_terminate(signal, out),
+            Input::Persisted => save::on_persisted(self, out),
+            Input::PersistFailed { why } => save::on_persist_failed(self, why, out),
+            Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
         }
         self.settle(out);
         if std::mem::take(&mut self.is_changed) {
             out.push(Action::Persist);
         }
         if self.shutdown.is_some() {
-            self.check_shutdown(out);
+            shutdown::check_shutdown(self, out);
             self.settle(out);
         }
     }
@@ -152,7 +163,9 @@ impl Engine {
                 Effect::RefuseLogin { link, error, detail } => {
                     self.refuse_because(link, error, Some(&detail), out);
                 }
-                Effect::SilentWorker { worker, why } => self.silent_worker(worker, &why, out),
+                Effect::SilentWorker { worker, why } => {
+                    heartbeat::silent_worker(self, worker, &why, out)
+                }
                 Effect::SilentHost { host } => self.supervision.silent_host(host),
                 Effect::Emptied { worker, is_overdue } => {
                     self.supervision.emptied(worker, is_overdue, context!(self, out));
@@ -179,7 +192,7 @@ impl Engine {
                 }
                 Effect::CloseLink { link } => self.close_link(link, out),
                 Effect::DropLink { link, why } => self.drop_link(link, why, out),
-                Effect::HostGone { host } => self.on_host_ended(host, out),
+                Effect::HostGone { host } => shutdown::on_host_ended(self, host, out),
                 Effect::Poisoned { transaction } => self.name_poison(transaction),
             }
         }
@@ -197,7 +210,7 @@ impl Engine {
             None => return,
         };
         if self.dispatch.caller(key).service == self.catalog.op() {
-            self.on_command(key, head, &body, out);
+            run::on_command(self, key, head, &body, out);
         } else {
             self.dispatch.on_request(key, head, body, context!(self, out));
         }
@@ -222,7 +235,8 @@ impl Engine {
         let due = self.dispatch.take_expired(context!(self, out));
         for &key in &due {
             let waits = self.dispatch.waits_for(key);
-            let why = waits.map_or_else(String::new, |(of, stage)| self.why_waiting(of, stage));
+            let why =
+                waits.map_or_else(String::new, |(of, stage)| read::why_waiting(self, of, stage));
             self.dispatch.expire(key, &why, context!(self, out));
             self.settle(out);
         }
@@ -258,12 +272,12 @@ impl Engine {
         if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
             self.supervision.add_host(&name, address, true, context!(self, out));
         }
-        self.start_heartbeat(out);
+        heartbeat::start_heartbeat(self, out);
     }
 
     /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
     fn on_time(&mut self, out: Out<'_>) {
-        self.excuse_standstill(out);
+        heartbeat::excuse_standstill(self, out);
         self.on_deadlines(out);
         while let Some(due) = self.timers.take(self.now) {
             match due {
@@ -299,14 +313,14 @@ impl Engine {
                 }
                 Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self, out)),
                 Timer::LeftOut => self.on_left_out_due(out),
-                Timer::Heartbeat => self.on_heartbeat(out),
-                Timer::StatusAnswer(query) => self.answer_status_query(query, out),
+                Timer::Heartbeat => heartbeat::on_heartbeat(self, out),
+                Timer::StatusAnswer(query) => status::answer_status_query(self, query, out),
                 Timer::Persist => {
                     self.is_to_persist = false;
                     self.is_changed |= self.unsaved.is_some();
                 }
-                Timer::Listing => self.on_listing(out),
-                Timer::End => self.on_shutdown_due(out),
+                Timer::Listing => listing::on_listing(self, out),
+                Timer::End => shutdown::on_shutdown_due(self, out),
             }
             self.settle(out);
         }

@@ -1,6 +1,6 @@
-//! The machine `dispatch`: decides which request goes to which worker, and gives each request its one
-//! outcome. It owns the transactions, what waits for each service, and what each client and worker
-//! has under way.
+//! The machine `dispatch`: decides which request goes to which worker, and gives each request its
+//! one outcome. It owns the transactions, what waits for each service, and what each client and
+//! worker has under way.
 
 use super::buckets::Buckets;
 use super::caller::Caller;

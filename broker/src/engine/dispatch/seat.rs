@@ -54,7 +54,8 @@ pub(crate) struct Seat {
     pub(crate) current: Option<TransactionKey>,
     /// The transactions that it holds besides (`prefetch`), in order.
     pub(crate) held: VecDeque<TransactionKey>,
-    /// The list that the worker is in; [`list_by_state`](Self::list_by_state) as of the last change.
+    /// The list that the worker is in: [`list_by_state`](Self::list_by_state) as of the last
+    /// change.
     pub(crate) list: WorkerList,
     /// It is in its service's list `with_room`.
     pub(super) has_room: bool,

@@ -9,12 +9,10 @@ use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
-use crate::engine::op_run::refused;
 use crate::engine::quotas::Class;
 use protocol::bodies::{ExecEnd, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::op::parse::OpError;
 
 /// Most workers that a warning lists by id.
 const NAMED_MAX: usize = 10;
@@ -79,14 +77,14 @@ impl Supervision {
     }
 
     /// Refuses a `start` of workers that are all on hosts where nothing can be started.
-    pub(crate) fn all_startable(&self, keys: &[WorkerKey]) -> Result<(), OpError> {
+    pub(crate) fn all_startable(&self, keys: &[WorkerKey]) -> Result<(), String> {
         let unfit = |key: &WorkerKey| self.hosts.named(&self.workers[*key].host)?.unfit.as_ref();
         let Some(why) = keys.first().and_then(unfit) else { return Ok(()) };
         if keys.iter().any(|key| unfit(key).is_none()) {
             return Ok(());
         }
         let host = &self.workers[keys[0]].host;
-        Err(refused(format!("nothing can be started on host {host}: {why}")))
+        Err(format!("nothing can be started on host {host}: {why}"))
     }
 
     /// Records that the execd of a configured host enforces something else than at its last

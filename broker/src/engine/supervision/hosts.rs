@@ -5,11 +5,11 @@
 use super::machine::Supervision;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
+use crate::engine::counted::counted;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Expected, Report};
 use crate::engine::keys::{HostKey, Table, WorkerKey};
-use crate::engine::op_read::counted;
 use crate::engine::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecHello, ExecListed};

@@ -1,4 +1,5 @@
-//! A worker logs in: with the secret of its start, by itself, or again after it lost its connection.
+//! A worker logs in: with the secret of its start, by itself, or again after it lost its
+//! connection.
 
 use super::machine::Supervision;
 use super::workers::{ProcessState, WorkerSpec};

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | `machine` | what the machine owns, and what others may ask it |
 //! | `workers` | a worker as it is configured, and the state of its process |
-//! | `process` | started, up, ready, lost, ended, started again |
+//! | `launch` | a worker is started |
+//! | `process` | up, lost, ended, started again |
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
@@ -19,6 +20,7 @@ mod exit_cause;
 mod handover;
 mod host_shutdown;
 pub(crate) mod hosts;
+mod launch;
 pub(crate) mod logins;
 mod machine;
 mod process;

@@ -1,9 +1,9 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
 //! directory keeps, and what a restart runs. Requests are not saved; they end with the broker.
 
-use super::fact::{About, FactKind};
-use super::hub::{Engine, Out};
-use super::timers::Timer;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::hub::{Engine, Out};
+use crate::engine::timers::Timer;
 use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
@@ -31,7 +31,7 @@ impl Engine {
     /// The configuration as a script of commands, with the ids of services and workers.
     pub fn save_script(&self) -> String {
         let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
-        self.save_broker(&mut out);
+        save_broker(self, &mut out);
         for (_, host) in self.supervision.hosts().filter(|(_, host)| !host.is_builtin) {
             line(&mut out, format_args!("config host {} {}", host.name, quote(&host.address)));
         }
@@ -79,68 +79,57 @@ impl Engine {
         }
         out
     }
+}
 
-    /// The configuration could not be written: records that, tells operators from now on, and tries
-    /// again.
-    pub(crate) fn on_persist_failed(&mut self, why: String, out: Out<'_>) {
-        if !std::mem::replace(&mut self.is_to_persist, true) {
-            self.timers.add(self.now.plus_millis(RETRY_MS), Timer::Persist);
-        }
-        if self.unsaved.as_ref() != Some(&why) {
-            let text = format!("the configuration was not saved: {why}; it is tried again");
-            self.record(FactKind::PersistFailed, About::default(), text, out);
-        }
-        self.unsaved = Some(why);
+/// The configuration could not be written: records that, tells operators from now on, and tries
+/// again.
+pub(crate) fn on_persist_failed(hub: &mut Engine, why: String, out: Out<'_>) {
+    if !std::mem::replace(&mut hub.is_to_persist, true) {
+        hub.timers.add(hub.now.plus_millis(RETRY_MS), Timer::Persist);
     }
+    if hub.unsaved.as_ref() != Some(&why) {
+        let text = format!("the configuration was not saved: {why}; it is tried again");
+        hub.record(FactKind::PersistFailed, About::default(), text, out);
+    }
+    hub.unsaved = Some(why);
+}
 
-    /// The configuration could be written again.
-    pub(crate) fn on_persisted(&mut self, out: Out<'_>) {
-        if self.unsaved.take().is_some() {
-            let text = "the configuration is saved again".to_owned();
-            self.record(FactKind::Changed, About::default(), text, out);
+/// The configuration could be written again.
+pub(crate) fn on_persisted(hub: &mut Engine, out: Out<'_>) {
+    if hub.unsaved.take().is_some() {
+        let text = "the configuration is saved again".to_owned();
+        hub.record(FactKind::Changed, About::default(), text, out);
+    }
+}
+
+fn save_broker(hub: &Engine, out: &mut String) {
+    for &setting in Setting::ALL {
+        // Settings that can't change while the broker runs come from its command line at each
+        // start.
+        if setting.row().live && setting != Setting::EventsMax && hub.settings.is_changed(setting) {
+            line(out, format_args!("set {} {}", setting.row().name, hub.settings.get(setting)));
         }
     }
-
-    fn save_broker(&self, out: &mut String) {
-        for &setting in Setting::ALL {
-            // Settings that can't change while the broker runs come from its command line at each
-            // start.
-            if setting.row().live
-                && setting != Setting::EventsMax
-                && self.settings.is_changed(setting)
-            {
-                line(
-                    out,
-                    format_args!("set {} {}", setting.row().name, self.settings.get(setting)),
-                );
-            }
-        }
-        if self.facts.recent().max() > 0 {
-            let kinds: String = self
-                .facts
-                .recent()
-                .kinds()
-                .iter()
-                .map(|kind| format!(" {}", kind.row().name))
-                .collect();
-            line(out, format_args!("config events {}{kinds}", self.facts.recent().max()));
-        }
-        if (self.dispatch.buckets().count(), self.dispatch.buckets().secs()) != (6, 10) {
-            line(
-                out,
-                format_args!(
-                    "buckets {} {}",
-                    self.dispatch.buckets().count(),
-                    self.dispatch.buckets().secs()
-                ),
-            );
-        }
-        if self.dispatch.is_preempt() {
-            line(out, format_args!("preempt on"));
-        }
-        if self.sessions.is_rejecting() {
-            line(out, format_args!("reject on"));
-        }
+    if hub.facts.recent().max() > 0 {
+        let kinds: String =
+            hub.facts.recent().kinds().iter().map(|kind| format!(" {}", kind.row().name)).collect();
+        line(out, format_args!("config events {}{kinds}", hub.facts.recent().max()));
+    }
+    if (hub.dispatch.buckets().count(), hub.dispatch.buckets().secs()) != (6, 10) {
+        line(
+            out,
+            format_args!(
+                "buckets {} {}",
+                hub.dispatch.buckets().count(),
+                hub.dispatch.buckets().secs()
+            ),
+        );
+    }
+    if hub.dispatch.is_preempt() {
+        line(out, format_args!("preempt on"));
+    }
+    if hub.sessions.is_rejecting() {
+        line(out, format_args!("reject on"));
     }
 }
 

@@ -1,0 +1,427 @@
+//! The operator's verbs: what they change, and the answers that the manual prints for them. Each
+//! change leaves a fact that names who asked. `op_config` makes and deletes services, workers and
+//! hosts.
+
+use super::config;
+use super::read;
+use super::read::{number, text};
+use super::run::{OpResult, not_found, refused};
+use super::settings::setting_value;
+use super::show;
+use super::states;
+use crate::engine::action::{Action, BrokerExit, Origin};
+use crate::engine::context::context;
+use crate::engine::counted::counted;
+use crate::engine::dispatch::buckets::{self, Buckets};
+use crate::engine::dispatch::seat::WorkerList;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::heartbeat;
+use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::sessions::connection::End;
+use crate::engine::shutdown;
+use crate::engine::supervision::workers::ProcessState;
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::ids::{ClientId, WorkerId};
+use protocol::names::ServiceName;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::{ShutdownWhat, Target};
+use protocol::settings::Setting;
+
+/// The workers that a command is for, newest first, as the original broker listed them.
+pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
+    let all = || hub.supervision.workers().rev();
+    Ok(match target {
+        Target::All => all().map(|(key, _)| key).collect(),
+        Target::Service(name) => {
+            let service = read::plain_service(hub, name)?;
+            all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
+        }
+        Target::Worker(id) => vec![show::worker_named(hub, *id)?],
+    })
+}
+
+/// The services that a command is for; none if it is for one worker.
+fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
+    Ok(match target {
+        Target::All => {
+            hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
+        }
+        Target::Service(name) => vec![read::plain_service(hub, name)?],
+        Target::Worker(_) => Vec::new(),
+    })
+}
+
+/// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
+fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
+    let worker = hub.supervision.worker(key);
+    let name = &hub.catalog[worker.service].name;
+    Block::Line {
+        name: verb,
+        text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
+        fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
+    }
+}
+
+pub(crate) fn none_there(_hub: &Engine, target: &Target) -> OpReply {
+    let name = match target {
+        Target::Service(name) => format!("service '{name}' has no workers"),
+        Target::All | Target::Worker(_) => "there are no workers".to_owned(),
+    };
+    OpReply::line("note", name, vec![])
+}
+
+pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
+    hub.changed(origin, format!("pause {}", target_word(target)), out);
+    let said = states::said(hub, origin, &format!("'pause {}'", target_word(target)));
+    for service in services {
+        hub.catalog[service].is_paused = true;
+        hub.catalog[service].pause_act = said.clone();
+    }
+    let mut blocks = Vec::new();
+    for key in keys {
+        if matches!(target, Target::Worker(_)) {
+            hub.supervision.pause_worker(key, &said);
+        }
+        hub.supervision.update_available(key, context!(hub, out));
+        blocks.push(worker_line(hub, "paused", key));
+    }
+    Ok(if blocks.is_empty() { none_there(hub, target) } else { OpReply { blocks } })
+}
+
+pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
+    if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
+        let service = &hub.catalog[hub.supervision.worker(*key).service];
+        if service.is_paused {
+            return Err(refused(format!(
+                "worker {id} is of service '{0}', which is paused; 'ready {0}' readies it",
+                service.name
+            )));
+        }
+    }
+    hub.changed(origin, format!("ready {}", target_word(target)), out);
+    let said = states::said(hub, origin, &format!("'ready {}'", target_word(target)));
+    for service in services {
+        hub.catalog[service].is_paused = false;
+        hub.catalog[service].open_act = said.clone();
+    }
+    for &key in &keys {
+        hub.supervision.ready_worker(key, context!(hub, out));
+    }
+    match target {
+        Target::All | Target::Service(_) => Ok(OpReply::ok()),
+        Target::Worker(_) => Ok(OpReply {
+            blocks: keys.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
+        }),
+    }
+}
+
+pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+    let (keys, mut services) = (targets(hub, target)?, target_services(hub, target)?);
+    hub.supervision.all_startable(&keys).map_err(refused)?;
+    hub.changed(origin, format!("start {}", target_word(target)), out);
+    // A worker that is started serves its service, so that is not stopped any more.
+    services.extend(keys.iter().map(|&key| hub.supervision.worker(key).service));
+    let said = states::said(hub, origin, &format!("'start {}'", target_word(target)));
+    for service in services {
+        if std::mem::take(&mut hub.catalog[service].is_stopped) {
+            hub.catalog[service].open_act = said.clone();
+        }
+    }
+    // Oldest first, so that the worker that was configured first is ready first.
+    for key in keys.into_iter().rev() {
+        hub.supervision.start_worker(key, context!(hub, out));
+        if *origin == Origin::State {
+            hub.supervision.await_earlier(key);
+        }
+    }
+    Ok(OpReply::ok())
+}
+
+pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
+    hub.changed(origin, format!("stop {}", target_word(target)), out);
+    let said = states::said(hub, origin, &format!("'stop {}'", target_word(target)));
+    for service in services {
+        hub.catalog[service].is_stopped = true;
+        hub.catalog[service].stop_act = said.clone();
+        let name = &hub.catalog[service].name;
+        let text = format!("service '{name}' was stopped while the request waited");
+        let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+        hub.dispatch.fail_waiting(Some(service), &error, context!(hub, out));
+    }
+    for key in keys {
+        // A reply that nobody waits for any more need not be finished.
+        let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
+        hub.supervision.stop_worker(key, (is_busy, &said), context!(hub, out));
+    }
+    Ok(OpReply::ok())
+}
+
+pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
+    let key = show::worker_named(hub, id)?;
+    if hub.dispatch.seat(key).list != WorkerList::Busy {
+        return Err(refused(format!(
+            "worker {id} is not busy; idle is for busy workers ('workers busy')"
+        )));
+    }
+    let about =
+        About { who: Some(origin.who()), ..hub.supervision.about_worker(key, &hub.catalog) };
+    hub.record(
+        FactKind::Intervention,
+        about,
+        format!("worker {id} was idled while it was busy"),
+        out,
+    );
+    hub.dispatch.intervene(key, context!(hub, out));
+    Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
+}
+
+pub(crate) fn change_blocked(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: ClientId,
+    blocked: bool,
+    out: Out<'_>,
+) -> OpResult {
+    let key = read::client_named(hub, id)?;
+    let verb = if blocked { "blocked" } else { "unblocked" };
+    hub.noted(origin, format!("{verb} client {id}"), out);
+    let act = blocked.then(|| states::said(hub, origin, "'block'"));
+    hub.sessions.set_block_act(key, act);
+    hub.dispatch.set_blocked(key, blocked, context!(hub, out));
+    Ok(client_line(verb, id))
+}
+
+pub(crate) fn delete_client_command(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: ClientId,
+    out: Out<'_>,
+) -> OpResult {
+    let key = read::client_named(hub, id)?;
+    hub.noted(origin, format!("delete client {id}"), out);
+    hub.delete_client(key, out);
+    Ok(OpReply::line("deleted", format!("client {id} deleted"), vec![("client", number(id.0))]))
+}
+
+pub(crate) fn pri(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: ClientId,
+    priority: u8,
+    out: Out<'_>,
+) -> OpResult {
+    let key = read::client_named(hub, id)?;
+    hub.noted(origin, format!("pri {id} {priority}"), out);
+    hub.dispatch.set_priority(key, priority);
+    let fields = vec![("client", number(id.0)), ("priority", number(priority))];
+    Ok(OpReply::line("pri", format!("client->id = {id}, client->priority = {priority}"), fields))
+}
+
+pub(crate) fn change_service(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: ClientId,
+    name: &ServiceName,
+    out: Out<'_>,
+) -> OpResult {
+    let key = read::client_named(hub, id)?;
+    let service = read::plain_service(hub, name)?;
+    if hub.dispatch.caller(key).service == hub.catalog.op() {
+        return Err(refused(format!(
+            "client {id} is an operator; operators can't be moved, only deleted ('delete client {id}')"
+        )));
+    }
+    hub.noted(origin, format!("service {id} {name}"), out);
+    hub.dispatch.move_client(key, service, context!(hub, out));
+    let fields = vec![("client", number(id.0)), ("service", text(name))];
+    Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
+}
+
+pub(crate) fn change_buckets(
+    hub: &mut Engine,
+    origin: &Origin,
+    size: Option<(u32, u32)>,
+    out: Out<'_>,
+) -> OpReply {
+    if let Some((count, secs)) = size {
+        let (count, secs) = (count.clamp(1, buckets::COUNT_MAX), secs.clamp(1, buckets::SECS_MAX));
+        *hub.dispatch.buckets_mut() = Buckets::new(count, secs, hub.now);
+        hub.changed(origin, format!("buckets {count} {secs}"), out);
+    }
+    hub.dispatch.buckets_mut().turn(hub.now);
+    let buckets = hub.dispatch.buckets();
+    let fields = vec![
+        ("NumBuckets", number(buckets.count())),
+        ("BucketSecs", number(buckets.secs())),
+        ("PeakBucket", number(buckets.peak())),
+        ("Buckets", Value::Numbers(buckets.counts())),
+    ];
+    OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
+}
+
+pub(crate) fn preempt(
+    hub: &mut Engine,
+    origin: &Origin,
+    on: Option<bool>,
+    out: Out<'_>,
+) -> OpReply {
+    if let Some(on) = on {
+        hub.dispatch.set_preempt(on);
+        hub.changed(origin, format!("preempt {}", switch(on)), out);
+    }
+    let is_preempt = hub.dispatch.is_preempt();
+    let word = switch(is_preempt);
+    OpReply::line(
+        "preempt",
+        format!("preempt is {word}"),
+        vec![("preempt", Value::Flag(is_preempt))],
+    )
+}
+
+pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
+    hub.sessions.reject(on);
+    hub.changed(origin, format!("reject {}", switch(on)), out);
+    let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
+    OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
+}
+
+pub(crate) fn reset(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+    hub.dispatch.reset();
+    hub.supervision.reset();
+    hub.noted(origin, "reset".into(), out);
+    OpReply::ok()
+}
+
+pub(crate) fn change_setting(
+    hub: &mut Engine,
+    origin: &Origin,
+    setting: Setting,
+    value: u64,
+    out: Out<'_>,
+) -> OpResult {
+    let row = setting.row();
+    if !row.live {
+        return Err(refused(format!(
+            "{} can't change while the broker runs; start it with --set {0}={value}",
+            row.name
+        )));
+    }
+    if setting == Setting::EventsMax {
+        return config::config_events(hub, origin, value, &[], out);
+    }
+    hub.settings.set(setting, value);
+    if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
+        heartbeat::heartbeat_changed(hub, out);
+    }
+    hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
+    hub.changed(origin, format!("set {} {value}", row.name), out);
+    let fields = vec![
+        ("setting", text(row.name)),
+        ("value", setting_value(row, value)),
+        ("unit", Value::Word(row.unit.word())),
+    ];
+    Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
+}
+
+pub(crate) fn send_reinit(
+    hub: &mut Engine,
+    origin: &Origin,
+    target: &Target,
+    out: Out<'_>,
+) -> OpResult {
+    let keys = targets(hub, target)?;
+    let mut count = 0;
+    for key in keys {
+        let is_ready = hub.supervision.worker(key).state == ProcessState::Ready;
+        if let Some(link) = hub.dispatch.seat(key).link.filter(|_| is_ready) {
+            hub.dispatch.count_sent(key);
+            count += 1;
+            out.push(Action::Send { link, frame: Frame::Reinit });
+        }
+    }
+    hub.noted(
+        origin,
+        format!("send {} reinit: to {}", target_word(target), counted(count, "worker")),
+        out,
+    );
+    if count == 0 {
+        return Err(refused(format!(
+            "none of the workers of '{}' is connected; 'workers lazy' says why",
+            target_word(target)
+        )));
+    }
+    Ok(OpReply::line(
+        "sent",
+        format!("reinit sent to {}", counted(count, "worker")),
+        vec![("workers", number(count))],
+    ))
+}
+
+pub(crate) fn shutdown(
+    hub: &mut Engine,
+    origin: &Origin,
+    what: ShutdownWhat,
+    out: Out<'_>,
+) -> OpResult {
+    let links = match what {
+        ShutdownWhat::All => {
+            let seats = hub.supervision.workers().map(|(key, _)| hub.dispatch.seat(key));
+            seats.filter_map(|seat| seat.link).collect()
+        }
+        ShutdownWhat::Fd(fd) => {
+            vec![hub.sessions.link_with_fd(fd).ok_or_else(|| {
+                not_found(format!(
+                    "no connection has fd {fd}; 'workers' and 'clients' show the column fd"
+                ))
+            })?]
+        }
+    };
+    let count = links.len();
+    for link in links {
+        match hub.sessions.end(link) {
+            Some(End::Worker(worker)) => hub.supervision.shut_worker(worker, context!(hub, out)),
+            Some(_) | None => out.push(Action::ShutWrite { link }),
+        }
+    }
+    hub.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")), out);
+    Ok(OpReply::line(
+        "shutdown",
+        format!("{} shut for writing", counted(count, "socket")),
+        vec![("sockets", number(count))],
+    ))
+}
+
+pub(crate) fn halt(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+    hub.noted(origin, "halt".into(), out);
+    shutdown::begin_shutdown(hub, 1, &format!("halt by {}", origin.who()), false, out);
+    OpReply::line("halt", "isectd ends", vec![])
+}
+
+pub(crate) fn abort(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+    hub.noted(origin, "abort".into(), out);
+    out.push(Action::End(BrokerExit::Abort));
+    OpReply::line("abort", "isectd aborts", vec![])
+}
+
+const fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn client_line(verb: &'static str, id: ClientId) -> OpReply {
+    OpReply::line(verb, format!("{verb} client->id = {id}"), vec![("client", number(id.0))])
+}
+
+fn target_word(target: &Target) -> String {
+    match target {
+        Target::All => "all".into(),
+        Target::Service(name) => name.to_string(),
+        Target::Worker(id) => id.to_string(),
+    }
+}

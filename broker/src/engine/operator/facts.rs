@@ -1,0 +1,91 @@
+//! Commands that show recorded facts, and the requests set aside as poison.
+
+use super::read::{column, number, table, text};
+use super::run::{OpResult, not_found};
+use crate::engine::action::Origin;
+use crate::engine::dispatch::poison::Poison;
+use crate::engine::fact_log;
+use crate::engine::hub::{Engine, Out};
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::PoisonWhat;
+
+/// `listevents`: the kept facts, newest first.
+pub(crate) fn show_events(hub: &Engine, count: Option<u64>) -> OpReply {
+    if hub.facts.recent().max() == 0 {
+        let hint = "no events are remembered; 'config events 100' begins with it";
+        return OpReply::line("note", hint, vec![]);
+    }
+    let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
+    OpReply {
+        blocks: hub
+            .facts
+            .recent()
+            .newest_first()
+            .take(count)
+            .map(|fact| fact_log::line(fact, &hub.wall_clock))
+            .collect(),
+    }
+}
+
+pub(crate) fn run_poison(
+    hub: &mut Engine,
+    origin: &Origin,
+    what: PoisonWhat,
+    out: Out<'_>,
+) -> OpResult {
+    match what {
+        PoisonWhat::List => Ok(list_poison(hub)),
+        PoisonWhat::Clear => {
+            let count = hub.dispatch.clear_poison();
+            hub.noted(origin, format!("poison clear: {count} requests forgotten"), out);
+            Ok(OpReply::line(
+                "cleared",
+                format!("{count} forgotten"),
+                vec![("count", number(count))],
+            ))
+        }
+        PoisonWhat::Show(id) => {
+            let Some(poison) =
+                hub.dispatch.poison().iter().find(|poison| poison.transaction.0 == id)
+            else {
+                return Err(not_found(format!(
+                    "no poison request has transaction {id}; 'poison' lists them"
+                )));
+            };
+            let mut reply = list_poison(hub);
+            if let Some(Block::Table { rows, .. }) = reply.blocks.first_mut() {
+                rows.retain(|row| row.first() == Some(&number(id)));
+            }
+            reply.blocks.push(Block::Dump {
+                name: "request",
+                size: poison.body.len() as u64,
+                bytes: poison.body.clone(),
+            });
+            Ok(reply)
+        }
+    }
+}
+
+fn list_poison(hub: &Engine) -> OpReply {
+    let columns = vec![
+        column("transaction", "transaction", 12),
+        column("service", "service", 12),
+        column("client id", "client", 10),
+        column("from", "from", 20),
+        column("deaths", "deaths", 7),
+        column("bytes", "bytes", 9),
+        column("at", "at", 30),
+    ];
+    let row = |p: &Poison| {
+        vec![
+            number(p.transaction.0),
+            text(&p.service),
+            p.client.map_or(Value::None, |id| number(id.0)),
+            text(&p.from),
+            number(p.deaths),
+            number(p.body.len()),
+            hub.clock(p.at),
+        ]
+    };
+    table("poison", columns, hub.dispatch.poison().iter().map(row).collect())
+}

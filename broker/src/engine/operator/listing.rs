@@ -1,0 +1,252 @@
+//! Long listings (`clients`, `workers`, `queue`), made part by part, one part in a step, so that
+//! requests are served in between and a listing of 10,000 entries delays nobody by a measurable
+//! time. Which entries are listed is fixed at the beginning; each row shows its entry at the moment
+//! at which it is made. The rows come from `op_read` and `op_show`.
+
+use super::read;
+use super::run;
+use super::run::{OpResult, refused};
+use super::show;
+use crate::engine::dispatch::seat::WorkerList;
+use crate::engine::dispatch::stage::Stage;
+use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::sessions::connection::End;
+use crate::engine::timers::Timer;
+use protocol::header::Header;
+use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
+use protocol::names::ServiceName;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{OpReply, Value};
+use protocol::op::spec::{Command, OpRequest, WorkerFilter};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// Most rows made in one step.
+const PART_ROWS: usize = 128;
+/// Most listings that may be under way at once.
+const LISTINGS_MAX: usize = 32;
+
+/// The rows of a table.
+pub(crate) type Rows = Vec<Vec<Value>>;
+
+/// A listing under way: the entries whose rows are still to be made, and the rows made so far.
+#[derive(Debug)]
+pub(crate) enum Listing {
+    Clients {
+        left: VecDeque<ClientId>,
+        rows: Rows,
+    },
+    Workers {
+        filter: WorkerFilter,
+        left: VecDeque<WorkerId>,
+        /// Rows of the lists LAZY, IDLE and BUSY.
+        rows: [Rows; 3],
+    },
+    Queue {
+        left: VecDeque<(TransactionKey, TransactionId)>,
+        rows: Rows,
+        /// The services that requests wait for.
+        services: Vec<WaitingCount>,
+    },
+}
+
+/// The requests that wait for one service.
+#[derive(Debug)]
+pub(crate) struct WaitingCount {
+    service: ServiceKey,
+    pub(crate) name: ServiceName,
+    pub(crate) count: usize,
+    /// Why no worker serves them.
+    pub(crate) why: String,
+}
+
+/// A listing under way, and the command that it answers.
+#[derive(Debug)]
+struct OpenListing {
+    link: LinkId,
+    head: Header,
+    listing: Listing,
+}
+
+/// The listings under way, which take turns.
+#[derive(Debug, Default)]
+pub(crate) struct Listings(VecDeque<OpenListing>);
+
+impl Listing {
+    /// How many rows are still to be made at most.
+    fn left(&self) -> usize {
+        match self {
+            Self::Clients { left, .. } => left.len(),
+            Self::Workers { left, .. } => left.len(),
+            Self::Queue { left, .. } => left.len(),
+        }
+    }
+
+    fn reply(self) -> OpReply {
+        match self {
+            Self::Clients { rows, .. } => read::clients_table(rows),
+            Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
+            Self::Queue { rows, services, .. } => {
+                read::queue_tables(rows, services).complete(Command::Queue)
+            }
+        }
+    }
+}
+
+/// Begins a listing of all clients, in the order in which they are served.
+fn begin_clients(hub: &Engine) -> Listing {
+    let all = hub.sessions.clients().map(|(key, c)| (hub.dispatch.caller(key).priority, c.id));
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
+    Listing::Clients { rows: Vec::with_capacity(left.len()), left }
+}
+
+/// Begins a listing of the workers in the lists that a filter names, by id.
+fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
+    let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
+    let left = hub.supervision.workers().filter(|(key, _)| is_meant(hub.dispatch.seat(*key).list));
+    let left = left.map(|(_, w)| w.id);
+    Listing::Workers { filter, left: left.collect(), rows: Default::default() }
+}
+
+/// Begins a listing of the requests that wait for one service or for all: for each service
+/// those in its queue, in serving order, then those that are blocked or held.
+fn begin_queue(hub: &Engine, service: Option<&ServiceName>) -> Result<Listing, OpError> {
+    let keys = match service {
+        Some(name) => vec![read::service_named(hub, name)?],
+        None => hub.catalog.keys(),
+    };
+    // One pass over the transactions, however many services there are.
+    let all = hub.dispatch.transactions();
+    let others = all.filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)));
+    let mut others: Vec<_> = others.map(|(at, t)| (t.service, at, t.id)).collect();
+    others.sort_unstable();
+    let mut left = VecDeque::new();
+    for key in keys {
+        left.extend(hub.dispatch.waiting(key).map(|(at, t)| (at, t.id)));
+        let first = others.partition_point(|(service, ..)| *service < key);
+        let mine = others[first..].iter().take_while(|(service, ..)| *service == key);
+        left.extend(mine.map(|(_, at, id)| (*at, *id)));
+    }
+    Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
+}
+
+/// Makes up to `most` further rows. Entries that are gone by now are left out.
+fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
+    let part = most.min(listing.left());
+    match listing {
+        Listing::Clients { left, rows } => {
+            let keys = left.drain(..part).filter_map(|id| hub.sessions.find_client(id));
+            rows.extend(keys.map(|key| read::client_row(hub, key)));
+        }
+        Listing::Workers { left, rows, .. } => {
+            for key in left.drain(..part).filter_map(|id| hub.supervision.find_worker(id)) {
+                let worker = hub.supervision.worker(key);
+                rows[list_index(hub.dispatch.seat(key).list)]
+                    .push(show::worker_row(hub, key, worker));
+            }
+        }
+        Listing::Queue { left, rows, services } => {
+            for (at, id) in left.drain(..part) {
+                let is_held = |stage| matches!(stage, Stage::Held(_));
+                let found = hub.dispatch.transaction(at).filter(|t| t.id == id);
+                let found = found.filter(|t| t.stage.waits() || is_held(t.stage));
+                let Some(t) = found else { continue };
+                let (stage, service) = (t.stage, t.service);
+                rows.push(read::queue_row(hub, at, t));
+                match services.iter_mut().rfind(|crowd| crowd.service == service) {
+                    Some(crowd) => crowd.count += 1,
+                    None => services.push(WaitingCount {
+                        service,
+                        name: hub.catalog[service].name.clone(),
+                        count: 1,
+                        why: read::why_waiting(hub, service, stage),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// Begins the listing that a command asks for.
+fn listing_of(hub: &Engine, request: &OpRequest) -> Result<Listing, OpError> {
+    if let OpRequest::Workers(filter) = request {
+        Ok(begin_workers(hub, *filter))
+    } else if let OpRequest::Queue(service) = request {
+        begin_queue(hub, service.as_ref())
+    } else {
+        Ok(begin_clients(hub))
+    }
+}
+
+/// The whole listing in one step, for scripts.
+pub(crate) fn list_whole(hub: &Engine, request: &OpRequest) -> OpResult {
+    listing_of(hub, request).map(|listing| end(hub, listing))
+}
+
+fn end(hub: &Engine, mut listing: Listing) -> OpReply {
+    make_rows(hub, &mut listing, usize::MAX);
+    listing.reply()
+}
+
+/// Handles `clients`, `workers` and `queue` of an operator. Returns the answer if the list is
+/// short or refused; `None` = the answer comes part by part.
+pub(crate) fn list(
+    hub: &mut Engine,
+    link: LinkId,
+    head: Header,
+    request: &OpRequest,
+) -> Option<OpResult> {
+    let listing = match listing_of(hub, request) {
+        Ok(listing) if listing.left() <= PART_ROWS => return Some(Ok(end(hub, listing))),
+        Ok(listing) => listing,
+        Err(error) => return Some(Err(error)),
+    };
+    if hub.listings.0.len() >= LISTINGS_MAX {
+        let text = format!("{LISTINGS_MAX} long listings are being made already; try again");
+        return Some(Err(refused(text)));
+    }
+    hub.listings.0.push_back(OpenListing { link, head, listing });
+    go_on_listing(hub);
+    None
+}
+
+fn go_on_listing(hub: &mut Engine) {
+    if !hub.listings.0.is_empty() {
+        // At the next tick, so after everything that can be done now.
+        hub.timers.add(Tick(hub.now.0 + 1), Timer::Listing);
+    }
+}
+
+/// `Timer::Listing`: makes the next part of the listing whose turn it is.
+pub(crate) fn on_listing(hub: &mut Engine, out: Out<'_>) {
+    let Some(mut order) = hub.listings.0.pop_front() else { return };
+    let requester = hub.sessions.end(order.link);
+    if let Some(End::Client(requester)) = requester {
+        make_rows(hub, &mut order.listing, PART_ROWS);
+        if order.listing.left() == 0 {
+            run::answer(hub, requester, &order.head, Ok(order.listing.reply()), out);
+        } else {
+            hub.listings.0.push_back(order);
+        }
+    }
+    go_on_listing(hub);
+}
+
+const fn filter_of(list: WorkerList) -> WorkerFilter {
+    match list {
+        WorkerList::Lazy => WorkerFilter::Lazy,
+        WorkerList::Idle => WorkerFilter::Idle,
+        WorkerList::Busy => WorkerFilter::Busy,
+    }
+}
+
+const fn list_index(list: WorkerList) -> usize {
+    match list {
+        WorkerList::Lazy => 0,
+        WorkerList::Idle => 1,
+        WorkerList::Busy => 2,
+    }
+}

@@ -1,0 +1,59 @@
+//! The command `load`: how much each service has to do, and what became of its requests. How long
+//! requests take is shown by `latency`, in `op_show`.
+
+use super::read;
+use super::read::{column, number, table, text};
+use super::run::OpResult;
+use crate::engine::hub::Engine;
+use crate::engine::keys::ServiceKey;
+use protocol::errors::ErrorCode;
+use protocol::names::ServiceName;
+use protocol::op::reply::{Column, Value};
+
+fn columns() -> Vec<Column> {
+    vec![
+        column("service", "service", 12),
+        column("clients", "clients", 8),
+        column("waiting", "waiting", 8),
+        column("idle", "idle", 5),
+        column("busy", "busy", 5),
+        column("answered", "answered", 9),
+        column("failed", "failed", 7),
+        column("overloaded", "overloaded", 10),
+        column("retried", "retried", 7),
+        column("denied", "denied", 7),
+        column("retry budget used", "retry_budget_used", 17),
+        column("retry budget", "retry_budget", 12),
+    ]
+}
+
+/// `load`: one row for each service, or for one.
+pub(crate) fn show_load(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
+    let keys = match service {
+        Some(name) => vec![read::plain_service(hub, name)?],
+        None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
+    };
+    let rows = keys.into_iter().map(|key| load_row(hub, key)).collect();
+    Ok(table("load", columns(), rows))
+}
+
+fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
+    let (service, queue) = (&hub.catalog[key], hub.dispatch.queue(key));
+    let figures = &queue.figures;
+    let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
+    let level = queue.retry_budget_level(&service.settings, hub.now);
+    vec![
+        text(&service.name),
+        number(queue.callers),
+        number(queue.queue.count()),
+        number(queue.idle.len()),
+        number(queue.busy),
+        number(figures.completed),
+        number(figures.failed.values().sum::<u64>()),
+        number(overloaded),
+        number(figures.retried),
+        number(figures.denied),
+        number(level.used),
+        number(level.most),
+    ]
+}

@@ -1,0 +1,27 @@
+//! The commands of operators: functions over the hub. What a command shows joins what the machines
+//! know; what it changes it asks the machines for.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `run` | commands come in and are answered |
+//! | `change`, `config` | what they change; what makes and unmakes services, workers and hosts |
+//! | `read`, `show`, `states` | what they show |
+//! | `listing` | long lists, part by part |
+//! | `facts`, `load`, `settings`, `status` | single commands |
+//! | `tokens`, `certificates` | rights, and what `reload` reads |
+//! | `save` | the configuration as a script of commands |
+
+pub(crate) mod certificates;
+pub(crate) mod change;
+pub(crate) mod config;
+pub(crate) mod facts;
+pub(crate) mod listing;
+pub(crate) mod load;
+pub(crate) mod read;
+pub(crate) mod run;
+pub mod save;
+pub(crate) mod settings;
+pub(crate) mod show;
+pub(crate) mod states;
+pub(crate) mod status;
+pub(crate) mod tokens;

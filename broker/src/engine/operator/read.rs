@@ -1,0 +1,345 @@
+//! Commands that only show: the status page, services, clients, the queue, and the values and
+//! columns that all tables use. Workers, hosts and latency are in `op_show`, settings in
+//! `op_settings`.
+
+use super::listing::{Rows, WaitingCount};
+use super::run::{OpResult, not_found, refused};
+use super::settings;
+use super::states;
+use super::states::StateValues;
+use crate::engine::catalog::Service;
+use crate::engine::dispatch::stage::Stage;
+use crate::engine::dispatch::transaction::Transaction;
+use crate::engine::hub::Engine;
+use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
+use protocol::ids::ClientId;
+use protocol::names::ServiceName;
+use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
+use protocol::settings::Setting;
+use protocol::time::Tick;
+
+/// A right-aligned column: its title in text, its key in JSON, its width.
+pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
+    Column { title, key, width, align: Align::Right }
+}
+
+/// A left-aligned column.
+pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -> Column {
+    Column { title, key, width, align: Align::Left }
+}
+
+/// A column that only JSON has; its values are blank in text.
+pub(crate) const fn unseen(key: &'static str) -> Column {
+    Column { title: "", key, width: 0, align: Align::Left }
+}
+
+/// A number as a value.
+pub(crate) fn number(count: impl TryInto<i128>) -> Value {
+    count.try_into().map_or(Value::None, Value::Number)
+}
+
+/// A name or text as a value.
+pub(crate) fn text(name: impl ToString) -> Value {
+    Value::Text(name.to_string())
+}
+
+/// A switch as the manual's pages show it, `0` or `1`.
+pub(crate) fn flag(is_set: bool) -> Value {
+    Value::bit(is_set)
+}
+
+/// A switch as tables show it, `yes` or `no`.
+pub(crate) const fn yes(is_so: bool) -> Value {
+    Value::Flag(is_so)
+}
+
+/// An answer that is one table without a heading.
+pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
+    OpReply::block(Block::Table { name, title: String::new(), columns, rows })
+}
+
+/// A tick: in a table as the time since then, in JSON as the time of day.
+pub(crate) fn ago(hub: &Engine, at: Tick) -> Value {
+    Value::shown(span(hub.now.since(at).0), hub.clock(at))
+}
+
+/// An empty command: the manual's status page, followed by fields that the manual does not
+/// have.
+pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
+    hub.dispatch.buckets_mut().turn(hub.now);
+    let listening = &hub.listening;
+    let (idle, busy) = hub.dispatch.counts();
+    let (buckets, totals) = (hub.dispatch.buckets(), hub.dispatch.totals());
+    let recent = hub.facts.recent();
+    let mut fields = vec![
+        ("configfile", text("")),
+        ("host", text(&listening.host)),
+        ("ServiceList", number(hub.catalog.count())),
+        ("PriList", number(hub.sessions.client_counts().0)),
+        ("LazyWorkers", number(hub.supervision.worker_count() - idle - busy)),
+        ("IdleWorkers", number(idle)),
+        ("BusyWorkers", number(busy)),
+        ("socket", number(listening.worker_fd)),
+        ("port", number(listening.worker_port)),
+        ("req_socket", number(listening.client_fd)),
+        ("req_port", number(listening.client_port)),
+        ("NextClientID", number(hub.sessions.client_counts().1)),
+        ("MaxUsers", number(hub.settings.get(Setting::ConnectionsMax))),
+        ("command_worker", text("op")),
+        ("Events", number(recent.count())),
+        ("NumEvents", number(recent.max())),
+        ("NumBuckets", number(buckets.count())),
+        ("BucketSecs", number(buckets.secs())),
+        ("PeakBucket", number(buckets.peak())),
+        ("Buckets", Value::Numbers(buckets.counts())),
+        ("EventKinds", settings::event_kinds(hub)),
+        ("preempt", Value::on_off(hub.dispatch.is_preempt())),
+        ("reject", Value::on_off(hub.sessions.is_rejecting())),
+        ("Waiting", number(hub.dispatch.transactions().filter(|(_, t)| t.stage.waits()).count())),
+        ("WaitingBytes", number(hub.dispatch.queue_bytes())),
+        ("Accepted", number(totals.accepted)),
+        ("Completed", number(totals.completed)),
+        ("Refused", number(totals.refused)),
+        ("Orphaned", number(totals.orphaned)),
+        ("Poisoned", number(totals.poisoned)),
+        ("pid", number(listening.pid)),
+        ("version", text(&listening.version)),
+        ("Uptime", Value::Micros(hub.now.0)),
+    ];
+    fields.push(("unsaved", hub.unsaved.as_ref().map_or(Value::Unsaid, text)));
+    OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
+}
+
+pub(crate) fn show_version(hub: &Engine) -> OpReply {
+    let version = &hub.listening.version;
+    let fields = vec![("version", text(version)), ("protocol", number(protocol::limits::VERSION))];
+    OpReply::line(
+        "version",
+        format!("isectd {version}, protocol {}", protocol::limits::VERSION),
+        fields,
+    )
+}
+
+/// `services`: the manual's table, newest first, with the names of columns that the manual
+/// prints.
+pub(crate) fn show_services(hub: &Engine) -> OpReply {
+    let columns = vec![
+        column("service", "service", 32),
+        column("id", "service_id", 12),
+        unseen("state"),
+        unseen("since"),
+        unseen("reason"),
+    ];
+    let row = |(key, s): (ServiceKey, &Service)| {
+        let StateValues { state, since, reason, .. } =
+            states::state_values(hub, states::service_state(hub, key), String::new());
+        vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
+    };
+    let mut rows: Vec<_> = hub.catalog.by_id().into_iter().map(row).collect();
+    rows.reverse();
+    table("services", columns, rows)
+}
+
+pub(crate) fn clients_table(rows: Rows) -> OpReply {
+    let columns = vec![
+        column("service", "service", 12),
+        column("client id", "client", 10),
+        column("pri", "priority", 4),
+        column("blocked?", "blocked", 9),
+        column("hostname", "host", 12),
+        column("host pid", "pid", 9),
+        column("under way", "under_way", 10),
+        column("requests", "requests", 9),
+        column("answered", "answered", 9),
+        column("failed", "failed", 7),
+        column("connected", "connected", 12),
+        column("fd", "fd", 4),
+        unseen("state"),
+        unseen("since"),
+        unseen("reason"),
+    ];
+    table("clients", columns, rows)
+}
+
+pub(crate) fn client_row(hub: &Engine, key: ClientKey) -> Vec<Value> {
+    let StateValues { state, since, reason, .. } =
+        states::state_values(hub, states::client_state(hub, key), String::new());
+    let (c, caller) = (hub.sessions.client(key), hub.dispatch.caller(key));
+    vec![
+        text(&hub.catalog[caller.service].name),
+        number(c.id.0),
+        number(caller.priority),
+        yes(caller.is_blocked),
+        text(&c.loghost),
+        Value::maybe(c.hostpid),
+        number(caller.in_flight.len()),
+        number(caller.requests),
+        number(caller.answered),
+        number(caller.failed),
+        ago(hub, c.since),
+        number(hub.sessions.peer(key).fd),
+        state,
+        blank(since),
+        blank(reason),
+    ]
+}
+
+pub(crate) fn show_client(hub: &Engine, id: ClientId) -> OpResult {
+    let key = client_named(hub, id)?;
+    let (c, caller) = (hub.sessions.client(key), hub.dispatch.caller(key));
+    let state = states::client_state(hub, key);
+    let words = state.words(hub.now);
+    let state = states::state_values(hub, state, words);
+    let workers: Vec<u64> =
+        caller.in_flight.keys().filter_map(|t| holder(hub, t)).map(u64::from).collect();
+    let fields = vec![
+        ("id", number(c.id.0)),
+        ("service_id", number(hub.catalog[caller.service].id.0)),
+        ("service", text(&hub.catalog[caller.service].name)),
+        ("priority", number(caller.priority)),
+        ("hostpid", Value::maybe(c.hostpid)),
+        ("loghost", text(&c.loghost)),
+        ("name", c.name.as_ref().map_or(Value::None, text)),
+        ("address", text(&hub.sessions.peer(key).address)),
+        ("uid", hub.sessions.peer(key).uid.map_or(Value::None, number)),
+        ("blocked", flag(caller.is_blocked)),
+        ("UnderWay", number(caller.in_flight.len())),
+        ("Workers", Value::Numbers(workers)),
+        ("Requests", number(caller.requests)),
+        ("Answered", number(caller.answered)),
+        ("Failed", number(caller.failed)),
+        ("connected", hub.clock(c.since)),
+        ("fd", number(hub.sessions.peer(key).fd)),
+        ("state", state.state),
+        ("since", state.since),
+        ("reason", state.reason),
+    ];
+    Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
+}
+
+/// The id of the worker that has or holds a transaction.
+fn holder(hub: &Engine, transaction: TransactionKey) -> Option<u32> {
+    let worker = hub.dispatch.transaction(transaction)?.stage.worker()?;
+    Some(hub.dispatch.seat(worker).id.0)
+}
+
+/// `queue`: the table of waiting requests, and a line for each service that says why they wait.
+pub(crate) fn queue_tables(rows: Rows, services: Vec<WaitingCount>) -> OpReply {
+    let columns = vec![
+        column("service", "service", 12),
+        column("transaction", "transaction", 12),
+        column("client id", "client", 10),
+        column("pri", "priority", 4),
+        column("where", "where", 10),
+        column("worker", "worker", 7),
+        column("waited", "waited_us", 12),
+        column("left", "left_us", 12),
+        column("attempt", "attempt", 8),
+        column("bytes", "bytes", 9),
+    ];
+    let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
+    blocks.extend(services.into_iter().map(|WaitingCount { name, count, why, .. }| {
+        let line = format!("{name}: {count} wait; {why}");
+        let fields = vec![("service", text(&name)), ("waiting", number(count)), ("why", text(why))];
+        Block::Line { name: "why", text: line, fields }
+    }));
+    OpReply { blocks }
+}
+
+pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Vec<Value> {
+    let place = match t.stage {
+        Stage::Waiting => "queue",
+        Stage::Blocked => "blocked",
+        Stage::Held(_) | Stage::HeldEnded(_) => "held",
+        Stage::Bound(_) | Stage::Ended(_) | Stage::Gone => "worker",
+    };
+    vec![
+        text(&hub.catalog[t.service].name),
+        number(t.id.0),
+        t.client.map_or(Value::None, |client| number(hub.sessions.client(client).id.0)),
+        number(t.priority),
+        Value::Word(place),
+        holder(hub, at).map_or(Value::None, number),
+        Value::Micros(hub.now.since(t.arrived).0),
+        Value::Micros(t.deadline.since(hub.now).0),
+        number(t.attempt),
+        number(t.kept),
+    ]
+}
+
+/// Why a request of a service waits, in words.
+pub(crate) fn why_waiting(hub: &Engine, service: ServiceKey, stage: Stage) -> String {
+    let entry = &hub.catalog[service];
+    let mine = || hub.supervision.workers().filter(move |(_, w)| w.service == service);
+    let all = hub.supervision.count_of(service);
+    let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
+    let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
+    let busy = hub.dispatch.queue(service).busy;
+    if stage == Stage::Blocked {
+        "its client is blocked ('unblock' lets it go on)".into()
+    } else if entry.is_paused {
+        format!("the service is paused ('ready {}' lets it go on)", entry.name)
+    } else if all == 0 {
+        format!("no worker is configured ('config worker {} HOST PATH')", entry.name)
+    } else if failed == all {
+        format!("{} failed ('worker {}' says why)", all_are(failed), first())
+    } else if busy == all {
+        format!("{} busy", all_are(busy))
+    } else if busy > 0 {
+        format!("{busy} of {all} workers are busy, the others are not ready")
+    } else {
+        let first = mine().map(|(key, w)| (w.id, states::worker_state(hub, key))).next();
+        let state = first.map_or_else(String::new, |(id, state)| {
+            format!(": worker {id} is {}", state.sentence(hub.now))
+        });
+        format!("{} not ready ('workers lazy' says why){state}", all_are(all))
+    }
+}
+
+/// The service with this name.
+///
+/// # Errors
+/// There is none; the error suggests a similar name.
+pub(crate) fn service_named(
+    hub: &Engine,
+    name: &ServiceName,
+) -> Result<ServiceKey, protocol::op::parse::OpError> {
+    hub.catalog.find(name.as_str()).ok_or_else(|| not_found(hub.catalog.unknown(name.as_str())))
+}
+
+/// The service with this name, if it is not `op`.
+///
+/// # Errors
+/// There is none, or it is `op`, whose requests the broker handles itself.
+pub(crate) fn plain_service(
+    hub: &Engine,
+    name: &ServiceName,
+) -> Result<ServiceKey, protocol::op::parse::OpError> {
+    if name.is_op() {
+        return Err(refused("service 'op' is the broker's own; it has no workers and no settings"));
+    }
+    service_named(hub, name)
+}
+
+/// The client with this id.
+///
+/// # Errors
+/// It is not attached.
+pub(crate) fn client_named(
+    hub: &Engine,
+    id: ClientId,
+) -> Result<ClientKey, protocol::op::parse::OpError> {
+    hub.sessions
+        .find_client(id)
+        .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
+}
+
+/// A value that text leaves blank and JSON has.
+pub(crate) fn blank(value: Value) -> Value {
+    Value::shown("", value)
+}
+
+/// `its only worker is`, `all 3 workers are`.
+fn all_are(count: usize) -> String {
+    if count == 1 { "its only worker is".into() } else { format!("all {count} workers are") }
+}

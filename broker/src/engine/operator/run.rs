@@ -1,0 +1,343 @@
+//! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
+//! `op_read` and `op_show` make what commands show; `op_change` and `op_config` carry out changes.
+
+use super::change;
+use super::config;
+use super::facts;
+use super::listing;
+use super::load;
+use super::read;
+use super::save::set_unsaved;
+use super::settings;
+use super::show;
+use super::status;
+use super::tokens;
+use crate::engine::action::{Action, Origin};
+use crate::engine::context::context;
+use crate::engine::counted::counted;
+use crate::engine::fact::{About, FACTS, FactKind};
+use crate::engine::fact_log::Watch;
+use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::ClientKey;
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::op::help;
+use protocol::op::parse::{self, OpError};
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::{Effect, OpRequest, SendWhat};
+use protocol::settings::Setting;
+
+/// The answer to a command, or the error that is sent in its place.
+pub(crate) type OpResult = Result<OpReply, OpError>;
+
+/// The error for a command that can't be carried out now.
+pub(crate) fn refused(text: impl Into<String>) -> OpError {
+    OpError { code: ErrorCode::Refused, text: text.into() }
+}
+
+/// The error for a command that names something that does not exist.
+pub(crate) fn not_found(text: impl Into<String>) -> OpError {
+    OpError { code: ErrorCode::NotFound, text: text.into() }
+}
+
+/// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
+/// because a part of it may read as another command.
+pub(crate) fn on_command(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: Header,
+    body: &Bytes,
+    out: Out<'_>,
+) {
+    // The broker gives these two itself and never sends back what a client wrote there.
+    let head = Header { transaction: 0, attempt: 0, ..head };
+    if hub.dispatch.is_command(client, &head, context!(hub, out)) {
+        on_op(hub, client, head, body, out);
+    }
+}
+
+/// Runs one command of a client, if the client has the rights for it, and answers it now or
+/// later.
+fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
+    let link = hub.sessions.client(client).link;
+    let origin = origin_of(hub, client);
+    let request = parse::parse_bytes(body);
+    let asked = request.as_ref().ok().map(OpRequest::command);
+    let answer = match request {
+        Err(error) => Err(error),
+        Ok(request) if !tokens::rights_of(hub, client).may(request.effect()) => {
+            tokens::not_allowed(hub, client, &request, out)
+        }
+        Ok(OpRequest::Whoami) => Ok(tokens::show_whoami(hub, client)),
+        Ok(OpRequest::Reload) => {
+            out.push(Action::ReadTokens { requester: Some((link, head)) });
+            return;
+        }
+        Ok(list @ (OpRequest::Clients | OpRequest::Workers(_) | OpRequest::Queue(_))) => {
+            match listing::list(hub, link, head, &list) {
+                Some(answer) => answer,
+                None => return,
+            }
+        }
+        Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
+        Ok(OpRequest::Source(path)) => {
+            out.push(Action::Source { link, head, path });
+            return;
+        }
+        Ok(OpRequest::Send(target, SendWhat::Status)) => {
+            match status::ask_status(hub, client, head, &target, out) {
+                Ok(None) => return,
+                Ok(Some(reply)) => Ok(reply),
+                Err(error) => Err(error),
+            }
+        }
+        Ok(request) => run_recorded(hub, &origin, request, out),
+    };
+    let answer = answer.map(|reply| match asked {
+        Some(command) => reply.complete(command),
+        None => reply,
+    });
+    // `halt` and `delete client` may have closed the client that asked.
+    if hub.sessions.end(link).is_some() {
+        self::answer(hub, client, &head, answer, out);
+    }
+}
+
+/// Runs one command; a change that is refused is recorded like one that is made. The answer
+/// says if the configuration can't be saved.
+fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+    if request.effect() == Effect::Read {
+        return run(hub, origin, request, out);
+    }
+    let command = request.to_string();
+    let mut answer = run(hub, origin, request, out);
+    // What follows from it is done before it is answered.
+    hub.settle(out);
+    if let (Ok(reply), Some(why)) = (&mut answer, &hub.unsaved) {
+        set_unsaved(reply, Some(why));
+    }
+    if let Err(error) = &answer {
+        let about = About { who: Some(origin.who()), ..About::default() };
+        let first = error.text.lines().next().unwrap_or_default();
+        hub.record(FactKind::Refused, about, format!("{command}: {first}"), out);
+    }
+    answer
+}
+
+pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
+    let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
+    let from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
+    let (uid, token) = (peer.uid, peer.token.clone());
+    Origin::Operator { client: client.id, from, uid, token }
+}
+
+pub(crate) fn answer(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: &Header,
+    answer: OpResult,
+    out: Out<'_>,
+) {
+    let client = hub.sessions.client(client);
+    let link = client.link;
+    match answer {
+        Ok(reply) if head.reply != 0 => {
+            let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);
+            let head =
+                Header { sequence: head.sequence, more: u16::from(is_watch), ..Header::default() };
+            out.push(Action::Answer { link, head, reply: Box::new(reply), format: client.format });
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let error = ErrorBody::new(error.code, error.text);
+            context!(hub, out).answer_error(link, head, error);
+        }
+    }
+}
+
+/// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
+/// `source`, `send … status`, `whoami`, `reload`) are refused here, as no script may have them.
+fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+    match request {
+        OpRequest::Status => Ok(read::show_status(hub)),
+        OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
+        OpRequest::Client(id) => read::show_client(hub, id),
+        OpRequest::Clients | OpRequest::Queue(_) | OpRequest::Workers(_) => {
+            listing::list_whole(hub, &request)
+        }
+        OpRequest::Host(name) => show::show_host(hub, &name),
+        OpRequest::Hosts => Ok(show::show_hosts(hub)),
+        OpRequest::Last(id) => show::show_last(hub, id),
+        OpRequest::Load(service) => load::show_load(hub, service.as_ref()),
+        OpRequest::Latency(service) => show::show_latency(hub, service.as_ref()),
+        OpRequest::ListEvents(count) => Ok(facts::show_events(hub, count)),
+        OpRequest::Poison(what) => facts::run_poison(hub, origin, what, out),
+        OpRequest::Save => {
+            Ok(OpReply::block(Block::Text { name: "script", text: hub.save_script() }))
+        }
+        OpRequest::Services => Ok(read::show_services(hub)),
+        OpRequest::Settings(of) => settings::show_settings(hub, &of),
+        OpRequest::ServicePage(name) => settings::show_service(hub, &name),
+        OpRequest::Version => Ok(read::show_version(hub)),
+        OpRequest::Worker(id) => show::show_worker(hub, id),
+        OpRequest::Abort => Ok(change::abort(hub, origin, out)),
+        OpRequest::Halt => Ok(change::halt(hub, origin, out)),
+        OpRequest::Block(id) => change::change_blocked(hub, origin, id, true, out),
+        OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false, out),
+        OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size, out)),
+        OpRequest::Clone(id) => config::clone_worker(hub, origin, id, out),
+        OpRequest::ConfigService { id, name, settings } => {
+            config::config_service(hub, origin, (id, name), &settings, out)
+        }
+        OpRequest::ConfigWorker { id, service, host, path, args } => {
+            config::config_worker(hub, origin, id, (service, host), (path, args), out)
+        }
+        OpRequest::ConfigHost { name, address } => {
+            config::config_host(hub, origin, &name, &address, out)
+        }
+        OpRequest::ConfigEvents { count, kinds } => {
+            config::config_events(hub, origin, count, &kinds, out)
+        }
+        OpRequest::DeleteWorker(id) => config::delete_worker(hub, origin, id, out),
+        OpRequest::DeleteClient(id) => change::delete_client_command(hub, origin, id, out),
+        OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name, out),
+        OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name, out),
+        OpRequest::Idle(id) => change::idle(hub, origin, id, out),
+        OpRequest::Pause(target) => change::pause(hub, origin, &target, out),
+        OpRequest::Ready(target) => change::ready(hub, origin, &target, out),
+        OpRequest::Start(target) => change::start(hub, origin, &target, out),
+        OpRequest::Stop(target) => change::stop(hub, origin, &target, out),
+        OpRequest::Preempt(on) => Ok(change::preempt(hub, origin, on, out)),
+        OpRequest::Pri(id, priority) => change::pri(hub, origin, id, priority, out),
+        OpRequest::Reject(on) => Ok(change::reject(hub, origin, on, out)),
+        OpRequest::Reset => Ok(change::reset(hub, origin, out)),
+        OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target, out),
+        OpRequest::Service(id, name) => change::change_service(hub, origin, id, &name, out),
+        OpRequest::Set(setting, value) => change::change_setting(hub, origin, setting, value, out),
+        OpRequest::Shutdown(what) => change::shutdown(hub, origin, what, out),
+        request @ (OpRequest::Send(_, SendWhat::Status)
+        | OpRequest::Source(_)
+        | OpRequest::Watch(_)
+        | OpRequest::Whoami
+        | OpRequest::Reload) => Err(refused(format!(
+            "'{request}' answers one operator and can't stand in a script; leave it out, and \
+             say it with isdclient"
+        ))),
+    }
+}
+
+/// Runs a script of the state directory or the command line.
+pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: &str, out: Out<'_>) {
+    let (_, failures) = run_script(hub, &origin, text, out);
+    out.push(Action::ScriptDone { origin, failures });
+}
+
+/// Runs the commands of a script in order; one that fails does not stop the rest. Returns how
+/// many succeeded, and the texts of the failures.
+fn run_script(hub: &mut Engine, origin: &Origin, text: &str, out: Out<'_>) -> (usize, Vec<String>) {
+    let mut failures = Vec::new();
+    let mut done = 0;
+    for (number, line) in parse::parse_script(text) {
+        let answer = parse::parse(line).and_then(|request| run(hub, origin, request, out));
+        // The next command finds done what follows from this one.
+        hub.settle(out);
+        match answer {
+            Ok(_) => done += 1,
+            Err(error) => {
+                // The help that follows an unknown command would hide the other failures.
+                let first = error.text.lines().next().unwrap_or_default();
+                failures.push(format!("line {number}: {first}"));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        let text = format!(
+            "{} of {} commands failed; first: {}",
+            failures.len(),
+            failures.len() + done,
+            failures[0]
+        );
+        let about = About { who: Some(origin.who()), ..About::default() };
+        hub.record(FactKind::ScriptFailed, about, text, out);
+    }
+    (done, failures)
+}
+
+/// Runs the file of a `source` that was read, and answers the operator.
+pub(crate) fn on_sourced(
+    hub: &mut Engine,
+    link: LinkId,
+    head: Header,
+    path: String,
+    script: Result<String, String>,
+    out: Out<'_>,
+) {
+    let Some(client) = hub.sessions.client_at(link) else {
+        return;
+    };
+    let answer = match script {
+        Err(why) => Err(refused(format!(
+            "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
+            why.strip_prefix(&format!("{path}: ")).unwrap_or(&why)
+        ))),
+        Ok(text) => {
+            let origin = origin_of(hub, client);
+            let (done, failures) = run_script(hub, &origin, &text, out);
+            if failures.is_empty() {
+                let fields = vec![("commands", Value::Number(done as i128))];
+                Ok(OpReply::line("sourced", format!("{} done", counted(done, "command")), fields))
+            } else {
+                Err(refused(format!(
+                    "{} done, {} failed:\n{}",
+                    counted(done, "command"),
+                    failures.len(),
+                    failures.join("\n")
+                )))
+            }
+        }
+    };
+    if hub.sessions.end(link).is_some() {
+        self::answer(hub, client, &head, answer, out);
+    }
+}
+
+/// `watch`: from now on, facts of these kinds are sent, each as a piece of this reply.
+fn watch(hub: &mut Engine, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
+    let kinds = fact_kinds(kinds)?;
+    let max = hub.settings.get(Setting::WatchersMax);
+    let entry = hub.sessions.client(client);
+    if hub.facts.watch_of(entry.id).is_some() {
+        return Err(refused("this connection watches already; end it and begin again"));
+    }
+    if head.reply == 0 {
+        return Err(refused("watch needs a reply; set 'reply' to 1 in its header"));
+    }
+    if hub.facts.watchers() as u64 >= max {
+        return Err(refused(format!(
+            "{max} operators watch already (watchers_max); one of them is to end, or 'set watchers_max=N' allows more"
+        )));
+    }
+    let (link, format) = (entry.link, entry.format);
+    let is_congested = hub.dispatch.flow().is_congested(link);
+    let watch = Watch { link, sequence: head.sequence, format, kinds, is_congested };
+    hub.facts.watch(entry.id, watch);
+    Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
+}
+
+/// The kinds of facts with these names.
+///
+/// # Errors
+/// A name is not in the table; the error suggests a similar one.
+pub(crate) fn fact_kinds(names: &[String]) -> Result<Vec<FactKind>, OpError> {
+    let kind = |name: &String| {
+        FACTS.iter().find(|row| row.name == name).map(|row| row.kind).ok_or_else(|| {
+            let near = parse::nearest(name, FACTS.iter().map(|row| row.name));
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+            not_found(format!("'{name}' is no kind of fact{hint}; docs/facts.md lists them"))
+        })
+    };
+    names.iter().map(kind).collect()
+}

@@ -1,0 +1,363 @@
+//! Commands that only show: the manual's three lists of workers, the page of one worker, the
+//! request that it was sent last, hosts, and latency.
+
+use super::listing::Rows;
+use super::read;
+use super::read::{blank, column, flag, left, number, table, text, unseen, yes};
+use super::run::{OpResult, not_found};
+use super::states;
+use crate::engine::counted::counted;
+use crate::engine::dispatch::seat::WorkerList;
+use crate::engine::hub::Engine;
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::supervision::hosts::Host;
+use crate::engine::supervision::workers::{ProcessState, Worker};
+use bytes::Bytes;
+use protocol::ids::WorkerId;
+use protocol::names::{HostName, ServiceName};
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, Column, OpReply, Value, span};
+use protocol::op::spec::WorkerFilter;
+
+fn worker_columns() -> Vec<Column> {
+    vec![
+        column("service", "service", 12),
+        column("worker id", "worker", 10),
+        column("avail?", "available", 7),
+        column("hostname", "host", 12),
+        column("host pid", "pid", 9),
+        column("xactions", "transactions", 9),
+        column("avg. resp.", "average_us", 11),
+        column("last resp.", "last_us", 11),
+        column("restarts", "restarts", 9),
+        column("client id", "client", 10),
+        column("fd", "fd", 4),
+        left("state", "state", 0),
+        unseen("since"),
+        unseen("until"),
+        unseen("reason"),
+        unseen("notes"),
+    ]
+}
+
+/// `workers`: the manual's tables, of the lists that a filter names.
+pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
+    let names = [
+        (WorkerFilter::Lazy, "lazy", "LAZY"),
+        (WorkerFilter::Idle, "idle", "IDLE"),
+        (WorkerFilter::Busy, "busy", "BUSY"),
+    ];
+    let blocks = names
+        .into_iter()
+        .zip(rows)
+        .filter(|((which, ..), _)| filter == WorkerFilter::All || filter == *which)
+        .map(|((_, name, title), rows)| Block::Table {
+            name,
+            title: title.to_owned(),
+            columns: worker_columns(),
+            rows,
+        });
+    OpReply { blocks: blocks.collect() }
+}
+
+pub(crate) fn worker_row(hub: &Engine, key: WorkerKey, worker: &Worker) -> Vec<Value> {
+    let (seat, current) = (hub.dispatch.seat(key), hub.dispatch.current(key));
+    // For a busy worker, `last resp.` is the time that it has had its request.
+    let last = current.map_or(seat.last_micros, |t| hub.now.since(t.dispatched).0);
+    let client =
+        current.and_then(|t| t.client).map_or(Value::None, |c| number(hub.sessions.client(c).id.0));
+    let is_fresh = seat.transactions == 0;
+    let none = || Value::shown(span(0), Value::None);
+    let mean = seat.busy_micros.checked_div(seat.transactions);
+    let state = states::worker_state(hub, key);
+    let sentence = state.sentence(hub.now);
+    let state = states::state_values(hub, state, sentence);
+    vec![
+        text(&hub.catalog[worker.service].name),
+        number(worker.id.0),
+        yes(is_shown_available(hub, key)),
+        text(&worker.host),
+        Value::maybe(worker.pid),
+        number(seat.transactions),
+        mean.map_or_else(none, Value::Micros),
+        if is_fresh && current.is_none() { none() } else { Value::Micros(last) },
+        number(worker.restarts),
+        client,
+        fd_of(hub, key),
+        state.state,
+        blank(state.since),
+        blank(state.until),
+        blank(state.reason),
+        blank(state.notes),
+    ]
+}
+
+/// The manual's `avail?`: no if it has not logged in, is paused or stopped, or its service is
+/// paused.
+fn is_shown_available(hub: &Engine, key: WorkerKey) -> bool {
+    let worker = hub.supervision.worker(key);
+    let service = &hub.catalog[worker.service];
+    hub.dispatch.seat(key).link.is_some()
+        && !worker.is_paused
+        && !service.is_paused
+        && worker.is_wanted
+        && worker.state == ProcessState::Ready
+}
+
+fn fd_of(hub: &Engine, key: WorkerKey) -> Value {
+    let slot = hub.dispatch.seat(key).link.and_then(|link| hub.sessions.connection(link));
+    slot.map_or(Value::None, |slot| number(slot.peer.fd))
+}
+
+/// The worker with this id.
+///
+/// # Errors
+/// It is not configured.
+pub(crate) fn worker_named(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+    hub.supervision
+        .find_worker(id)
+        .ok_or_else(|| not_found(format!("worker {id} is not configured; 'workers' lists them")))
+}
+
+/// `worker ID`: the manual's page, with the ids of its neighbours in its list where the
+/// original broker printed pointers.
+pub(crate) fn show_worker(hub: &Engine, id: WorkerId) -> OpResult {
+    let key = worker_named(hub, id)?;
+    let (w, seat) = (hub.supervision.worker(key), hub.dispatch.seat(key));
+    let in_list = |(other, _): &(WorkerKey, &Worker)| hub.dispatch.seat(*other).list == seat.list;
+    let neighbour = |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
+    let next = neighbour(hub.supervision.workers().filter(in_list).find(|(_, o)| o.id > id));
+    let previous = neighbour(hub.supervision.workers().filter(in_list).rfind(|(_, o)| o.id < id));
+    let list = match seat.list {
+        WorkerList::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
+        WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
+        WorkerList::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
+    };
+    let is_up = w.state.has_process() && seat.link.is_none();
+    let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
+    let current = hub.dispatch.current(key);
+    let state = states::worker_state(hub, key);
+    let words = format!("\"{}\"", state.words(hub.now));
+    let state = states::state_values(hub, state, words);
+    let fields = vec![
+        ("node.next", Value::maybe(next)),
+        ("node.previous", Value::maybe(previous)),
+        ("node.queue", list),
+        ("id", number(w.id.0)),
+        ("service_id", number(hub.catalog[w.service].id.0)),
+        ("hostpid", Value::maybe(w.pid)),
+        ("name", text(&hub.catalog[w.service].name)),
+        ("host", text(&w.host)),
+        ("path", text(&w.path)),
+        ("args", Value::shown(format!("\"{}\"", args.join(" ")), Value::Texts(w.args.clone()))),
+        ("Transactions", number(seat.transactions)),
+        ("fromCount", number(seat.from_count)),
+        ("toCount", number(seat.to_count)),
+        ("restarts", number(w.restarts)),
+        ("stopped", flag(!w.is_wanted)),
+        ("up_not_log_in", flag(is_up)),
+        ("paused", flag(w.is_paused)),
+        ("state", state.state),
+        ("failed", w.failed.as_ref().map_or(Value::None, text)),
+        ("run", Value::maybe(w.run.0)),
+        ("started", if w.run.0 == 0 { Value::None } else { hub.clock(w.started) }),
+        ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
+        ("held", number(seat.held.len())),
+        ("late", number(seat.late)),
+        ("exit_cause", w.exit_cause.map_or(Value::None, text)),
+        ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
+        ("fd", fd_of(hub, key)),
+        ("since", state.since),
+        ("until", state.until),
+        ("reason", state.reason),
+        ("notes", state.notes),
+    ];
+    Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
+}
+
+/// `last`: a hex dump of the request that a worker has or was sent last, which the author of
+/// the manual wished for.
+pub(crate) fn show_last(hub: &Engine, id: WorkerId) -> OpResult {
+    let key = worker_named(hub, id)?;
+    let last = &hub.dispatch.seat(key).last;
+    if last.transaction.0 == 0 {
+        return Ok(OpReply::line(
+            "last",
+            format!("worker {id} was sent nothing yet"),
+            vec![
+                ("worker", number(id.0)),
+                ("transaction", Value::None),
+                ("client", Value::None),
+                ("from", Value::None),
+                ("at", Value::None),
+                ("has_it", yes(false)),
+            ],
+        ));
+    }
+    let has_it = hub.dispatch.current(key).is_some_and(|t| t.id == last.transaction);
+    let from = last.client.map_or_else(
+        || "a client that is gone".to_owned(),
+        |client| {
+            let known = hub.sessions.find_client(client).map(|key| hub.sessions.client(key));
+            known.map_or_else(
+                || format!("client {client} (gone)"),
+                |c| format!("client {client} ({} pid {})", c.loghost, c.hostpid),
+            )
+        },
+    );
+    let when = hub.wall(last.at);
+    let (verb, word) = if has_it { ("has", "since") } else { ("had", "at") };
+    let line = format!(
+        "worker {id} {verb} transaction {} of {from} {word} {}: {} bytes",
+        last.transaction,
+        when.local(),
+        last.size
+    );
+    let fields = vec![
+        ("worker", number(id.0)),
+        ("transaction", number(last.transaction.0)),
+        ("client", last.client.map_or(Value::None, |c| number(c.0))),
+        ("from", text(from)),
+        ("at", Value::Time(when)),
+        ("has_it", yes(has_it)),
+    ];
+    let dump = Block::Dump {
+        name: "request",
+        size: last.size,
+        bytes: Bytes::copy_from_slice(&last.bytes),
+    };
+    Ok(OpReply { blocks: vec![Block::Line { name: "last", text: line, fields }, dump] })
+}
+
+/// Ids of the workers that are configured on a host.
+fn workers_on(hub: &Engine, host: &HostName) -> Vec<u64> {
+    let here = hub.supervision.workers().filter(|(_, w)| w.host == *host && !w.is_self_started);
+    here.map(|(_, w)| w.id.0.into()).collect()
+}
+
+pub(crate) fn show_hosts(hub: &Engine) -> OpReply {
+    let columns = vec![
+        column("hostname", "host", 16),
+        column("state", "state", 10),
+        column("since", "since", 12),
+        column("workers", "worker_ids", 8),
+        column("execd pid", "pid", 10),
+        column("version", "version", 9),
+        column("address", "address", 20),
+        unseen("builtin"),
+        unseen("policy"),
+        left("trouble", "reason", 0),
+        unseen("until"),
+    ];
+    let row = |(_, host): (HostKey, &Host)| {
+        let workers = workers_on(hub, &host.name);
+        let state = states::host_state(hub, host);
+        let words = state.short(hub.now);
+        let state = states::state_values(hub, state, words);
+        vec![
+            text(&host.name),
+            state.state,
+            Value::shown(span(hub.now.since(host.since).0), state.since),
+            Value::shown(workers.len().to_string(), Value::Numbers(workers)),
+            Value::maybe(host.pid),
+            text(&host.version),
+            text(&host.address),
+            Value::shown("", Value::Flag(host.is_builtin)),
+            blank(text(&host.policy)),
+            if host.state.link().is_some() { Value::None } else { state.reason },
+            blank(state.until),
+        ]
+    };
+    table("hosts", columns, hub.supervision.hosts().map(row).collect())
+}
+
+/// The host with this name.
+///
+/// # Errors
+/// It is not configured; the error suggests a similar name.
+pub(crate) fn host_named(hub: &Engine, name: &HostName) -> Result<HostKey, OpError> {
+    hub.supervision.find_host(name).ok_or_else(|| {
+        let names = hub.supervision.hosts().map(|(_, host)| host.name.as_str());
+        let near = protocol::op::parse::nearest(name.as_str(), names);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+        not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
+    })
+}
+
+pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
+    let host = hub.supervision.host(host_named(hub, name)?);
+    let state = states::state_values(hub, states::host_state(hub, host), String::new());
+    let trouble = match state.reason {
+        Value::None => Value::shown("\"\"", Value::None),
+        reason => reason,
+    };
+    let fields = vec![
+        ("name", text(name)),
+        ("address", text(&host.address)),
+        ("state", Value::Word(host.state.word())),
+        ("since", state.since),
+        ("builtin", flag(host.is_builtin)),
+        ("hostpid", Value::maybe(host.pid)),
+        ("version", text(&host.version)),
+        ("policy", text(&host.policy)),
+        ("Workers", Value::Numbers(workers_on(hub, name))),
+        ("trouble", trouble),
+        ("until", state.until),
+    ];
+    Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
+}
+
+/// `latency`: percentiles of the time in the queue and of the time with a worker, for each
+/// service or for one.
+pub(crate) fn show_latency(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
+    let mut keys = match service {
+        Some(name) => vec![read::plain_service(hub, name)?],
+        None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
+    };
+    // Services without a request are left out, as their zeros would hide the others.
+    let all = keys.len();
+    if service.is_none() {
+        keys.retain(|&key| hub.dispatch.queue(key).figures.was_asked());
+    }
+    let without = all - keys.len();
+    let columns = vec![
+        column("service", "service", 12),
+        column("phase", "phase", 7),
+        column("count", "count", 9),
+        column("mean", "mean_us", 11),
+        column("p50", "p50_us", 11),
+        column("p90", "p90_us", 11),
+        column("p99", "p99_us", 11),
+        column("p99.9", "p999_us", 11),
+        column("max", "max_us", 11),
+        column("failed", "failed", 7),
+    ];
+    let mut rows = Vec::new();
+    for key in keys {
+        let service = &hub.catalog[key];
+        let figures = &hub.dispatch.queue(key).figures;
+        let failed: u64 = figures.failed.values().sum();
+        for (of, histogram) in [("wait", &figures.wait), ("run", &figures.run)] {
+            let mut row = vec![
+                text(&service.name),
+                Value::Word(of),
+                number(histogram.count()),
+                Value::Micros(histogram.mean()),
+            ];
+            row.extend(
+                [500, 900, 990, 999]
+                    .map(|per_mille| Value::Micros(histogram.percentile(per_mille))),
+            );
+            row.push(Value::Micros(histogram.max()));
+            row.push(number(failed));
+            rows.push(row);
+        }
+    }
+    let mut reply = table("latency", columns, rows);
+    if without > 0 {
+        let text = format!("{} without a request: not shown", counted(without, "service"));
+        let fields = vec![("services", number(without))];
+        reply.blocks.push(Block::Line { name: "left_out", text, fields });
+    }
+    Ok(reply)
+}

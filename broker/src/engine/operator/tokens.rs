@@ -1,0 +1,127 @@
+//! Rights of operators, and what a change of the tokens means for those who are logged in.
+
+use super::certificates;
+use super::read::text;
+use super::run;
+use super::run::{OpResult, refused};
+use crate::engine::counted::counted;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::hub::{Engine, Out};
+use crate::engine::input::{Requester, Tokens};
+use crate::engine::keys::ClientKey;
+use crate::engine::quotas::Class;
+use crate::engine::sessions::connection::{End, from};
+use protocol::errors::ErrorCode;
+use protocol::ids::LinkId;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{OpReply, Value};
+use protocol::op::spec::{Command, OpRequest};
+use protocol::rights::Rights;
+
+/// Refuses a command that needs more rights than its client has, and records the attempt.
+pub(crate) fn not_allowed(
+    hub: &mut Engine,
+    client: ClientKey,
+    request: &OpRequest,
+    out: Out<'_>,
+) -> OpResult {
+    let rights = rights_of(hub, client);
+    let command = request.command().row().name;
+    let needed = request.effect().word();
+    let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
+    let link = hub.sessions.client(client).link;
+    if hub.may_cause(Class::Logged, Some(link)) {
+        let about = About { who: Some(run::origin_of(hub, client).who()), ..About::default() };
+        hub.record(FactKind::Refused, about, format!("{request}: {text}"), out);
+    }
+    Err(OpError { code: ErrorCode::Denied, text })
+}
+
+/// The rights of a client.
+pub(crate) fn rights_of(hub: &Engine, client: ClientKey) -> &Rights {
+    hub.sessions.rights_of(client)
+}
+
+/// Answers `whoami`: the client's id, address, token and roles.
+pub(crate) fn show_whoami(hub: &Engine, client: ClientKey) -> OpReply {
+    let rights = rights_of(hub, client);
+    let id = hub.sessions.client(client).id;
+    let peer = hub.sessions.peer(client);
+    let by = match (&peer.token, peer.is_owner) {
+        (Some(token), _) => format!("token {token}"),
+        (None, true) => "the broker's own user or root".to_owned(),
+        (None, false) => "no token".to_owned(),
+    };
+    let line = format!("client {id} at {}, by {by}: {rights}", from(peer));
+    let fields = vec![
+        ("client", Value::Number(id.0.into())),
+        ("address", text(&peer.address)),
+        ("uid", peer.uid.map_or(Value::None, |uid| Value::Number(uid.into()))),
+        ("token", peer.token.as_ref().map_or(Value::None, text)),
+        ("roles", Value::Texts(rights.roles())),
+    ];
+    OpReply::line("whoami", line, fields)
+}
+
+/// Puts new tokens in force, or keeps the old ones if the file could not be read; records it
+/// and answers the operator who asked. Peers whose token is gone, was renewed, or lacks a right
+/// that they use are closed.
+pub(crate) fn on_tokens(
+    hub: &mut Engine,
+    requester: Requester,
+    tokens: Result<Box<Tokens>, String>,
+    out: Out<'_>,
+) {
+    let (client, about) = certificates::asked_by(hub, requester);
+    let answer = match tokens {
+        Err(why) => {
+            let line = match hub.sessions.has_tokens() {
+                true => format!("{why}; the tokens in force stay"),
+                false => why,
+            };
+            hub.record(FactKind::TokensFailed, about, line.clone(), out);
+            Err(refused(line))
+        }
+        Ok(tokens) => {
+            let line = format!("{} in {}", counted(tokens.tokens.len(), "token"), tokens.file);
+            let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i128))];
+            hub.record(FactKind::TokensRead, about, line.clone(), out);
+            change_tokens(hub, *tokens, out);
+            Ok(OpReply::line("reload", line, fields))
+        }
+    };
+    let answer = match hub.certificates.take_if(|(of, _)| *of == requester) {
+        Some((_, certificates)) => certificates.join(Some(answer)),
+        None => answer.map(|reply| reply.complete(Command::Reload)),
+    };
+    if let (Some((link, head)), Some(client)) = (requester, client)
+        && hub.sessions.end(link).is_some()
+    {
+        run::answer(hub, client, &head, answer, out);
+    }
+}
+
+fn change_tokens(hub: &mut Engine, tokens: Tokens, out: Out<'_>) {
+    let old = hub.sessions.change_tokens(tokens);
+    let links: Vec<LinkId> = hub.sessions.connections().map(|(link, _)| link).collect();
+    for link in links {
+        let Some(end) = hub.sessions.end(link) else { continue };
+        let (service, is_worker) = match end {
+            End::Client(key) => (hub.dispatch.caller(key).service, false),
+            End::Worker(key) if hub.supervision.worker(key).is_self_started => {
+                (hub.supervision.worker(key).service, true)
+            }
+            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => {
+                continue;
+            }
+        };
+        let service = (&hub.catalog[service].name, is_worker);
+        let Some(error) = hub.sessions.shut_out(&old, link, service) else { continue };
+        match end {
+            End::Client(key) => hub.send_away(key, &error, out),
+            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => {
+                hub.refuse_link(link, error, out);
+            }
+        }
+    }
+}

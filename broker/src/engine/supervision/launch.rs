@@ -1,0 +1,169 @@
+//! Starts workers: the operator's `start`, `pause` and `ready` of one worker, and what execd is asked
+//! for. `process` has what follows.
+
+use super::machine::Supervision;
+use super::workers::ProcessState;
+use crate::engine::action::Action;
+use crate::engine::context::Context;
+use crate::engine::fact::FactKind;
+use crate::engine::keys::WorkerKey;
+use crate::engine::operator_act::OperatorAct;
+use crate::engine::timers::Timer;
+use protocol::bodies::{ExecStart, ExecStarted};
+use protocol::ids::RunId;
+use protocol::names::HostName;
+use protocol::settings::Setting;
+
+impl Supervision {
+    /// Carries out `start` of one worker: it is wanted from now on, and its earlier ends are
+    /// forgotten.
+    pub(crate) fn start_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = &mut self.workers[key];
+        worker.is_wanted = true;
+        worker.failed = None;
+        if worker.state == ProcessState::Down || worker.state == ProcessState::Ready {
+            worker.why.clear();
+        }
+        worker.restart.reset();
+        worker.is_to_restart = false;
+        match worker.state {
+            ProcessState::Down | ProcessState::Backoff => self.launch(key, cx),
+            // It is ending because it was stopped, and is started again when it has ended.
+            ProcessState::Exiting | ProcessState::Terminating => {}
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning => {
+                self.update_available(key, cx);
+            }
+        }
+    }
+
+    /// The saved configuration has it started: an earlier broker may have done so.
+    pub(crate) fn await_earlier(&mut self, key: WorkerKey) {
+        let worker = &mut self.workers[key];
+        worker.is_awaited |= worker.state == ProcessState::Down;
+    }
+
+    /// `pause` of one worker.
+    pub(crate) fn pause_worker(&mut self, key: WorkerKey, said: &OperatorAct) {
+        let worker = &mut self.workers[key];
+        worker.is_paused = true;
+        worker.explain(said);
+    }
+
+    /// Begins the figures anew with zeros.
+    pub(crate) fn reset(&mut self) {
+        for key in self.workers.keys() {
+            self.workers[key].restarts = 0;
+        }
+    }
+
+    /// Starts the process of a worker that has none, if the worker may run and its host is up.
+    /// Otherwise nothing happens: when that changes, this is called again.
+    pub(crate) fn launch(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = &self.workers[key];
+        let service = &cx.catalog[worker.service];
+        let may_run = worker.is_wanted
+            && !worker.is_paused
+            && !worker.is_self_started
+            && !service.is_paused
+            && worker.failed.is_none()
+            && !worker.state.has_process()
+            && !cx.is_shutting_down;
+        let link = self.start_link(&worker.host).filter(|_| may_run);
+        let (Some(link), id) = (link, worker.id) else {
+            if worker.state == ProcessState::Backoff {
+                self.workers[key].enter(ProcessState::Down, cx.now);
+            }
+            return;
+        };
+        let Some(next) = self.next_run.checked_add(1) else {
+            self.give_up(key, "there are no numbers for starts any more".into(), "", cx);
+            return;
+        };
+        self.next_run = next;
+        let run = RunId(next);
+        let digest = self.digest(key, cx.catalog);
+        let (worker, service) = (&self.workers[key], &cx.catalog[self.workers[key].service]);
+        let (broker_host, broker_port) = self.worker_address(&worker.host, cx);
+        let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
+        args.extend(worker.args.iter().cloned());
+        let start = ExecStart {
+            worker: id,
+            run,
+            service: service.name.clone(),
+            path: worker.path.clone(),
+            args,
+            secret: String::new(),
+            digest,
+        };
+        let what = format!("is started: {} (run {run})", worker.path);
+        let worker = &mut self.workers[key];
+        worker.run = run;
+        worker.announced = None;
+        worker.pid = 0;
+        worker.enter(ProcessState::Starting, cx.now);
+        worker.begin_run();
+        worker.started = cx.now;
+        worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
+        (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
+        (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
+        cx.out.push(Action::Start { link, start: Box::new(start) });
+        self.wait_for(
+            key,
+            cx.settings.get(Setting::WorkerLoginMs),
+            Timer::WorkerLogin(id, run),
+            cx,
+        );
+        self.worker_fact(FactKind::WorkerStart, key, &what, cx);
+    }
+
+    /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`.
+    fn worker_address(&self, host: &HostName, cx: &Context<'_>) -> (String, String) {
+        let is_builtin = self.hosts.named(host).is_some_and(|host| host.is_builtin);
+        match &cx.listening.worker_unix {
+            Some(unix) if is_builtin => (unix.clone(), "0".into()),
+            Some(_) | None => {
+                (cx.listening.worker_host.clone(), cx.listening.worker_port.to_string())
+            }
+        }
+    }
+
+    pub(crate) fn on_started(
+        &mut self,
+        key: WorkerKey,
+        started: &ExecStarted,
+        cx: &mut Context<'_>,
+    ) {
+        let worker = &mut self.workers[key];
+        worker.is_unlisted = false;
+        worker.pid = started.pid;
+        match worker.state {
+            ProcessState::Starting => {
+                worker.enter(ProcessState::Up, cx.now);
+                let what = format!("is up, pid {}", started.pid);
+                self.worker_fact(FactKind::WorkerUp, key, &what, cx);
+            }
+            // Its login came before the report, or it is being ended already.
+            ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning
+            | ProcessState::Exiting
+            | ProcessState::Terminating => {}
+            ProcessState::Down | ProcessState::Backoff => {}
+        }
+    }
+
+    /// Carries out `ready` of one worker: it is no longer paused, and is started if it ended
+    /// meanwhile.
+    pub(crate) fn ready_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.workers[key].is_paused) {
+            self.workers[key].since = cx.now;
+            self.workers[key].why.clear();
+        }
+        self.update_available(key, cx);
+        self.launch(key, cx);
+    }
+}
