@@ -1,5 +1,5 @@
-//! Starts workers: the operator's `start`, `pause` and `ready` of one worker, and what execd is asked
-//! for. `process` has what follows.
+//! Starts workers: the operator's `start`, `pause` and `ready` of one worker, and what execd is
+//! asked for. `process` has what follows.
 
 use super::machine::Supervision;
 use super::workers::ProcessState;
