@@ -129,6 +129,11 @@ impl Effects {
         self.0.push_back(effect);
     }
 
+    /// Whether there is nothing to hand on.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes out the oldest one.
     pub(crate) fn pop(&mut self) -> Option<Effect> {
         self.0.pop_front()

@@ -155,7 +155,15 @@ impl Engine {
     }
 
     /// Hands on what the machines let each other know, until nobody has anything to say.
+    #[inline]
     pub(crate) fn settle(&mut self, out: Out<'_>) {
+        // An ordinary request leaves none.
+        if !self.effects.is_empty() {
+            self.hand_on(out);
+        }
+    }
+
+    fn hand_on(&mut self, out: Out<'_>) {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error, out),

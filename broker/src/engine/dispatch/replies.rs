@@ -176,14 +176,16 @@ impl Dispatch {
     /// or that waits, or becomes idle, or ends if it was stopped.
     fn freed(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current.take() else { return };
-        self.transactions[key].enter(StageEvent::Free);
-        self.transactions.remove(key);
+        let done = self.transactions.remove(key);
+        debug_assert!(done.stage.on(StageEvent::Free).is_some(), "{:?} is freed", done.stage);
         let seat = &mut self.seats[worker];
         let service = seat.service;
         if let Some(next) = seat.held.pop_front() {
             seat.current = Some(next);
             self.transactions[next].enter(StageEvent::Begin);
-            self.begun(next, worker, cx);
+            let transaction = &self.transactions[next];
+            let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
+            self.begun(next, worker, must_keep, cx);
         } else if seat.list_by_state() == WorkerList::Idle
             && let Some(next) = self.take_first(service, cx.now)
         {

@@ -60,7 +60,8 @@ impl Dispatch {
             }
             if self.transactions[key].stage.is_ended() {
                 self.transactions.remove(key);
-            } else if loss.is_orderly && self.is_kept(key) && self.may_go_on(key, cx) {
+            } else if loss.is_orderly && self.transactions[key].is_kept() && self.may_go_on(key, cx)
+            {
                 // The worker never began it: it closed in order, and the one before had no answer
                 // yet.
                 self.wait_again(key, cx);
@@ -89,40 +90,6 @@ impl Dispatch {
         Had { is_busy: seat.current.is_some(), work_ms }
     }
 
-    /// Whether a request may be given to one more worker if the present one dies, by the settings
-    /// `retry` and `retry_idempotent`.
-    fn may_repeat(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
-        let transaction = &self.transactions[key];
-        let settings = &cx.catalog[transaction.service].settings;
-        let retry = if transaction.head.is_idempotent() {
-            settings.get(ServiceSetting::RetryIdempotent).max(settings.get(ServiceSetting::Retry))
-        } else {
-            settings.get(ServiceSetting::Retry)
-        };
-        // `attempt` counts the one under way.
-        u64::from(transaction.attempt) <= retry
-    }
-
-    /// Whether the bytes of a request must be kept after a worker got them, to repeat it or to keep
-    /// it as poison.
-    pub(super) fn must_keep(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
-        let transaction = &self.transactions[key];
-        let settings = &cx.catalog[transaction.service].settings;
-        transaction.is_complete
-            && transaction.head.more == 0
-            && (self.may_repeat(key, cx)
-                || transaction.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
-    }
-
-    /// Whether the whole request is still in memory, so that it could be given to another worker.
-    fn is_kept(&self, key: TransactionKey) -> bool {
-        let transaction = &self.transactions[key];
-        transaction.is_complete
-            && !transaction.in_conversation
-            && transaction.head.more == 0
-            && transaction.body.len() == transaction.head.len as usize
-    }
-
     /// Whether there is time for it, and a service that takes it.
     fn may_go_on(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
         let transaction = &self.transactions[key];
@@ -133,7 +100,9 @@ impl Dispatch {
 
     /// Whether a request whose worker died may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
-        self.is_kept(key) && self.may_repeat(key, cx) && self.may_go_on(key, cx)
+        let transaction = &self.transactions[key];
+        let settings = &cx.catalog[transaction.service].settings;
+        transaction.is_kept() && transaction.may_repeat(settings) && self.may_go_on(key, cx)
     }
 
     /// A worker died with this request: it is set aside as poison, repeated, or failed.
@@ -156,7 +125,9 @@ impl Dispatch {
             worker: Some(worker),
             ..About::default()
         };
-        if self.is_kept(key) && deaths >= service.settings.get(ServiceSetting::PoisonDeaths) {
+        if self.transactions[key].is_kept()
+            && deaths >= service.settings.get(ServiceSetting::PoisonDeaths)
+        {
             let text = format!(
                 "{deaths} workers died of transaction {}; its bytes are kept ('poison')",
                 transaction.id

@@ -154,31 +154,36 @@ impl Dispatch {
     pub(super) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         self.transactions[key].enter(StageEvent::Give(worker));
         self.seats[worker].current = Some(key);
-        self.send_request(key, worker, cx);
-        self.begun(key, worker, cx);
+        let must_keep = self.send_request(key, worker, cx);
+        self.begun(key, worker, must_keep, cx);
     }
 
     /// Notes that a worker begins a request, as far as the broker knows: it was bound to it, or it
     /// held the request and finished the one before.
-    pub(super) fn begun(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
+    pub(super) fn begun(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        must_keep: bool,
+        cx: &mut Context<'_>,
+    ) {
         let transaction = &mut self.transactions[key];
         transaction.dispatched = cx.now;
         let waited = cx.now.since(transaction.arrived);
+        if !must_keep {
+            // It was kept only so that a held request could go back to the queue.
+            self.queue_bytes -= std::mem::take(&mut transaction.kept);
+            transaction.body = Bytes::new();
+        }
         let service = transaction.service;
         self.queues[service].figures.wait.add(waited.0);
         let settings = &cx.catalog[service].settings;
         let kill_after_ms = settings.get(ServiceSetting::KillAfterMs);
-        if !self.must_keep(key, cx) {
-            // It was kept only so that a held request could go back to the queue.
-            let transaction = &mut self.transactions[key];
-            self.queue_bytes -= std::mem::take(&mut transaction.kept);
-            transaction.body = Bytes::new();
-        }
+        let has_prefetch = settings.get(ServiceSetting::Prefetch) > 0;
         if kill_after_ms > 0 {
             self.watch_overlong(worker, cx.now.plus_millis(kill_after_ms), cx);
         }
-        let service = self.seats[worker].service;
-        if cx.catalog[service].settings.get(ServiceSetting::Prefetch) > 0 {
+        if has_prefetch {
             self.update_room(worker, cx);
         }
     }
@@ -191,19 +196,24 @@ impl Dispatch {
         }
     }
 
-    /// Sends a worker a request and the pieces that came so far.
-    fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
+    /// Sends a worker a request and the pieces that came so far. Returns whether its bytes must be
+    /// kept after that.
+    fn send_request(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
         if transaction.attempt == 1 {
             self.queues[transaction.service].retry_budget.first(cx.now);
         }
-        let is_single = transaction.is_single();
+        let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
+        let is_held = matches!(transaction.stage, Stage::Held(_));
+        let is_kept = transaction.is_single() && (is_held || must_keep);
         let (head, body) = (transaction.head, transaction.body.clone());
         let pieces = std::mem::take(&mut transaction.pieces);
-        let is_held = matches!(transaction.stage, Stage::Held(_));
-        let is_kept = is_single && (is_held || self.must_keep(key, cx));
-        let transaction = &self.transactions[key];
         let client = transaction.client.map(|client| self.callers[client].id);
         let last = (transaction.id, client, cx.now);
         let max = cx.settings.get(Setting::LastBytesMax) as usize;
@@ -217,6 +227,7 @@ impl Dispatch {
         } else {
             self.release_bytes(key, cx);
         }
+        must_keep
     }
 
     /// Sends a worker one frame of a request, with the header fields that the broker gives.

@@ -6,6 +6,7 @@ use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::header::Header;
 use protocol::ids::TransactionId;
+use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
@@ -67,5 +68,35 @@ impl Transaction {
     /// Whether all of it came in one frame.
     pub(super) fn is_single(&self) -> bool {
         self.is_complete && self.pieces.is_empty()
+    }
+
+    /// Whether it may be given to one more worker if the present one dies, by the settings `retry`
+    /// and `retry_idempotent` of its service.
+    pub(super) fn may_repeat(&self, settings: &ServiceSettings) -> bool {
+        let retry = settings.get(ServiceSetting::Retry);
+        let retry = if self.head.is_idempotent() {
+            settings.get(ServiceSetting::RetryIdempotent).max(retry)
+        } else {
+            retry
+        };
+        // `attempt` counts the one under way.
+        u64::from(self.attempt) <= retry
+    }
+
+    /// Whether its bytes must be kept after a worker got them, to repeat it or to keep it as
+    /// poison.
+    pub(super) fn must_keep(&self, settings: &ServiceSettings) -> bool {
+        self.is_complete
+            && self.head.more == 0
+            && (self.may_repeat(settings)
+                || self.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
+    }
+
+    /// Whether all of it is still in memory, so that it could be given to another worker.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_complete
+            && !self.in_conversation
+            && self.head.more == 0
+            && self.body.len() == self.head.len as usize
     }
 }
