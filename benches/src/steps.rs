@@ -1,8 +1,9 @@
 //! Single steps of the broker, repeated without sockets. The micro bench times them, the allocation
 //! bench counts their allocations, and callgrind counts their instructions for the budgets.
 
-use broker::engine::action::{Action, Origin};
+use broker::engine::action::Action;
 use broker::engine::input::{Input, Listening, Peer};
+use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
 use protocol::bodies::{Login, WorkerLogin};

@@ -2,8 +2,9 @@
 //! overflows, nothing stops, the laws hold, and the worker is started again afterwards. Numbers in
 //! files are tested where the files are read; frames of execd and of the library in their crates.
 
-use broker::engine::action::{Action, Origin};
+use broker::engine::action::Action;
 use broker::engine::input::{Close, Input, Listening, Peer, Start};
+use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::inbound::{self, Arrived};
 use bytes::Bytes;

@@ -3,54 +3,16 @@
 //! action of a link that is gone does nothing.
 
 use super::fact::Fact;
-use super::input::Requester;
+use crate::engine::origin::Origin;
+use crate::engine::origin::Requester;
 use protocol::bodies::{ExecHello, ExecStart, Format};
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
+use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::names::{HostName, ServiceName, TokenName};
+use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Claim, Proof};
-
-/// Who asked for a change; facts name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The saved configuration, at the start. Its changes are not written again.
-    State,
-    /// A file of `--source`, by its path.
-    File(String),
-    /// An operator, also for the commands of a file given to `source`.
-    Operator {
-        /// Id of the operator's client.
-        client: ClientId,
-        /// Host and process id as the client says, address as the kernel says.
-        from: String,
-        /// User id of the client; `None` = the kernel does not tell it.
-        uid: Option<u32>,
-        /// The token that the client proved; `None` = it has the rights of its user.
-        token: Option<TokenName>,
-    },
-    /// The broker itself: the settings of its command line.
-    Broker,
-}
-
-impl Origin {
-    /// Who asked for a change, as facts name it.
-    pub(crate) fn who(&self) -> String {
-        match self {
-            Origin::State => "the saved configuration".into(),
-            Origin::File(path) => format!("file {path}"),
-            Origin::Operator { client, from, uid, token } => {
-                let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
-                let token =
-                    token.as_ref().map_or_else(String::new, |token| format!(", token {token}"));
-                format!("client {client} ({from}{uid}{token})")
-            }
-            Origin::Broker => "the broker".into(),
-        }
-    }
-}
 
 /// How the process of the broker is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

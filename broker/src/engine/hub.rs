@@ -1,7 +1,7 @@
 //! The hub: owns the machines, the catalog of services, the clock and the timers, and lends a
 //! machine what it needs for one event. `step` says what each input means.
 
-use super::action::{Action, Origin};
+use super::action::Action;
 use super::catalog::Catalog;
 use super::context::context;
 use super::dispatch::Dispatch;
@@ -9,15 +9,17 @@ use super::dispatch::machine::Totals;
 use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
-use super::input::{Certificates, Listening, Requester};
-use super::operator::listing::Listings;
-use super::operator::status::StatusQuery;
+use super::input::{Certificates, Listening};
 use super::quotas::Class;
 use super::sessions::Sessions;
-use super::shutdown::Shutdown;
 use super::supervision::Supervision;
 use super::timers::Timers;
 use super::wall_clock::WallClock;
+use crate::engine::operator::open_listing::Listings;
+use crate::engine::operator::status_query::StatusQuery;
+use crate::engine::origin::Origin;
+use crate::engine::origin::Requester;
+use crate::engine::shutdown_step::Shutdown;
 use protocol::ids::LinkId;
 use protocol::op::reply::Value;
 use protocol::settings::{Setting, Settings};

@@ -2,7 +2,8 @@
 //! inputs and gives them to `Engine::step` one by one; in tests, scripts and the simulation take
 //! its place. An input of a link comes only between the `…Opened` of this link and its end.
 
-use super::action::Origin;
+use crate::engine::origin::Origin;
+use crate::engine::origin::Requester;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use protocol::bodies::{
@@ -138,10 +139,6 @@ pub struct Certificates {
     /// One line for each certificate that has expired, or will soon.
     pub warnings: Vec<String>,
 }
-
-/// Who asked for the files to be read again: link and header of an operator's `reload`, which gets
-/// the answer; `None` = the start or SIGHUP.
-pub type Requester = Option<(LinkId, Header)>;
 
 /// The start of a worker that the secret of its login proves. The reactor made the secret at
 /// [`Action::Start`](super::action::Action::Start).

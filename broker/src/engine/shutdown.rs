@@ -8,29 +8,11 @@ use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::keys::HostKey;
 use super::timers::Timer;
+use crate::engine::shutdown_step::Shutdown;
+use crate::engine::shutdown_step::Step;
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::settings::Setting;
-use protocol::time::Tick;
-
-/// How far the shutdown is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shutdown {
-    status: u8,
-    step: Step,
-    /// When the present step is over at the latest.
-    until: Tick,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    /// Busy workers may finish their requests.
-    Draining,
-    /// Hosts end their processes; these have not reported that they are done.
-    Stopping(Vec<HostKey>),
-    /// `Action::End` was given.
-    Done,
-}
 
 /// Milliseconds that a host may take, after KILL, to report that all have ended.
 const MARGIN_MS: u64 = 1000;

@@ -8,7 +8,7 @@ use super::hub::{Engine, Out};
 use super::input::{Close, Start};
 use super::keys::WorkerKey;
 use super::sessions::connection::End;
-use super::sessions::login::PendingLogin;
+use super::sessions::pending::PendingLogin;
 use super::sessions::silence::silence_ms;
 use super::supervision::logins::Entry;
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};

@@ -2,9 +2,10 @@
 
 use super::io::Io;
 use super::log;
-use crate::engine::action::{Action, Origin};
+use crate::engine::action::Action;
 use crate::engine::fact::FactKind;
 use crate::engine::input::Start;
+use crate::engine::origin::Origin;
 use crate::translate::outbound;
 
 /// An answer with this many rows or more is formatted by a helper thread.

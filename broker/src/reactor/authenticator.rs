@@ -3,7 +3,8 @@
 
 use super::io::Io;
 use super::tls_config::Loaded;
-use crate::engine::input::{Input, Requester, TokenRights, Tokens};
+use crate::engine::input::{Input, TokenRights, Tokens};
+use crate::engine::origin::Requester;
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;

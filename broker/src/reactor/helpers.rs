@@ -7,7 +7,7 @@ use super::state_dir::Paths;
 use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;
 use crate::config::{script, tokens};
-use crate::engine::input::Requester;
+use crate::engine::origin::Requester;
 use crate::translate::outbound;
 use auth::list::TokenList;
 use auth::prover::Prover;

@@ -4,8 +4,8 @@
 use super::words::{self, Cursor};
 use super::world::{OPERATOR, World};
 use crate::shell::Ask;
-use broker::engine::action::Origin;
 use broker::engine::input::Input;
+use broker::engine::origin::Origin;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Wall;
 

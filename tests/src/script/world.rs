@@ -5,8 +5,8 @@
 use super::item::Item;
 use crate::shell::{Ask, Choices, Player, TestShell};
 use broker::engine::EngineOptions;
-use broker::engine::action::Origin;
 use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::origin::Origin;
 use bytes::Bytes;
 use protocol::bodies::{Format, Login};
 use protocol::header::Header;

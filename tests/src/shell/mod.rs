@@ -10,7 +10,8 @@ pub use inbox::Inbox;
 pub use player::{Deed, Player};
 
 use broker::engine::action::Action;
-use broker::engine::input::{Input, Requester, Start};
+use broker::engine::input::{Input, Start};
+use broker::engine::origin::Requester;
 use broker::engine::{Engine, EngineOptions};
 use protocol::frame::Frame;
 use protocol::header::Header;

@@ -2,9 +2,10 @@
 
 use super::{Ask, TestShell, secret};
 use crate::script::Item;
-use broker::engine::action::{Action, BrokerExit, Origin};
+use broker::engine::action::{Action, BrokerExit};
 use broker::engine::fact::Fact;
 use broker::engine::input::{Input, Start};
+use broker::engine::origin::Origin;
 use broker::translate::outbound;
 use protocol::bodies::Format;
 use protocol::frame::Frame;

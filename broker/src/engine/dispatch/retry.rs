@@ -6,12 +6,15 @@ use super::poison::Poison;
 use super::retry_budget::Level;
 use super::stage::StageEvent;
 use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
+use protocol::ids::TransactionId;
 use protocol::ids::WorkerId;
 use protocol::settings::ServiceSetting;
+use protocol::settings::Setting;
 use std::collections::VecDeque;
 
 /// How a worker was lost.
@@ -201,5 +204,30 @@ impl Dispatch {
         self.transactions[key].enter(StageEvent::Repeat);
         self.transactions[key].enter(StageEvent::Block);
         self.fail(key, error, cx);
+    }
+
+    /// Keeps a request. Beyond `poison_max`, the oldest is dropped.
+    pub(super) fn keep_poison(&mut self, poison: Poison, cx: &mut Context<'_>) {
+        self.totals.poisoned += 1;
+        if poison.client.is_some() {
+            cx.effects.push(Effect::Poisoned { transaction: poison.transaction });
+        }
+        self.poison.push_back(poison);
+        self.drop_poison(cx.settings.get(Setting::PoisonMax));
+    }
+
+    /// Keeps at most `max` of them.
+    pub(crate) fn drop_poison(&mut self, max: u64) {
+        while self.poison.len() as u64 > max {
+            self.poison.pop_front();
+        }
+    }
+
+    /// Names who sent the request of a transaction that was set aside just now.
+    pub(crate) fn name_poison(&mut self, transaction: TransactionId, from: String) {
+        let mut all = self.poison.iter_mut().rev();
+        if let Some(poison) = all.find(|poison| poison.transaction == transaction) {
+            poison.from = from;
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Records that the certificates were read, and answers the operator who asked for it. The
 //! certificates themselves stay in the reactor.
 
-use super::run;
-use super::run::{OpResult, refused};
+use super::answer;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
-use crate::engine::input::{Certificates, Requester};
+use crate::engine::input::Certificates;
 use crate::engine::keys::ClientKey;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::refused;
+use crate::engine::origin::Requester;
 use crate::engine::sessions::connection::End;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Command;
@@ -31,7 +33,7 @@ pub(crate) fn on_certificates(
     if more {
         hub.certificates = Some((requester, found));
     } else if let (Some((_, head)), Some(client)) = (requester, client) {
-        run::answer(hub, client, &head, found.join(None), out);
+        answer::answer(hub, client, &head, found.join(None), out);
     }
 }
 
@@ -42,7 +44,7 @@ pub(crate) fn asked_by(hub: &Engine, requester: Requester) -> (Option<ClientKey>
         End::Client(client) => Some(client),
         End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
     });
-    let who = client.map(|client| run::origin_of(hub, client).who());
+    let who = client.map(|client| answer::origin_of(hub, client).who());
     (client, About { who, ..About::default() })
 }
 

@@ -3,13 +3,10 @@
 //! hosts.
 
 use super::config;
-use super::read;
-use super::read::{number, text};
-use super::run::{OpResult, not_found, refused};
+use super::names;
 use super::settings::setting_value;
-use super::show;
 use super::states;
-use crate::engine::action::{Action, BrokerExit, Origin};
+use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::buckets::{self, Buckets};
@@ -18,6 +15,12 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::heartbeat;
 use crate::engine::hub::{Engine, Out};
 use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::not_found;
+use crate::engine::operator::result::refused;
+use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
 use crate::engine::supervision::workers::ProcessState;
@@ -37,10 +40,10 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
     Ok(match target {
         Target::All => all().map(|(key, _)| key).collect(),
         Target::Service(name) => {
-            let service = read::plain_service(hub, name)?;
+            let service = names::plain_service(hub, name)?;
             all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
         }
-        Target::Worker(id) => vec![show::worker_named(hub, *id)?],
+        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
     })
 }
 
@@ -50,7 +53,7 @@ fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpE
         Target::All => {
             hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
         }
-        Target::Service(name) => vec![read::plain_service(hub, name)?],
+        Target::Service(name) => vec![names::plain_service(hub, name)?],
         Target::Worker(_) => Vec::new(),
     })
 }
@@ -164,7 +167,7 @@ pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<
 }
 
 pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
-    let key = show::worker_named(hub, id)?;
+    let key = names::worker_named(hub, id)?;
     if hub.dispatch.seat(key).list != WorkerList::Busy {
         return Err(refused(format!(
             "worker {id} is not busy; idle is for busy workers ('workers busy')"
@@ -189,7 +192,7 @@ pub(crate) fn change_blocked(
     blocked: bool,
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::client_named(hub, id)?;
+    let key = names::client_named(hub, id)?;
     let verb = if blocked { "blocked" } else { "unblocked" };
     hub.noted(origin, format!("{verb} client {id}"), out);
     let act = blocked.then(|| states::said(hub, origin, "'block'"));
@@ -204,7 +207,7 @@ pub(crate) fn delete_client_command(
     id: ClientId,
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::client_named(hub, id)?;
+    let key = names::client_named(hub, id)?;
     hub.noted(origin, format!("delete client {id}"), out);
     hub.delete_client(key, out);
     Ok(OpReply::line("deleted", format!("client {id} deleted"), vec![("client", number(id.0))]))
@@ -217,7 +220,7 @@ pub(crate) fn pri(
     priority: u8,
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::client_named(hub, id)?;
+    let key = names::client_named(hub, id)?;
     hub.noted(origin, format!("pri {id} {priority}"), out);
     hub.dispatch.set_priority(key, priority);
     let fields = vec![("client", number(id.0)), ("priority", number(priority))];
@@ -231,8 +234,8 @@ pub(crate) fn change_service(
     name: &ServiceName,
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::client_named(hub, id)?;
-    let service = read::plain_service(hub, name)?;
+    let key = names::client_named(hub, id)?;
+    let service = names::plain_service(hub, name)?;
     if hub.dispatch.caller(key).service == hub.catalog.op() {
         return Err(refused(format!(
             "client {id} is an operator; operators can't be moved, only deleted ('delete client {id}')"

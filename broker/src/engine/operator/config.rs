@@ -1,15 +1,17 @@
 //! Commands that make, change and delete services, workers and hosts, and `config events`.
 
-use super::read;
-use super::read::{number, text};
-use super::run::{OpResult, fact_kinds, refused};
+use super::names;
 use super::save::check_saved_size;
-use super::show;
-use crate::engine::action::Origin;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::{Engine, Out};
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::fact_kinds;
+use crate::engine::operator::result::refused;
+use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
 use protocol::ids::{ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
@@ -25,7 +27,7 @@ pub(crate) fn config_service(
     out: Out<'_>,
 ) -> OpResult {
     let known = if name.is_op() {
-        Some(read::plain_service(hub, &name)?)
+        Some(names::plain_service(hub, &name)?)
     } else {
         hub.catalog.find(name.as_str())
     };
@@ -69,8 +71,8 @@ pub(crate) fn config_worker(
     (path, args): (String, Vec<String>),
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::plain_service(hub, &service)?;
-    show::host_named(hub, &host)?;
+    let key = names::plain_service(hub, &service)?;
+    names::host_named(hub, &host)?;
     check_saved_size((&service, &host), &path, &args).map_err(refused)?;
     let words = format!("config worker {service} {host} {path}");
     let spec =
@@ -95,7 +97,7 @@ pub(crate) fn clone_worker(
     id: WorkerId,
     out: Out<'_>,
 ) -> OpResult {
-    let worker = hub.supervision.worker(show::worker_named(hub, id)?);
+    let worker = hub.supervision.worker(names::worker_named(hub, id)?);
     if worker.is_self_started {
         return Err(refused(format!(
             "worker {id} started itself; it can't be cloned: start another process like it"
@@ -124,7 +126,7 @@ pub(crate) fn delete_worker(
     id: WorkerId,
     out: Out<'_>,
 ) -> OpResult {
-    let key = show::worker_named(hub, id)?;
+    let key = names::worker_named(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);
     let list = match seat.list {
@@ -154,7 +156,7 @@ pub(crate) fn delete_service(
     name: &ServiceName,
     out: Out<'_>,
 ) -> OpResult {
-    let key = read::plain_service(hub, name)?;
+    let key = names::plain_service(hub, name)?;
     let (workers, clients) = (hub.supervision.count_of(key), hub.dispatch.queue(key).callers);
     if workers > 0 {
         return Err(refused(format!(
@@ -211,7 +213,7 @@ pub(crate) fn delete_host(
     name: &HostName,
     out: Out<'_>,
 ) -> OpResult {
-    let key = show::host_named(hub, name)?;
+    let key = names::host_named(hub, name)?;
     if hub.supervision.host(key).is_builtin {
         return Err(refused(format!(
             "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"

@@ -1,11 +1,15 @@
 //! Commands that show recorded facts, and the requests set aside as poison.
 
-use super::read::{column, number, table, text};
-use super::run::{OpResult, not_found};
-use crate::engine::action::Origin;
 use crate::engine::dispatch::poison::Poison;
 use crate::engine::fact_log;
 use crate::engine::hub::{Engine, Out};
+use crate::engine::operator::cells::column;
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::table;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::not_found;
+use crate::engine::origin::Origin;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
 

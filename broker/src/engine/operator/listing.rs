@@ -3,21 +3,25 @@
 //! time. Which entries are listed is fixed at the beginning; each row shows its entry at the moment
 //! at which it is made. The rows come from `op_read` and `op_show`.
 
+use super::answer;
+use super::names;
 use super::read;
-use super::run;
-use super::run::{OpResult, refused};
 use super::show;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::hub::{Engine, Out};
-use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::operator::open_listing::Listing;
+use crate::engine::operator::open_listing::OpenListing;
+use crate::engine::operator::open_listing::WaitingCount;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::refused;
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
+use protocol::ids::{ClientId, LinkId};
 use protocol::names::ServiceName;
 use protocol::op::parse::OpError;
-use protocol::op::reply::{OpReply, Value};
+use protocol::op::reply::OpReply;
 use protocol::op::spec::{Command, OpRequest, WorkerFilter};
 use protocol::time::Tick;
 use std::collections::VecDeque;
@@ -26,52 +30,6 @@ use std::collections::VecDeque;
 const PART_ROWS: usize = 128;
 /// Most listings that may be under way at once.
 const LISTINGS_MAX: usize = 32;
-
-/// The rows of a table.
-pub(crate) type Rows = Vec<Vec<Value>>;
-
-/// A listing under way: the entries whose rows are still to be made, and the rows made so far.
-#[derive(Debug)]
-pub(crate) enum Listing {
-    Clients {
-        left: VecDeque<ClientId>,
-        rows: Rows,
-    },
-    Workers {
-        filter: WorkerFilter,
-        left: VecDeque<WorkerId>,
-        /// Rows of the lists LAZY, IDLE and BUSY.
-        rows: [Rows; 3],
-    },
-    Queue {
-        left: VecDeque<(TransactionKey, TransactionId)>,
-        rows: Rows,
-        /// The services that requests wait for.
-        services: Vec<WaitingCount>,
-    },
-}
-
-/// The requests that wait for one service.
-#[derive(Debug)]
-pub(crate) struct WaitingCount {
-    service: ServiceKey,
-    pub(crate) name: ServiceName,
-    pub(crate) count: usize,
-    /// Why no worker serves them.
-    pub(crate) why: String,
-}
-
-/// A listing under way, and the command that it answers.
-#[derive(Debug)]
-struct OpenListing {
-    link: LinkId,
-    head: Header,
-    listing: Listing,
-}
-
-/// The listings under way, which take turns.
-#[derive(Debug, Default)]
-pub(crate) struct Listings(VecDeque<OpenListing>);
 
 impl Listing {
     /// How many rows are still to be made at most.
@@ -115,7 +73,7 @@ fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
 /// those in its queue, in serving order, then those that are blocked or held.
 fn begin_queue(hub: &Engine, service: Option<&ServiceName>) -> Result<Listing, OpError> {
     let keys = match service {
-        Some(name) => vec![read::service_named(hub, name)?],
+        Some(name) => vec![names::service_named(hub, name)?],
         None => hub.catalog.keys(),
     };
     // One pass over the transactions, however many services there are.
@@ -227,7 +185,7 @@ pub(crate) fn on_listing(hub: &mut Engine, out: Out<'_>) {
     if let Some(End::Client(requester)) = requester {
         make_rows(hub, &mut order.listing, PART_ROWS);
         if order.listing.left() == 0 {
-            run::answer(hub, requester, &order.head, Ok(order.listing.reply()), out);
+            answer::answer(hub, requester, &order.head, Ok(order.listing.reply()), out);
         } else {
             hub.listings.0.push_back(order);
         }

@@ -1,11 +1,14 @@
 //! The command `load`: how much each service has to do, and what became of its requests. How long
 //! requests take is shown by `latency`, in `op_show`.
 
-use super::read;
-use super::read::{column, number, table, text};
-use super::run::OpResult;
+use super::names;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
+use crate::engine::operator::cells::column;
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::table;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::result::OpResult;
 use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Column, Value};
@@ -30,7 +33,7 @@ fn columns() -> Vec<Column> {
 /// `load`: one row for each service, or for one.
 pub(crate) fn show_load(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
     let keys = match service {
-        Some(name) => vec![read::plain_service(hub, name)?],
+        Some(name) => vec![names::plain_service(hub, name)?],
         None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
     };
     let rows = keys.into_iter().map(|key| load_row(hub, key)).collect();

@@ -11,17 +11,23 @@
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `save` | the configuration as a script of commands |
 
+pub(crate) mod answer;
+pub(crate) mod cells;
 pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod facts;
 pub(crate) mod listing;
 pub(crate) mod load;
+pub(crate) mod names;
+pub(crate) mod open_listing;
 pub(crate) mod read;
+pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;
 pub(crate) mod settings;
 pub(crate) mod show;
 pub(crate) mod states;
 pub(crate) mod status;
+pub(crate) mod status_query;
 pub(crate) mod tokens;

@@ -2,8 +2,6 @@
 //! columns that all tables use. Workers, hosts and latency are in `op_show`, settings in
 //! `op_settings`.
 
-use super::listing::{Rows, WaitingCount};
-use super::run::{OpResult, not_found, refused};
 use super::settings;
 use super::states;
 use super::states::StateValues;
@@ -12,51 +10,22 @@ use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
+use crate::engine::operator::cells::blank;
+use crate::engine::operator::cells::column;
+use crate::engine::operator::cells::flag;
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::table;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::unseen;
+use crate::engine::operator::cells::yes;
+use crate::engine::operator::names::client_named;
+use crate::engine::operator::open_listing::Rows;
+use crate::engine::operator::open_listing::WaitingCount;
+use crate::engine::operator::result::OpResult;
 use protocol::ids::ClientId;
-use protocol::names::ServiceName;
-use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
+use protocol::op::reply::{Block, OpReply, Value, span};
 use protocol::settings::Setting;
 use protocol::time::Tick;
-
-/// A right-aligned column: its title in text, its key in JSON, its width.
-pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
-    Column { title, key, width, align: Align::Right }
-}
-
-/// A left-aligned column.
-pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -> Column {
-    Column { title, key, width, align: Align::Left }
-}
-
-/// A column that only JSON has; its values are blank in text.
-pub(crate) const fn unseen(key: &'static str) -> Column {
-    Column { title: "", key, width: 0, align: Align::Left }
-}
-
-/// A number as a value.
-pub(crate) fn number(count: impl TryInto<i128>) -> Value {
-    count.try_into().map_or(Value::None, Value::Number)
-}
-
-/// A name or text as a value.
-pub(crate) fn text(name: impl ToString) -> Value {
-    Value::Text(name.to_string())
-}
-
-/// A switch as the manual's pages show it, `0` or `1`.
-pub(crate) fn flag(is_set: bool) -> Value {
-    Value::bit(is_set)
-}
-
-/// A switch as tables show it, `yes` or `no`.
-pub(crate) const fn yes(is_so: bool) -> Value {
-    Value::Flag(is_so)
-}
-
-/// An answer that is one table without a heading.
-pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
-    OpReply::block(Block::Table { name, title: String::new(), columns, rows })
-}
 
 /// A tick: in a table as the time since then, in JSON as the time of day.
 pub(crate) fn ago(hub: &Engine, at: Tick) -> Value {
@@ -294,49 +263,6 @@ pub(crate) fn why_waiting(hub: &Engine, service: ServiceKey, stage: Stage) -> St
         });
         format!("{} not ready ('workers lazy' says why){state}", all_are(all))
     }
-}
-
-/// The service with this name.
-///
-/// # Errors
-/// There is none; the error suggests a similar name.
-pub(crate) fn service_named(
-    hub: &Engine,
-    name: &ServiceName,
-) -> Result<ServiceKey, protocol::op::parse::OpError> {
-    hub.catalog.find(name.as_str()).ok_or_else(|| not_found(hub.catalog.unknown(name.as_str())))
-}
-
-/// The service with this name, if it is not `op`.
-///
-/// # Errors
-/// There is none, or it is `op`, whose requests the broker handles itself.
-pub(crate) fn plain_service(
-    hub: &Engine,
-    name: &ServiceName,
-) -> Result<ServiceKey, protocol::op::parse::OpError> {
-    if name.is_op() {
-        return Err(refused("service 'op' is the broker's own; it has no workers and no settings"));
-    }
-    service_named(hub, name)
-}
-
-/// The client with this id.
-///
-/// # Errors
-/// It is not attached.
-pub(crate) fn client_named(
-    hub: &Engine,
-    id: ClientId,
-) -> Result<ClientKey, protocol::op::parse::OpError> {
-    hub.sessions
-        .find_client(id)
-        .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
-}
-
-/// A value that text leaves blank and JSON has.
-pub(crate) fn blank(value: Value) -> Value {
-    Value::shown("", value)
 }
 
 /// `its only worker is`, `all 3 workers are`.

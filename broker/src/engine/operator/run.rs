@@ -1,47 +1,38 @@
 //! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
 //! `op_read` and `op_show` make what commands show; `op_change` and `op_config` carry out changes.
 
+use super::answer;
 use super::change;
 use super::config;
 use super::facts;
 use super::listing;
 use super::load;
 use super::read;
+use super::result::fact_kinds;
 use super::save::set_unsaved;
 use super::settings;
 use super::show;
 use super::status;
 use super::tokens;
-use crate::engine::action::{Action, Origin};
+use crate::engine::action::Action;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
-use crate::engine::fact::{About, FACTS, FactKind};
+use crate::engine::fact::{About, FactKind};
 use crate::engine::fact_log::Watch;
 use crate::engine::hub::{Engine, Out};
 use crate::engine::keys::ClientKey;
+use crate::engine::operator::answer::origin_of;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::refused;
+use crate::engine::origin::Origin;
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::op::help;
-use protocol::op::parse::{self, OpError};
+use protocol::op::parse::{self};
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::{Effect, OpRequest, SendWhat};
 use protocol::settings::Setting;
-
-/// The answer to a command, or the error that is sent in its place.
-pub(crate) type OpResult = Result<OpReply, OpError>;
-
-/// The error for a command that can't be carried out now.
-pub(crate) fn refused(text: impl Into<String>) -> OpError {
-    OpError { code: ErrorCode::Refused, text: text.into() }
-}
-
-/// The error for a command that names something that does not exist.
-pub(crate) fn not_found(text: impl Into<String>) -> OpError {
-    OpError { code: ErrorCode::NotFound, text: text.into() }
-}
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
 /// because a part of it may read as another command.
@@ -102,7 +93,7 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
     });
     // `halt` and `delete client` may have closed the client that asked.
     if hub.sessions.end(link).is_some() {
-        self::answer(hub, client, &head, answer, out);
+        answer::answer(hub, client, &head, answer, out);
     }
 }
 
@@ -125,37 +116,6 @@ fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<
         hub.record(FactKind::Refused, about, format!("{command}: {first}"), out);
     }
     answer
-}
-
-pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
-    let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
-    let from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
-    let (uid, token) = (peer.uid, peer.token.clone());
-    Origin::Operator { client: client.id, from, uid, token }
-}
-
-pub(crate) fn answer(
-    hub: &mut Engine,
-    client: ClientKey,
-    head: &Header,
-    answer: OpResult,
-    out: Out<'_>,
-) {
-    let client = hub.sessions.client(client);
-    let link = client.link;
-    match answer {
-        Ok(reply) if head.reply != 0 => {
-            let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);
-            let head =
-                Header { sequence: head.sequence, more: u16::from(is_watch), ..Header::default() };
-            out.push(Action::Answer { link, head, reply: Box::new(reply), format: client.format });
-        }
-        Ok(_) => {}
-        Err(error) => {
-            let error = ErrorBody::new(error.code, error.text);
-            context!(hub, out).answer_error(link, head, error);
-        }
-    }
 }
 
 /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
@@ -300,7 +260,7 @@ pub(crate) fn on_sourced(
         }
     };
     if hub.sessions.end(link).is_some() {
-        self::answer(hub, client, &head, answer, out);
+        answer::answer(hub, client, &head, answer, out);
     }
 }
 
@@ -325,19 +285,4 @@ fn watch(hub: &mut Engine, client: ClientKey, head: &Header, kinds: &[String]) -
     let watch = Watch { link, sequence: head.sequence, format, kinds, is_congested };
     hub.facts.watch(entry.id, watch);
     Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
-}
-
-/// The kinds of facts with these names.
-///
-/// # Errors
-/// A name is not in the table; the error suggests a similar one.
-pub(crate) fn fact_kinds(names: &[String]) -> Result<Vec<FactKind>, OpError> {
-    let kind = |name: &String| {
-        FACTS.iter().find(|row| row.name == name).map(|row| row.kind).ok_or_else(|| {
-            let near = parse::nearest(name, FACTS.iter().map(|row| row.name));
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-            not_found(format!("'{name}' is no kind of fact{hint}; docs/facts.md lists them"))
-        })
-    };
-    names.iter().map(kind).collect()
 }

@@ -1,11 +1,18 @@
 //! Commands that show the configuration: the settings of the broker and of a service, the page of a
 //! service, and the kinds of facts that are kept. `op_config` and `op_change` change it.
 
-use super::read;
-use super::read::{column, flag, left, number, table, text, yes};
-use super::run::{OpResult, not_found};
+use super::names;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
+use crate::engine::operator::cells::column;
+use crate::engine::operator::cells::flag;
+use crate::engine::operator::cells::left;
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::table;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::yes;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::not_found;
 use protocol::names::ServiceName;
 use protocol::op::parse::nearest;
 use protocol::op::reply::{Block, OpReply, Value};
@@ -62,7 +69,7 @@ pub(crate) fn show_settings(hub: &Engine, of: &SettingsOf) -> OpResult {
             if !name.is_op() && hub.catalog.find(name.as_str()).is_none() {
                 return Err(not_found(no_settings(hub, name)));
             }
-            settings_of(hub, read::plain_service(hub, name)?)
+            settings_of(hub, names::plain_service(hub, name)?)
         }
     };
     Ok(settings_table(rows))
@@ -92,7 +99,7 @@ fn settings_of(hub: &Engine, service: ServiceKey) -> Vec<Vec<Value>> {
 
 /// `service NAME`: the page of a service, and its settings.
 pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
-    let key = read::plain_service(hub, name)?;
+    let key = names::plain_service(hub, name)?;
     let service = &hub.catalog[key];
     let mine = hub.supervision.workers().filter(|(_, w)| w.service == key);
     let fields = vec![

@@ -1,21 +1,30 @@
 //! Commands that only show: the manual's three lists of workers, the page of one worker, the
 //! request that it was sent last, hosts, and latency.
 
-use super::listing::Rows;
-use super::read;
-use super::read::{blank, column, flag, left, number, table, text, unseen, yes};
-use super::run::{OpResult, not_found};
+use super::names;
 use super::states;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{HostKey, WorkerKey};
-use crate::engine::supervision::hosts::Host;
+use crate::engine::operator::cells::blank;
+use crate::engine::operator::cells::column;
+use crate::engine::operator::cells::flag;
+use crate::engine::operator::cells::left;
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::table;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::unseen;
+use crate::engine::operator::cells::yes;
+use crate::engine::operator::names::host_named;
+use crate::engine::operator::names::worker_named;
+use crate::engine::operator::open_listing::Rows;
+use crate::engine::operator::result::OpResult;
+use crate::engine::supervision::host::Host;
 use crate::engine::supervision::workers::{ProcessState, Worker};
 use bytes::Bytes;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
-use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, Column, OpReply, Value, span};
 use protocol::op::spec::WorkerFilter;
 
@@ -107,16 +116,6 @@ fn is_shown_available(hub: &Engine, key: WorkerKey) -> bool {
 fn fd_of(hub: &Engine, key: WorkerKey) -> Value {
     let slot = hub.dispatch.seat(key).link.and_then(|link| hub.sessions.connection(link));
     slot.map_or(Value::None, |slot| number(slot.peer.fd))
-}
-
-/// The worker with this id.
-///
-/// # Errors
-/// It is not configured.
-pub(crate) fn worker_named(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
-    hub.supervision
-        .find_worker(id)
-        .ok_or_else(|| not_found(format!("worker {id} is not configured; 'workers' lists them")))
 }
 
 /// `worker ID`: the manual's page, with the ids of its neighbours in its list where the
@@ -271,19 +270,6 @@ pub(crate) fn show_hosts(hub: &Engine) -> OpReply {
     table("hosts", columns, hub.supervision.hosts().map(row).collect())
 }
 
-/// The host with this name.
-///
-/// # Errors
-/// It is not configured; the error suggests a similar name.
-pub(crate) fn host_named(hub: &Engine, name: &HostName) -> Result<HostKey, OpError> {
-    hub.supervision.find_host(name).ok_or_else(|| {
-        let names = hub.supervision.hosts().map(|(_, host)| host.name.as_str());
-        let near = protocol::op::parse::nearest(name.as_str(), names);
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-        not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
-    })
-}
-
 pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
     let host = hub.supervision.host(host_named(hub, name)?);
     let state = states::state_values(hub, states::host_state(hub, host), String::new());
@@ -311,7 +297,7 @@ pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
 /// service or for one.
 pub(crate) fn show_latency(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
     let mut keys = match service {
-        Some(name) => vec![read::plain_service(hub, name)?],
+        Some(name) => vec![names::plain_service(hub, name)?],
         None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
     };
     // Services without a request are left out, as their zeros would hide the others.

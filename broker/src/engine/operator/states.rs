@@ -1,13 +1,14 @@
 //! The states of workers, hosts, services and clients as operators see them: a word, since when,
 //! until when, and why. The states themselves are in `workers`, `hosts`, `registry` and `clients`.
 
-use crate::engine::action::Origin;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ClientKey, ServiceKey, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
+use crate::engine::origin::Origin;
 use crate::engine::quotas::TEXT_BYTES_MAX;
-use crate::engine::supervision::hosts::{Host, HostState};
+use crate::engine::supervision::host::Host;
+use crate::engine::supervision::host::HostState;
 use crate::engine::supervision::workers::{ProcessState, Worker};
 use crate::engine::timers::Timer;
 use crate::engine::wall_clock::short;

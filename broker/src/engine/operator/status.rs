@@ -1,14 +1,15 @@
 //! `send … status`: asks workers for their status and shows their answers together. The answer
 //! waits for the workers, unlike those of most commands in `op_run`.
 
+use super::answer;
 use super::change;
-use super::run;
-use super::run::OpResult;
 use crate::engine::action::Action;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::FactKind;
 use crate::engine::hub::{Engine, Out};
 use crate::engine::keys::ClientKey;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::sessions::connection::End;
 use crate::engine::supervision::workers::ProcessState;
@@ -17,22 +18,12 @@ use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId, WorkerId};
+use protocol::ids::{LinkId, WorkerId};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Target;
 use protocol::show;
 use std::collections::BTreeSet;
-
-/// A `send … status` that not all workers have answered.
-#[derive(Debug)]
-pub(crate) struct StatusQuery {
-    client: ClientId,
-    head: Header,
-    /// Links of the workers that have not answered.
-    waiting: BTreeSet<LinkId>,
-    blocks: Vec<Block>,
-}
 
 /// Most characters of a worker's answer that are shown.
 const STATUS_CHARS_MAX: usize = 4096;
@@ -152,7 +143,7 @@ pub(crate) fn answer_status_query(hub: &mut Engine, query: u64, out: Out<'_>) {
     // The operator may be gone by now.
     if let Some(client) = hub.sessions.find_client(asked.client) {
         let answer: OpResult = Ok(OpReply { blocks: asked.blocks });
-        run::answer(hub, client, &asked.head, answer, out);
+        answer::answer(hub, client, &asked.head, answer, out);
     }
 }
 

@@ -1,16 +1,19 @@
 //! Rights of operators, and what a change of the tokens means for those who are logged in.
 
+use super::answer;
 use super::certificates;
-use super::read::text;
-use super::run;
-use super::run::{OpResult, refused};
 use crate::engine::counted::counted;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
-use crate::engine::input::{Requester, Tokens};
+use crate::engine::input::Tokens;
 use crate::engine::keys::ClientKey;
+use crate::engine::operator::cells::text;
+use crate::engine::operator::result::OpResult;
+use crate::engine::operator::result::refused;
+use crate::engine::origin::Requester;
 use crate::engine::quotas::Class;
-use crate::engine::sessions::connection::{End, from};
+use crate::engine::sessions::connection::End;
+use crate::engine::sessions::peer_name::from;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::op::parse::OpError;
@@ -31,7 +34,7 @@ pub(crate) fn not_allowed(
     let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
     let link = hub.sessions.client(client).link;
     if hub.may_cause(Class::Logged, Some(link)) {
-        let about = About { who: Some(run::origin_of(hub, client).who()), ..About::default() };
+        let about = About { who: Some(answer::origin_of(hub, client).who()), ..About::default() };
         hub.record(FactKind::Refused, about, format!("{request}: {text}"), out);
     }
     Err(OpError { code: ErrorCode::Denied, text })
@@ -97,7 +100,7 @@ pub(crate) fn on_tokens(
     if let (Some((link, head)), Some(client)) = (requester, client)
         && hub.sessions.end(link).is_some()
     {
-        run::answer(hub, client, &head, answer, out);
+        answer::answer(hub, client, &head, answer, out);
     }
 }
 

@@ -2,7 +2,7 @@
 //! when the tokens change. `login` decides when a proof of a token is checked, the reactor checks
 //! it.
 
-use super::connection::from;
+use super::peer_name::from;
 use crate::engine::input::{Peer, Tokens};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;

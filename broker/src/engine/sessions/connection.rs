@@ -1,10 +1,10 @@
 //! The connections as the engine knows them: which client, worker or host is at the other end, how
 //! far its login is, and when it was last heard. The reactor has the sockets.
 
-use super::login::PendingLogin;
 use super::phase::{Phase, PhaseEvent};
 use crate::engine::input::Peer;
 use crate::engine::keys::{ClientKey, HostKey, WorkerKey};
+use crate::engine::sessions::pending::PendingLogin;
 use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
@@ -189,16 +189,4 @@ impl Connection {
         debug_assert!(next.is_some(), "{event:?} of a connection in {:?}", self.phase);
         self.phase = next.unwrap_or(self.phase);
     }
-}
-
-/// A peer as errors and facts name it: address, user id, token.
-pub(crate) fn from(peer: &Peer) -> String {
-    let mut text = peer.address.clone();
-    if let Some(uid) = peer.uid {
-        text += &format!(" uid {uid}");
-    }
-    if let Some(token) = &peer.token {
-        text += &format!(" token {token}");
-    }
-    text
 }

@@ -4,6 +4,7 @@
 use super::clients::Client;
 use super::connection::End;
 use super::machine::Sessions;
+use super::pending::{LoginBody, PendingLogin};
 use super::phase::{Phase, PhaseEvent};
 use super::silence::silence_ms;
 use crate::engine::action::Action;
@@ -13,52 +14,14 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{ClientKey, ServiceKey};
 use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
-use protocol::bodies::{ErrorBody, Login, LoginOk, WorkerLogin};
+use protocol::bodies::{ErrorBody, Login, LoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, LinkId};
-use protocol::kinds::Role;
 use protocol::login_failures::{CHECKS_MAX, Check, FAILURES_MAX, Failure};
-use protocol::names::{ServiceName, TokenName};
+use protocol::names::TokenName;
 use protocol::proof::{Claim, Proof};
 use protocol::settings::{ServiceSetting, Setting};
-
-/// A login that named a token and waits for its proof.
-#[derive(Debug)]
-pub(crate) struct PendingLogin {
-    what: LoginBody,
-    token: Option<TokenName>,
-    /// The proof, while its check has to wait; `Timer::Proof` gives it to the reactor.
-    proof: Option<Box<Proof>>,
-}
-
-/// The login itself.
-#[derive(Debug)]
-pub(crate) enum LoginBody {
-    Client(Login),
-    Worker(WorkerLogin),
-}
-
-impl PendingLogin {
-    /// The login of a client.
-    pub(crate) fn client(login: Login) -> Self {
-        let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: LoginBody::Client(login), token, proof: None }
-    }
-
-    /// The login of a worker that started itself.
-    pub(crate) fn worker(login: WorkerLogin) -> Self {
-        let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: LoginBody::Worker(login), token, proof: None }
-    }
-
-    fn role(&self) -> (Role, ServiceName) {
-        match &self.what {
-            LoginBody::Client(login) => (Role::Client, login.service.clone()),
-            LoginBody::Worker(login) => (Role::Worker, login.service.clone()),
-        }
-    }
-}
 
 /// A client that was let in.
 #[derive(Clone, Copy, Debug)]

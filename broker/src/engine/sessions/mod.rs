@@ -14,6 +14,8 @@ pub(crate) mod clients;
 pub(crate) mod connection;
 pub(crate) mod login;
 mod machine;
+pub(crate) mod peer_name;
+pub(crate) mod pending;
 mod phase;
 pub(crate) mod silence;
 

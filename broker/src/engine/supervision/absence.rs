@@ -2,7 +2,6 @@
 //! whether its host can be asked to do something, and what the silence of a worker means. The
 //! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
-use super::hosts::{Host, HostState};
 use super::machine::Supervision;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -11,6 +10,8 @@ use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::sessions::silence::SilenceLimits;
 use crate::engine::sessions::silence::silence_ms;
+use crate::engine::supervision::host::Host;
+use crate::engine::supervision::host::HostState;
 use crate::engine::timers::Timer;
 use protocol::names::HostName;
 use protocol::settings::Setting;

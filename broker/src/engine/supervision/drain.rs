@@ -2,7 +2,6 @@
 //! socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
 //! long is killed. `process` handles what follows when it has ended.
 
-use super::hosts::HostState;
 use super::machine::Supervision;
 use super::workers::ProcessState;
 use crate::engine::action::Action;
@@ -12,6 +11,7 @@ use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
+use crate::engine::supervision::host::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecStop};
 use protocol::frame::Frame;

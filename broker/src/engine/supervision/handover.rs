@@ -2,7 +2,6 @@
 //! before, or runs another program file. Its welcome says so. It hands its workers over to a new
 //! execd, which adopts them; until then nothing is started on the host (docs/decisions/0029).
 
-use super::hosts::Host;
 use super::machine::Supervision;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
@@ -10,6 +9,7 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
+use crate::engine::supervision::host::Host;
 use protocol::bodies::{ExecEnd, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;

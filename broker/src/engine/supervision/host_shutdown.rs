@@ -2,13 +2,13 @@
 //! get no requests until it is linked again, and their ends are no crashes. A host can report this
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
-use super::hosts::HostState;
 use super::machine::Supervision;
 use super::workers::ProcessState;
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
+use crate::engine::supervision::host::HostState;
 use protocol::bodies::ExitCause;
 use protocol::ids::LinkId;
 use protocol::names::HostName;

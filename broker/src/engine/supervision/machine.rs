@@ -1,9 +1,10 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
-use super::hosts::{Host, Hosts};
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
+use crate::engine::supervision::host::Host;
+use crate::engine::supervision::host::Hosts;
 use protocol::ids::WorkerId;
 use protocol::names::HostName;
 use std::collections::BTreeSet;

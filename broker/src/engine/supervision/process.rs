@@ -22,6 +22,28 @@ use protocol::settings::Setting;
 const TRAILING_MS: u64 = 1000;
 
 impl Supervision {
+    /// Whether a worker may be given requests.
+    pub(crate) fn is_available(
+        &self,
+        key: WorkerKey,
+        catalog: &Catalog,
+        is_shutting_down: bool,
+    ) -> bool {
+        let worker = &self.workers[key];
+        worker.state == ProcessState::Ready
+            && !worker.is_paused
+            && !catalog[worker.service].is_paused
+            && worker.is_wanted
+            && !worker.ends_with_host
+            && !is_shutting_down
+    }
+
+    /// Something changed that may decide whether a worker may be given requests.
+    pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
+        cx.effects.push(Effect::Available { worker: key, is_available });
+    }
+
     /// The ids in facts about a worker: its own, its service, its host.
     pub(crate) fn about_worker(&self, key: WorkerKey, catalog: &Catalog) -> About {
         let worker = &self.workers[key];

@@ -2,7 +2,6 @@
 //! are valid for it. A start is one run of one worker with one configuration; a process of another
 //! start is never taken for the worker's (docs/decisions/0020).
 
-use super::hosts::HostState;
 use super::machine::Supervision;
 use super::workers::ProcessState;
 use crate::engine::action::Action;
@@ -13,6 +12,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Report, Start};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
+use crate::engine::supervision::host::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::bodies::{Child, ExecStop, WorkerLogin};

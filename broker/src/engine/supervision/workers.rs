@@ -2,11 +2,7 @@
 //! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
 //! requests, `process` starts and ends them.
 
-use super::machine::Supervision;
 use super::restart::Restart;
-use crate::engine::catalog::Catalog;
-use crate::engine::context::Context;
-use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
@@ -354,29 +350,5 @@ impl Worker {
         }
         self.tail.push_back(show::brief(line, LINE_BYTES_MAX));
         self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
-    }
-}
-
-impl Supervision {
-    /// Whether a worker may be given requests.
-    pub(crate) fn is_available(
-        &self,
-        key: WorkerKey,
-        catalog: &Catalog,
-        is_shutting_down: bool,
-    ) -> bool {
-        let worker = &self.workers[key];
-        worker.state == ProcessState::Ready
-            && !worker.is_paused
-            && !catalog[worker.service].is_paused
-            && worker.is_wanted
-            && !worker.ends_with_host
-            && !is_shutting_down
-    }
-
-    /// Something changed that may decide whether a worker may be given requests.
-    pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
-        let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
-        cx.effects.push(Effect::Available { worker: key, is_available });
     }
 }

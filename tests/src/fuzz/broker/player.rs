@@ -3,8 +3,9 @@
 
 use super::checker::{Checker, Sabotage};
 use crate::shell::{self, Ask, Choices, Deed, Inbox, Player, TestShell};
-use broker::engine::action::{Action, Origin};
+use broker::engine::action::Action;
 use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::{inbound, outbound};
 use bytes::Bytes;

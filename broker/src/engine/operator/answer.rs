@@ -1,0 +1,41 @@
+//! Sends an operator the answer to its command.
+
+use crate::engine::action::Action;
+use crate::engine::context::context;
+use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::ClientKey;
+use crate::engine::operator::result::OpResult;
+use crate::engine::origin::Origin;
+use protocol::bodies::ErrorBody;
+use protocol::header::Header;
+
+pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
+    let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
+    let from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
+    let (uid, token) = (peer.uid, peer.token.clone());
+    Origin::Operator { client: client.id, from, uid, token }
+}
+
+pub(crate) fn answer(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: &Header,
+    answer: OpResult,
+    out: Out<'_>,
+) {
+    let client = hub.sessions.client(client);
+    let link = client.link;
+    match answer {
+        Ok(reply) if head.reply != 0 => {
+            let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);
+            let head =
+                Header { sequence: head.sequence, more: u16::from(is_watch), ..Header::default() };
+            out.push(Action::Answer { link, head, reply: Box::new(reply), format: client.format });
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let error = ErrorBody::new(error.code, error.text);
+            context!(hub, out).answer_error(link, head, error);
+        }
+    }
+}

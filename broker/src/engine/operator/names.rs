@@ -1,0 +1,64 @@
+//! What the names and ids in a command mean, or the error that says what is wrong with them.
+
+use crate::engine::hub::Engine;
+use crate::engine::keys::{ClientKey, ServiceKey};
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::operator::result::not_found;
+use crate::engine::operator::result::refused;
+use protocol::ids::ClientId;
+use protocol::ids::WorkerId;
+use protocol::names::HostName;
+use protocol::names::ServiceName;
+use protocol::op::parse::OpError;
+
+/// The service with this name.
+///
+/// # Errors
+/// There is none; the error suggests a similar name.
+pub(crate) fn service_named(hub: &Engine, name: &ServiceName) -> Result<ServiceKey, OpError> {
+    hub.catalog.find(name.as_str()).ok_or_else(|| not_found(hub.catalog.unknown(name.as_str())))
+}
+
+/// The service with this name, if it is not `op`.
+///
+/// # Errors
+/// There is none, or it is `op`, whose requests the broker handles itself.
+pub(crate) fn plain_service(hub: &Engine, name: &ServiceName) -> Result<ServiceKey, OpError> {
+    if name.is_op() {
+        return Err(refused("service 'op' is the broker's own; it has no workers and no settings"));
+    }
+    service_named(hub, name)
+}
+
+/// The client with this id.
+///
+/// # Errors
+/// It is not attached.
+pub(crate) fn client_named(hub: &Engine, id: ClientId) -> Result<ClientKey, OpError> {
+    hub.sessions
+        .find_client(id)
+        .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
+}
+
+/// The worker with this id.
+///
+/// # Errors
+/// It is not configured.
+pub(crate) fn worker_named(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+    hub.supervision
+        .find_worker(id)
+        .ok_or_else(|| not_found(format!("worker {id} is not configured; 'workers' lists them")))
+}
+
+/// The host with this name.
+///
+/// # Errors
+/// It is not configured; the error suggests a similar name.
+pub(crate) fn host_named(hub: &Engine, name: &HostName) -> Result<HostKey, OpError> {
+    hub.supervision.find_host(name).ok_or_else(|| {
+        let names = hub.supervision.hosts().map(|(_, host)| host.name.as_str());
+        let near = protocol::op::parse::nearest(name.as_str(), names);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+        not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
+    })
+}

@@ -1,0 +1,16 @@
+//! A `send … status` that is under way.
+
+use protocol::header::Header;
+use protocol::ids::{ClientId, LinkId};
+use protocol::op::reply::Block;
+use std::collections::BTreeSet;
+
+/// A `send … status` that not all workers have answered.
+#[derive(Debug)]
+pub(crate) struct StatusQuery {
+    pub(super) client: ClientId,
+    pub(super) head: Header,
+    /// Links of the workers that have not answered.
+    pub(super) waiting: BTreeSet<LinkId>,
+    pub(super) blocks: Vec<Block>,
+}

@@ -1,0 +1,153 @@
+//! A host as it is configured, and how far the link to its execd is.
+
+use crate::engine::input::Expected;
+use crate::engine::keys::{HostKey, Table};
+use protocol::ids::{LinkId, WorkerId};
+use protocol::names::HostName;
+use protocol::time::Tick;
+use std::collections::BTreeMap;
+
+/// How far the link to a host's execd is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostState {
+    /// No link; `Due::Dial` dials again.
+    Down,
+    /// `Action::Dial` was given and has no answer yet.
+    Dialing,
+    /// The hello was sent, and the welcome has not come.
+    Greeting(LinkId),
+    /// The list of its processes was asked for and has not come.
+    Listing(LinkId),
+    /// It starts and ends processes for this broker.
+    Up(LinkId),
+}
+
+/// A machine with an execd, as it was configured; or the built-in `localhost`.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Name of the kind in logs, in `config events` and `watch`.
+    pub(crate) name: HostName,
+    /// Where its execd listens, as the operator wrote it. `config host` may change it.
+    pub(crate) address: String,
+    /// How far the link is.
+    pub(crate) state: HostState,
+    /// Whether it is `localhost`, whose execd this broker starts.
+    pub(crate) is_builtin: bool,
+    /// Milliseconds that the next dial waits after a loss.
+    pub(super) retry_ms: u64,
+    /// Since when it is up, or since when it is not; further dials do not change it.
+    pub(crate) since: Tick,
+    /// Process id of its execd, from the last welcome; 0 = there was none.
+    pub(crate) pid: u32,
+    /// Version of its execd, from the last welcome.
+    pub(crate) version: String,
+    /// Digest of what its execd enforces on workers, from the last welcome.
+    pub(crate) policy: String,
+    /// Workers whose processes run under another policy, from the last welcome.
+    pub(crate) older: Vec<WorkerId>,
+    /// What its welcome must report; `None` = anything will do.
+    pub(crate) must: Option<Box<Expected>>,
+    /// Process id of the execd that was asked to hand over; 0 = none was.
+    pub(crate) handing: u32,
+    /// Why nothing may be started there although its execd answers.
+    pub(crate) unfit: Option<String>,
+    /// Why it is down or shutting down, for `hosts`; empty = it is up.
+    pub(crate) why: String,
+    /// Its present loss was recorded.
+    pub(super) is_loss_recorded: bool,
+    /// The dial under way goes to an address that it had before.
+    pub(super) is_misdialled: bool,
+    /// Its execd reported on this connection that it shuts down, so nothing is started there.
+    pub(crate) is_shutting_down: bool,
+    /// Invalid reports on this connection.
+    pub(crate) rejected_reports: u64,
+    /// It answers no pings for now, and is not yet taken for lost.
+    pub(crate) is_silent: bool,
+}
+
+/// All hosts, by key and by name.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    table: Table<HostKey, Host>,
+    names: BTreeMap<HostName, HostKey>,
+}
+
+pub(super) const RETRY_MIN_MS: u64 = 50;
+
+impl HostState {
+    /// The link to its execd, if there is one.
+    pub(crate) const fn link(self) -> Option<LinkId> {
+        match self {
+            Self::Greeting(link) | Self::Listing(link) | Self::Up(link) => Some(link),
+            Self::Down | Self::Dialing => None,
+        }
+    }
+
+    /// The word that `hosts` shows for it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Dialing => "dialing",
+            Self::Greeting(_) | Self::Listing(_) => "greeting",
+            Self::Up(_) => "up",
+        }
+    }
+}
+
+impl Hosts {
+    /// Adds a host; it replaces one of the same name.
+    pub(super) fn add(&mut self, host: Host) -> HostKey {
+        if let Some(key) = self.find(&host.name) {
+            self.table[key] = host;
+            return key;
+        }
+        let name = host.name.clone();
+        let key = self.table.insert(host);
+        self.names.insert(name, key);
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: HostKey) -> Host {
+        let host = self.table.remove(key);
+        self.names.remove(&host.name);
+        host
+    }
+
+    /// The host with this name.
+    pub(crate) fn find(&self, name: &HostName) -> Option<HostKey> {
+        self.names.get(name).copied()
+    }
+
+    /// The host that a worker names, if it is configured.
+    pub(crate) fn named(&self, name: &HostName) -> Option<&Host> {
+        self.find(name).map(|key| &self.table[key])
+    }
+
+    /// The host with this key, which may be gone.
+    pub(crate) fn get(&self, key: HostKey) -> Option<&Host> {
+        self.table.get(key)
+    }
+
+    /// All of them, to change them.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Host> {
+        self.table.values_mut()
+    }
+
+    /// All hosts in the order of their names.
+    pub(crate) fn by_name(&self) -> impl Iterator<Item = (HostKey, &Host)> {
+        self.names.values().map(|&key| (key, &self.table[key]))
+    }
+}
+
+impl std::ops::Index<HostKey> for Hosts {
+    type Output = Host;
+    fn index(&self, key: HostKey) -> &Host {
+        &self.table[key]
+    }
+}
+
+impl std::ops::IndexMut<HostKey> for Hosts {
+    fn index_mut(&mut self, key: HostKey) -> &mut Host {
+        &mut self.table[key]
+    }
+}
