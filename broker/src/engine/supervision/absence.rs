@@ -68,11 +68,11 @@ impl Supervision {
 
     /// How many silent heartbeats are the end of a worker that owes an answer. If the kernel of its
     /// machine may still show that only its connection is gone, that takes some more.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &SilenceLimits) -> u32 {
+    pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
         match self.may_be_unreachable(key) {
-            Unreachable::No | Unreachable::MayBe => patience.end,
+            Unreachable::No | Unreachable::MayBe => limits.end,
             Unreachable::KernelTells => {
-                patience.end.saturating_add(patience.ping_each).saturating_add(2)
+                limits.end.saturating_add(limits.ping_each).saturating_add(2)
             }
         }
     }
