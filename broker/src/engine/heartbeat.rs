@@ -5,7 +5,7 @@ use super::context::context;
 use super::hub::{Engine, Out};
 use super::keys::WorkerKey;
 use super::sessions::connection::End;
-use super::supervision::workers::ProcessState;
+use super::supervision::process_state::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;

@@ -5,7 +5,7 @@
 use super::hub::Engine;
 use super::law::law;
 use super::sessions::connection::End;
-use super::supervision::workers::ProcessState;
+use super::supervision::process_state::ProcessState;
 
 impl Engine {
     /// Checks all laws.

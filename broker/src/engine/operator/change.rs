@@ -23,7 +23,7 @@ use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
-use crate::engine::supervision::workers::ProcessState;
+use crate::engine::supervision::process_state::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;

@@ -12,7 +12,7 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::sessions::connection::End;
-use crate::engine::supervision::workers::ProcessState;
+use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;

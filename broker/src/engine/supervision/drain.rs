@@ -3,7 +3,7 @@
 //! long is killed. `process` handles what follows when it has ended.
 
 use super::machine::Supervision;
-use super::workers::ProcessState;
+use super::process_state::{ProcessEvent, ProcessState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -22,7 +22,7 @@ impl Supervision {
     /// Has execd end a worker's process: TERM to its process group, KILL after `grace_ms`.
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Terminating, cx.now);
+        worker.enter(ProcessEvent::Terminate, cx.now);
         worker.killed_at = cx.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
@@ -83,7 +83,7 @@ impl Supervision {
         self.update_available(key, cx);
         match self.workers[key].state {
             ProcessState::Down => {}
-            ProcessState::Backoff => self.workers[key].enter(ProcessState::Down, cx.now),
+            ProcessState::Backoff => self.workers[key].enter(ProcessEvent::Unplan, cx.now),
             ProcessState::Ready if is_busy && was_wanted => {
                 cx.effects.push(Effect::Drain { worker: key });
             }
@@ -118,7 +118,7 @@ impl Supervision {
             return;
         }
         if worker.state == ProcessState::Ready {
-            worker.enter(ProcessState::Exiting, cx.now);
+            worker.enter(ProcessEvent::AskToEnd, cx.now);
         }
         self.update_available(key, cx);
         cx.effects.push(Effect::AskToEnd { worker: key });

@@ -2,7 +2,8 @@
 //! `process` and `restart` decide what follows.
 
 use super::machine::Supervision;
-use super::workers::{ProcessState, Worker};
+use super::process_state::ProcessState;
+use super::workers::Worker;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;

@@ -3,7 +3,7 @@
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::machine::Supervision;
-use super::workers::ProcessState;
+use super::process_state::ProcessEvent;
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -77,7 +77,7 @@ impl Supervision {
     /// neither for its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, cx.now);
+        worker.enter(ProcessEvent::End, cx.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.ends_with_host) = (false, false);

@@ -2,7 +2,7 @@
 //! asked for. `process` has what follows.
 
 use super::machine::Supervision;
-use super::workers::ProcessState;
+use super::process_state::{ProcessEvent, ProcessState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
@@ -74,7 +74,7 @@ impl Supervision {
         let link = self.start_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
             if worker.state == ProcessState::Backoff {
-                self.workers[key].enter(ProcessState::Down, cx.now);
+                self.workers[key].enter(ProcessEvent::Unplan, cx.now);
             }
             return;
         };
@@ -103,7 +103,7 @@ impl Supervision {
         worker.run = run;
         worker.announced = None;
         worker.pid = 0;
-        worker.enter(ProcessState::Starting, cx.now);
+        worker.enter(ProcessEvent::Start, cx.now);
         worker.begin_run();
         worker.started = cx.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
@@ -142,7 +142,7 @@ impl Supervision {
         worker.pid = started.pid;
         match worker.state {
             ProcessState::Starting => {
-                worker.enter(ProcessState::Up, cx.now);
+                worker.enter(ProcessEvent::Run, cx.now);
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, cx);
             }

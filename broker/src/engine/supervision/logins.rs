@@ -2,7 +2,8 @@
 //! connection.
 
 use super::machine::Supervision;
-use super::workers::{ProcessState, WorkerSpec};
+use super::process_state::{ProcessEvent, ProcessState};
+use super::workers::WorkerSpec;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
@@ -83,7 +84,7 @@ impl Supervision {
             || worker.is_found;
         (worker.is_linked, worker.is_remote) = (true, entry.is_remote);
         worker.announced = Some(entry.announced);
-        worker.enter(ProcessState::Ready, cx.now);
+        worker.enter(ProcessEvent::LogIn, cx.now);
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);

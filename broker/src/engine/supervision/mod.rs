@@ -4,7 +4,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `machine` | what the machine owns, and what others may ask it |
-//! | `workers` | a worker as it is configured, and the state of its process |
+//! | `workers`, `process_state` | a worker as it is configured, and how far its process is |
 //! | `launch` | a worker is started |
 //! | `process` | up, lost, ended, started again |
 //! | `starts` | what identifies a start, and which messages about it are valid |
@@ -25,6 +25,7 @@ mod launch;
 pub(crate) mod logins;
 mod machine;
 mod process;
+pub(crate) mod process_state;
 mod restart;
 mod start_failures;
 mod starts;

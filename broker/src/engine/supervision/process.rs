@@ -3,8 +3,8 @@
 //! lost.
 
 use super::machine::Supervision;
+use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Decision;
-use super::workers::ProcessState;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::dispatch::retry::Had;
@@ -96,7 +96,7 @@ impl Supervision {
             // What it sent before its end is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
             if worker.state == ProcessState::Ready {
-                worker.enter(ProcessState::Returning, cx.now);
+                worker.enter(ProcessEvent::Lose, cx.now);
             }
             self.wait_for(key, TRAILING_MS, Timer::Return(id, run), cx);
             self.update_available(key, cx);
@@ -117,7 +117,7 @@ impl Supervision {
         let worker = &mut self.workers[key];
         worker.is_linked = false;
         if worker.state == ProcessState::Ready {
-            worker.enter(ProcessState::Returning, cx.now);
+            worker.enter(ProcessEvent::Lose, cx.now);
         }
         worker.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
         let (id, run) = (worker.id, worker.run);
@@ -175,7 +175,7 @@ impl Supervision {
     /// it is started again, and the end counts neither for its backoff nor as a failure.
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, cx.now);
+        worker.enter(ProcessEvent::End, cx.now);
         worker.why = format!("unreachable: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
@@ -192,7 +192,7 @@ impl Supervision {
         let was_stopping = std::mem::take(&mut worker.is_stopping)
             || cx.is_shutting_down && is_exit_of_shutdown(exit_cause);
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, cx.now);
+        worker.enter(ProcessEvent::End, cx.now);
         worker.pid = 0;
         worker.has_exited = false;
         let is_killed = worker.killed.is_some();
@@ -220,7 +220,7 @@ impl Supervision {
             }
             Decision::Now => self.launch(key, cx),
             Decision::At(at) => {
-                self.workers[key].enter(ProcessState::Backoff, cx.now);
+                self.workers[key].enter(ProcessEvent::Wait, cx.now);
                 cx.timers.add(at, Timer::Restart(id, self.workers[key].run));
                 let wait = at.since(cx.now).as_millis();
                 self.worker_fact(

@@ -2,7 +2,7 @@
 //! of its own. `process` handles the ends of processes that did start.
 
 use super::machine::Supervision;
-use super::workers::ProcessState;
+use super::process_state::ProcessEvent;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
@@ -28,7 +28,7 @@ impl Supervision {
         // Shortened, because it is kept and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.permanent && worker.is_wanted {
-            self.workers[key].enter(ProcessState::Down, cx.now);
+            self.workers[key].enter(ProcessEvent::End, cx.now);
             self.give_up(key, said, "", cx);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
             self.put_off(key, failed, said, cx);
@@ -42,7 +42,8 @@ impl Supervision {
     fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, cx: &mut Context<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Backoff, cx.now);
+        worker.enter(ProcessEvent::End, cx.now);
+        worker.enter(ProcessEvent::Wait, cx.now);
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         worker.pid = 0;

@@ -3,7 +3,7 @@
 //! start is never taken for the worker's (docs/decisions/0020).
 
 use super::machine::Supervision;
-use super::workers::ProcessState;
+use super::process_state::{ProcessEvent, ProcessState};
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
@@ -288,7 +288,7 @@ impl Supervision {
             | ProcessState::Up => {
                 worker.is_found |=
                     matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
-                worker.enter(ProcessState::Up, cx.now);
+                worker.enter(ProcessEvent::Run, cx.now);
                 worker.started = cx.now;
                 let mut wait = cx.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
@@ -357,7 +357,7 @@ impl Supervision {
     /// login.
     fn forget_start(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, cx.now);
+        worker.enter(ProcessEvent::End, cx.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
         self.update_available(key, cx);

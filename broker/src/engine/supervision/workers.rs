@@ -2,6 +2,7 @@
 //! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
 //! requests, `process` starts and ends them.
 
+use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Restart;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
@@ -12,56 +13,6 @@ use protocol::names::HostName;
 use protocol::show;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
-
-/// How far a worker's process is. It says nothing about requests: [`WorkerList`] does that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ProcessState {
-    /// No process, and no start is planned.
-    Down,
-    /// No process; `Timer::Restart` starts it again.
-    Backoff,
-    /// Its execd was asked to start it.
-    Starting,
-    /// The process runs (*up*) and has to log in.
-    Up,
-    /// It is logged in (*ready*).
-    Ready,
-    /// Its connection broke; it may log in again, or its process may end.
-    Returning,
-    /// It got an `end` frame and its socket was shut for writing; it has to end by itself.
-    Exiting,
-    /// Its execd was asked to end it: TERM, then KILL.
-    Terminating,
-}
-
-impl ProcessState {
-    /// The word that `hosts` shows for it.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Backoff => "backoff",
-            Self::Starting => "starting",
-            Self::Up => "up",
-            Self::Ready => "ready",
-            Self::Returning => "returning",
-            Self::Exiting => "exiting",
-            Self::Terminating => "terminating",
-        }
-    }
-
-    /// Whether a process runs or is being started, as far as the broker knows.
-    pub(crate) const fn has_process(self) -> bool {
-        match self {
-            Self::Down | Self::Backoff => false,
-            Self::Starting
-            | Self::Up
-            | Self::Ready
-            | Self::Returning
-            | Self::Exiting
-            | Self::Terminating => true,
-        }
-    }
-}
 
 /// A worker, configured or self-started.
 #[derive(Debug)]
@@ -329,12 +280,15 @@ impl std::ops::IndexMut<WorkerKey> for Workers {
 const TAIL_MAX: usize = 20;
 
 impl Worker {
-    /// Changes `state`, and `since` if it differs.
-    pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
-        if self.state != state {
+    /// Goes on to the next state of its process, and notes since when it is in it.
+    pub(super) fn enter(&mut self, event: ProcessEvent, now: Tick) {
+        let next = self.state.on(event);
+        debug_assert!(next.is_some(), "{event:?} of worker {} in {:?}", self.id, self.state);
+        let next = next.unwrap_or(self.state);
+        if self.state != next {
             self.since = now;
         }
-        self.state = state;
+        self.state = next;
     }
 
     /// Shows a command as the reason why the worker is as it is.
