@@ -15,16 +15,15 @@ use std::ops::{Index, IndexMut};
 /// A name, and the workers that do the same thing.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// What operators may call it instead of its name; not used again.
+    /// Shown to operators as `service->id`; a saved configuration keeps it.
     pub(crate) id: ServiceId,
-    /// What clients and workers call it.
+    /// Unique; it never changes.
     pub(crate) name: ServiceName,
-    /// The settings in force.
+    /// Settings of `config service`.
     pub(crate) settings: ServiceSettings,
-    /// Since a `pause` of it, until a `ready`: its workers get no requests. Independent of
-    /// `is_stopped`.
+    /// After `pause`, until `ready`: its workers take no requests. Independent of `is_stopped`.
     pub(crate) is_paused: bool,
-    /// Since a `stop` of it, until a `start`: its requests are refused.
+    /// After `stop`, until `start`: requests are refused.
     pub(crate) is_stopped: bool,
     /// The last `stop`: its tick and its origin.
     pub(crate) stop_act: OperatorAct,

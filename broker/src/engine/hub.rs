@@ -34,8 +34,8 @@ pub(crate) type Out<'a> = &'a mut Vec<Action>;
 pub struct EngineOptions {
     /// The settings in force at the start.
     pub settings: Settings,
-    /// Runs are numbered from here on. The shell takes one that grows with the wall clock, so that
-    /// a run after a restart of the broker is never taken for one before it.
+    /// The last run number that may have been given before. Run numbers of this broker are higher,
+    /// so that no start is ever taken for one of an earlier broker on the same state directory.
     pub run_base: u64,
 }
 

@@ -5,7 +5,7 @@ use protocol::time::Tick;
 /// A command that changed a state: when it came, and from whom.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OperatorAct {
-    /// When it was said.
+    /// When it came.
     pub(crate) at: Tick,
     /// The command and its origin, as in `'pause echo' by client 3 (…)`; empty = there was none.
     pub(crate) by: String,

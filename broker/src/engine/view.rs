@@ -11,7 +11,7 @@ use protocol::names::{HostName, ServiceName};
 /// A worker as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {
-    /// Counted up from 0 at each login.
+    /// Its id, as operators and peers see it.
     pub id: WorkerId,
     /// Name of the service that it serves.
     pub service: ServiceName,

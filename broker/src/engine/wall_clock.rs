@@ -13,7 +13,7 @@ const CHANGES_MAX: usize = 64;
 pub(crate) struct WallClock(VecDeque<(Tick, Wall)>);
 
 impl WallClock {
-    /// From this tick on the clock goes so.
+    /// From this tick on, the clock runs on from `wall`.
     pub(crate) fn set(&mut self, at: Tick, wall: Wall) {
         if self.0.back().is_some_and(|(last, _)| *last == at) {
             self.0.pop_back();

@@ -23,7 +23,7 @@ pub struct Totals {
     pub accepted: u64,
     /// Accepted requests that have their outcome.
     pub ended: u64,
-    /// Requests of it that a worker answered, counted from the same moment.
+    /// Ended requests that a worker answered.
     pub completed: u64,
     /// Ended requests whose client was gone before.
     pub orphaned: u64,

@@ -10,15 +10,15 @@ use protocol::time::Tick;
 /// A request that was set aside.
 #[derive(Debug)]
 pub(crate) struct Poison {
-    /// The number that it had.
+    /// Id of its transaction; `poison ID` shows it.
     pub(crate) transaction: TransactionId,
-    /// The service that it was for.
+    /// Name of its service, which may be deleted by now.
     pub(crate) service: ServiceName,
-    /// Who sent it; `None` if that client was gone.
+    /// Id of its client; `None` = that was gone when the request was set aside.
     pub(crate) client: Option<ClientId>,
-    /// Host and process of the client, as it said; empty if it was gone.
+    /// Host and process id of the client, as it gave them at its login.
     pub(crate) from: String,
-    /// How many workers died of it.
+    /// How many workers died while they had it.
     pub(crate) deaths: u64,
     /// When it was set aside.
     pub(crate) at: Tick,

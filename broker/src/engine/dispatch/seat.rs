@@ -24,13 +24,13 @@ pub(crate) enum WorkerList {
 /// The request that a worker was sent last, for `last`.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
-    /// The first bytes of the body (`last_bytes_max`); the buffer is used again.
+    /// The first `last_bytes_max` bytes of its body; the buffer is used again.
     pub(crate) bytes: Vec<u8>,
-    /// How many bytes the body had.
+    /// Size of the whole body in bytes.
     pub(crate) size: u64,
-    /// Of which transaction it was; 0 = it was sent nothing yet.
+    /// Id of the transaction; 0 = it was sent none yet.
     pub(crate) transaction: TransactionId,
-    /// From whom it came; `None` if that client was gone.
+    /// Id of the client; `None` = it was gone by then.
     pub(crate) client: Option<ClientId>,
     /// When it was sent.
     pub(crate) at: Tick,

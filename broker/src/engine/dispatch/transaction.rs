@@ -13,27 +13,28 @@ use std::collections::VecDeque;
 /// A request under way, or one that has its outcome and is still with its worker.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    /// Also its place in the order of arrival.
+    /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
-    /// `None` once the client is gone or has the outcome.
+    /// Its client; `None` = that is gone, or the outcome was given.
     pub(crate) client: Option<ClientKey>,
-    /// The service in whose queue it waits or waited; moving its client changes it while it waits.
+    /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,
-    /// The header of the first frame, as the client sent it.
+    /// The header of its first frame, without `transaction` and `attempt`.
     pub(crate) head: Header,
-    /// The priority in force: its own, or its client's.
+    /// The priority in force: its own, or that of its client.
     pub(crate) priority: u8,
-    /// The body of the first frame; empty once a worker has it and it can't be repeated.
+    /// The body of its first frame; empty once a worker has it and it can't be repeated.
     pub(crate) body: Bytes,
     /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
     /// Bytes of body and pieces that count for `queue_bytes_max`.
     pub(crate) kept: u64,
-    /// Where it is; [`enter`](Self::enter) changes it.
+    /// Its stage; [`enter`](Self::enter) changes it, and the queues and the seats hold its key
+    /// accordingly.
     pub(crate) stage: Stage,
     /// When its first frame came.
     pub(crate) arrived: Tick,
-    /// When its worker got it, or began it if it held it before.
+    /// When its worker began it, as far as is known; before that, when it came.
     pub(crate) dispatched: Tick,
     /// When it ends with the error `deadline`, if it has no outcome by then.
     pub(crate) deadline: Tick,
@@ -41,17 +42,17 @@ pub(crate) struct Transaction {
     pub(crate) attempt: u32,
     /// How many workers died while they had it.
     pub(crate) deaths: u64,
-    /// The client sent its last piece. Independent of the stage: pieces may come while it waits
-    /// and while a worker has it.
+    /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
+    /// while a worker has it.
     pub(crate) is_complete: bool,
-    /// The worker replied with `more` and may wait for the client. Independent of the stage: it
-    /// outlives the outcome.
+    /// The worker's last frame had `more`, so it may wait for a frame of the client. Independent of
+    /// the stage: it outlives the outcome.
     pub(crate) in_conversation: bool,
-    /// The worker was notified that nobody waits for it; that is done once.
+    /// The worker was told that nobody waits for its reply.
     pub(crate) is_abandoned: bool,
     /// Its client is not read, because the pieces that wait are too many bytes.
     pub(crate) holds_reader: bool,
-    /// The neighbours in the queue; see `queue`.
+    /// The transaction before it in the queue.
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue.
     pub(crate) next: OptionKey<TransactionKey>,

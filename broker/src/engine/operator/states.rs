@@ -31,7 +31,7 @@ pub(crate) struct State {
     since: Tick,
     /// When it ends by itself, and what comes then, as in `starts in`.
     until: Option<(Tick, &'static str)>,
-    /// The reason, for the fact.
+    /// Why it is so; `None` = there is no reason to show.
     reason: Option<String>,
 }
 
@@ -243,8 +243,8 @@ pub(crate) struct StateValues {
     pub(crate) since: Value,
     /// When it ends by itself, if it does.
     pub(crate) until: Value,
-    /// The reason, for the fact.
+    /// Why it is so, if there is a reason.
     pub(crate) reason: Value,
-    /// Further properties, as in `paused` or `host lost`.
+    /// Further properties.
     pub(crate) notes: Value,
 }

@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 pub(crate) struct Client {
     /// Counted up from 0 at each login.
     pub(crate) id: ClientId,
-    /// Its link.
+    /// Its connection, from its login until it is gone.
     pub(crate) link: LinkId,
     /// Host name that it gave at its login; not checked.
     pub(crate) loghost: String,
     /// Process id that it gave at its login; not checked.
     pub(crate) hostpid: u32,
-    /// Name that it gave at its login; not checked.
+    /// Name of the program that it gave at its login; not checked.
     pub(crate) name: Option<String>,
     /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,

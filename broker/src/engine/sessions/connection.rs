@@ -42,7 +42,7 @@ pub(crate) struct Connection {
     pub(crate) end: End,
     /// How far its login is; [`enter`](Self::enter) changes it.
     pub(crate) phase: Phase,
-    /// The peer as the kernel reports it, and its token.
+    /// The peer, as the kernel reports it.
     pub(crate) peer: Peer,
     /// The login that waits for its proof.
     pub(crate) pending: Option<Box<PendingLogin>>,

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// How far the link to a host's execd is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostState {
-    /// No link; `Due::Dial` dials again.
+    /// No link; `Timer::Dial` dials again.
     Down,
     /// `Action::Dial` was given and has no answer yet.
     Dialing,
@@ -25,7 +25,7 @@ pub(crate) enum HostState {
 /// A machine with an execd, as it was configured; or the built-in `localhost`.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Name of the kind in logs, in `config events` and `watch`.
+    /// Workers name their host by it; it never changes.
     pub(crate) name: HostName,
     /// Where its execd listens, as the operator wrote it. `config host` may change it.
     pub(crate) address: String,

@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 /// A worker, configured or self-started.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// Counted up from 0 at each login.
+    /// Shown to operators as `worker->id`; a saved configuration keeps it.
     pub(crate) id: WorkerId,
-    /// The service that its requests go to. The operator may change it (`service`).
+    /// The service that it serves; it never changes.
     pub(crate) service: ServiceKey,
-    /// Name of its host, which need not be configured if it started itself.
+    /// Name of its host. One that started itself may run where no host is configured.
     pub(crate) host: HostName,
     /// Path of its program on the host; empty = it started itself.
     pub(crate) path: String,
@@ -32,7 +32,7 @@ pub(crate) struct Worker {
 
     /// After `start`, until `stop`: it is to have a process.
     pub(crate) is_wanted: bool,
-    /// After `pause`, until `ready`: its workers take no requests.
+    /// After `pause` of this worker, until `ready`.
     pub(crate) is_paused: bool,
     /// Why the broker does not start it any more, until the next `start`; `None` = it has not
     /// failed.
@@ -117,18 +117,18 @@ pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
     ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
-    /// How many each service has; none has no entry.
+    /// How many workers each service has; none has no entry.
     counts: BTreeMap<ServiceKey, usize>,
 }
 
 /// The properties of a new worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSpec {
-    /// The service that its requests go to. The operator may change it (`service`).
+    /// The service that it serves.
     pub(crate) service: ServiceKey,
     /// Name of its host, which need not be configured if it started itself.
     pub(crate) host: HostName,
-    /// Path of its program on the host; empty = it started itself.
+    /// Path of its program; empty = it started itself.
     pub(crate) path: String,
     /// Arguments of its program from `argv[ISDARGMAX]` on.
     pub(crate) args: Vec<String>,
