@@ -62,7 +62,36 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "proof", crate::proof::page()),
         ("docs/protocol.md", "conversation", conversation()),
         ("docs/decisions/README.md", "decisions", decision_rows()),
+        ("docs/architecture.md", "transaction", drawing("transaction")),
+        ("docs/architecture.md", "connection", drawing("connection")),
+        ("docs/architecture.md", "process", drawing("process")),
+        ("docs/architecture.md", "host", drawing("host")),
+        ("docs/architecture.md", "child", drawn(execd::engine::child::transitions())),
     ]
+}
+
+/// A state machine of the broker's engine, drawn.
+fn drawing(name: &str) -> String {
+    let machines = broker::engine::drawings::machines();
+    let machine = machines.into_iter().find(|(known, _)| *known == name);
+    drawn(machine.map(|(_, edges)| edges).unwrap_or_default())
+}
+
+/// Transitions as a mermaid diagram: one arrow for all events from one state to another.
+fn drawn(transitions: Vec<(String, String, String)>) -> String {
+    let mut arrows: Vec<(String, String, Vec<String>)> = Vec::new();
+    for (from, event, to) in transitions {
+        match arrows.iter_mut().find(|(a, b, _)| (a, b) == (&from, &to)) {
+            Some((_, _, events)) if events.contains(&event) => {}
+            Some((_, _, events)) => events.push(event),
+            None => arrows.push((from, to, vec![event])),
+        }
+    }
+    let mut out = String::from("```mermaid\nstateDiagram-v2\n");
+    for (from, to, events) in arrows {
+        let _ = writeln!(out, "    {from} --> {to}: {}", events.join(", "));
+    }
+    out + "```\n"
 }
 
 /// Replaces the part between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no such

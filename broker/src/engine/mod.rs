@@ -5,6 +5,7 @@
 //! worth remembering); then `step` (what each input means) and `dispatch` (requests).
 
 pub mod action;
+pub mod drawings;
 pub mod fact;
 pub mod input;
 pub mod view;

@@ -88,6 +88,44 @@ pub(super) enum Effect {
     Report,
 }
 
+/// The transitions of a child, by name: from a state, by an event, to a state. For the drawing in
+/// `docs/architecture.md`.
+pub fn transitions() -> Vec<(String, String, String)> {
+    let name = |variant: &dyn fmt::Debug| {
+        let text = format!("{variant:?}");
+        text.split([' ', '{']).next().unwrap_or_default().to_owned()
+    };
+    let states = [
+        State::Starting,
+        State::StopEarly { grace_ms: 1 },
+        State::Up,
+        State::Terminating,
+        State::Killing,
+        State::Ended,
+        State::Gone,
+    ];
+    let events = [
+        Event::Spawned,
+        Event::Refused,
+        Event::Stop { grace_ms: 1 },
+        Event::Stop { grace_ms: 0 },
+        Event::Due,
+        Event::Exited,
+        Event::OutputEnded,
+    ];
+    let mut all = Vec::new();
+    for state in states {
+        for event in events {
+            let (next, effects) = state.on(event);
+            if next != state || !effects.is_empty() {
+                all.push((name(&state), name(&event), name(&next)));
+            }
+        }
+    }
+    all.dedup();
+    all
+}
+
 impl State {
     /// The next state, and the effects on the way to it.
     pub(super) fn on(self, event: Event) -> (Self, Vec<Effect>) {

@@ -8,7 +8,7 @@ use crate::engine::operator_act::OperatorAct;
 use crate::engine::origin::Origin;
 use crate::engine::quotas::TEXT_BYTES_MAX;
 use crate::engine::supervision::host::Host;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;

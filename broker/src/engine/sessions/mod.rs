@@ -16,7 +16,7 @@ pub(crate) mod login;
 mod machine;
 pub(crate) mod peer_name;
 pub(crate) mod pending;
-mod phase;
+pub(crate) mod phase;
 pub(crate) mod silence;
 
 pub(crate) use machine::Sessions;

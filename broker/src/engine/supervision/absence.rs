@@ -11,7 +11,7 @@ use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::sessions::silence::SilenceLimits;
 use crate::engine::sessions::silence::silence_ms;
 use crate::engine::supervision::host::Host;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::names::HostName;
 use protocol::settings::Setting;

@@ -11,7 +11,7 @@ use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecStop};
 use protocol::frame::Frame;

@@ -1,26 +1,12 @@
 //! A host as it is configured, and how far the link to its execd is.
 
+use super::host_state::{HostEvent, HostState};
 use crate::engine::input::Expected;
 use crate::engine::keys::{HostKey, Table};
-use protocol::ids::{LinkId, WorkerId};
+use protocol::ids::WorkerId;
 use protocol::names::HostName;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
-
-/// How far the link to a host's execd is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostState {
-    /// No link; `Timer::Dial` dials again.
-    Down,
-    /// `Action::Dial` was given and has no answer yet.
-    Dialing,
-    /// The hello was sent, and the welcome has not come.
-    Greeting(LinkId),
-    /// The list of its processes was asked for and has not come.
-    Listing(LinkId),
-    /// It starts and ends processes for this broker.
-    Up(LinkId),
-}
 
 /// A machine with an execd, as it was configured; or the built-in `localhost`.
 #[derive(Debug)]
@@ -73,26 +59,6 @@ pub(crate) struct Hosts {
 }
 
 pub(super) const RETRY_MIN_MS: u64 = 50;
-
-impl HostState {
-    /// The link to its execd, if there is one.
-    pub(crate) const fn link(self) -> Option<LinkId> {
-        match self {
-            Self::Greeting(link) | Self::Listing(link) | Self::Up(link) => Some(link),
-            Self::Down | Self::Dialing => None,
-        }
-    }
-
-    /// The word that `hosts` shows for it.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Down => "down",
-            Self::Dialing => "dialing",
-            Self::Greeting(_) | Self::Listing(_) => "greeting",
-            Self::Up(_) => "up",
-        }
-    }
-}
 
 impl Hosts {
     /// Adds a host; it replaces one of the same name.
@@ -149,5 +115,14 @@ impl std::ops::Index<HostKey> for Hosts {
 impl std::ops::IndexMut<HostKey> for Hosts {
     fn index_mut(&mut self, key: HostKey) -> &mut Host {
         &mut self.table[key]
+    }
+}
+
+impl Host {
+    /// Goes on to the next state of its link.
+    pub(super) fn enter(&mut self, event: HostEvent) {
+        let next = self.state.on(event);
+        debug_assert!(next.is_some(), "{event:?} of host {} in {:?}", self.name, self.state);
+        self.state = next.unwrap_or(self.state);
     }
 }

@@ -8,7 +8,7 @@ use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use protocol::bodies::ExitCause;
 use protocol::ids::LinkId;
 use protocol::names::HostName;

@@ -3,6 +3,7 @@
 //! workers on them.
 
 use super::host::RETRY_MIN_MS;
+use super::host_state::HostEvent;
 use super::machine::Supervision;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
@@ -13,7 +14,7 @@ use crate::engine::input::{Expected, Report};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::engine::supervision::host::Host;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
@@ -76,7 +77,7 @@ impl Supervision {
     fn dial(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         if host.state == HostState::Down && !cx.is_shutting_down {
-            host.state = HostState::Dialing;
+            host.enter(HostEvent::Dial);
             // Only one dial of a host at a time, because its outcome names the host and not the
             // address. `dial_ended` dials the new address.
             if !self.dials.insert(host.name.clone()) {
@@ -113,7 +114,7 @@ impl Supervision {
             return None;
         };
         let host = &mut self.hosts[key];
-        host.state = HostState::Greeting(link);
+        host.enter(HostEvent::Open(link));
         (host.rejected_reports, host.is_shutting_down, host.is_silent) = (0, false, false);
         host.must = must;
         let (address, is_builtin) = (host.address.clone(), host.is_builtin);
@@ -189,7 +190,7 @@ impl Supervision {
         let key = self.hosts.find(name)?;
         let host = &mut self.hosts[key];
         if std::mem::take(&mut host.is_misdialled) {
-            host.state = HostState::Down;
+            host.enter(HostEvent::Fail);
             self.dial(key, cx);
             return None;
         }
@@ -204,7 +205,7 @@ impl Supervision {
         let host = &mut self.hosts[key];
         let name = host.name.clone();
         let was_up = matches!(host.state, HostState::Up(_));
-        host.state = HostState::Down;
+        host.enter(HostEvent::Fail);
         if std::mem::take(&mut host.is_shutting_down) {
             why = format!("its execd was shutting down; {why}");
         }
@@ -253,7 +254,7 @@ impl Supervision {
                     return;
                 }
                 host.older = welcome.older;
-                host.state = HostState::Listing(link);
+                host.enter(HostEvent::Welcome);
                 cx.out.push(Action::Send { link, frame: Frame::ExecList });
                 self.record_policy(key, &before, cx);
             }
@@ -288,7 +289,7 @@ impl Supervision {
     fn on_listed(&mut self, link: LinkId, key: HostKey, listed: &ExecListed, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         let name = host.name.clone();
-        host.state = HostState::Up(link);
+        host.enter(HostEvent::List);
         let away = std::mem::replace(&mut host.since, cx.now);
         (host.handing, host.unfit) = (0, None);
         if !host.is_shutting_down {
@@ -332,7 +333,7 @@ impl Supervision {
         if matches!(host.state, HostState::Up(_)) {
             host.since = cx.now;
         }
-        host.state = HostState::Down;
+        host.enter(HostEvent::Fail);
         host.is_shutting_down = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {

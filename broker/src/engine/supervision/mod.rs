@@ -12,6 +12,7 @@
 //! | `drain` | how a worker is ended |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
+//! | `host`, `host_state` | a host as it is configured, and how far the link to its execd is |
 //! | `hosts`, `handover`, `host_shutdown` | the links to execds |
 
 mod absence;
@@ -20,6 +21,7 @@ mod exit_cause;
 mod handover;
 pub(crate) mod host;
 mod host_shutdown;
+pub(crate) mod host_state;
 mod hosts;
 mod launch;
 pub(crate) mod logins;

@@ -12,7 +12,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Report, Start};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
-use crate::engine::supervision::host::HostState;
+use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
