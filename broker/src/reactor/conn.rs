@@ -24,8 +24,9 @@ pub(super) enum Phase {
     },
     /// Frames are received and sent.
     Open,
-    /// The peer sent a malformed frame: nothing more is read; the outbox is still sent.
-    ReadClosed,
+    /// The peer sent a malformed frame: nothing more is read; the outbox is still sent. A peer that
+    /// only shut its own writing does not come here: `FrameReader::ended` says so.
+    Malformed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
         /// The connection is dropped at this tick, whatever is left to send.

@@ -38,7 +38,7 @@ impl Io {
                     *until = *until + late;
                     watched.push(Reverse((*until, link)));
                 }
-                Phase::Open | Phase::ReadClosed => {}
+                Phase::Open | Phase::Malformed => {}
             }
         });
         self.deadlines.extend(watched);
@@ -88,7 +88,7 @@ impl Io {
             // deadline.
             Some(
                 Phase::Open
-                | Phase::ReadClosed
+                | Phase::Malformed
                 | Phase::Dialling { .. }
                 | Phase::Closing { .. }
                 | Phase::Lingering { .. },

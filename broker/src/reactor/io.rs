@@ -192,7 +192,7 @@ impl Io {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::ReadClosed) {
+        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Malformed) {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
@@ -330,7 +330,7 @@ impl Io {
         conn.reader.is_hung_up = true;
         match conn.phase {
             Phase::Open => self.read_again(link),
-            Phase::ReadClosed | Phase::Dialling { .. } => {}
+            Phase::Malformed | Phase::Dialling { .. } => {}
             Phase::Closing { .. } | Phase::Lingering { .. } => self.drop_link(link),
         }
     }
@@ -365,7 +365,7 @@ impl Io {
         };
         match conn.phase {
             Phase::Closing { .. } | Phase::Lingering { .. } => return,
-            Phase::Dialling { .. } | Phase::Open | Phase::ReadClosed => {}
+            Phase::Dialling { .. } | Phase::Open | Phase::Malformed => {}
         }
         conn.phase = Phase::Closing { until };
         // A peer that accepts too little would keep its outbox in memory until the time limit.

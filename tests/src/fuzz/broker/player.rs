@@ -51,7 +51,8 @@ pub struct Conn {
     pub status: u32,
     inbox: BytesMut,
     skip: usize,
-    is_read_closed: bool,
+    /// A malformed frame came, so nothing more is read.
+    is_malformed: bool,
 }
 
 /// A start that an execd was asked for.
@@ -188,7 +189,7 @@ impl BrokerPlayer {
             status: 0,
             inbox: BytesMut::new(),
             skip: 0,
-            is_read_closed: false,
+            is_malformed: false,
         };
         self.conns.insert(link, conn);
         link
@@ -225,7 +226,7 @@ impl BrokerPlayer {
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
         while let Some(conn) = self.conns.get_mut(&link) {
-            if conn.is_unread || conn.is_read_closed || self.has_ended {
+            if conn.is_unread || conn.is_malformed || self.has_ended {
                 return;
             }
             let passed = conn.skip.min(conn.inbox.len());
@@ -237,7 +238,7 @@ impl BrokerPlayer {
                     conn.inbox.advance(HEADER_BYTES);
                     match error.skip {
                         Some(count) => conn.skip = count as usize,
-                        None => conn.is_read_closed = true,
+                        None => conn.is_malformed = true,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -250,7 +251,7 @@ impl BrokerPlayer {
                     match inbound::input(arrived, prove) {
                         Ok(input) => self.step(input),
                         Err(error) => {
-                            conn.is_read_closed = true;
+                            conn.is_malformed = true;
                             self.step(Input::Garbage { link, error });
                         }
                     }
