@@ -306,7 +306,7 @@ impl Engine {
         let needed = request.effect().word();
         let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
         let link = self.clients[client].link;
-        if self.may_cause(Class::Logged, Some(link)) {
+        if self.may_cause(Class::LoggedIn, Some(link)) {
             let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
             self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
         }

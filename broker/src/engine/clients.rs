@@ -233,7 +233,7 @@ impl Engine {
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
         let is_op = service == self.op_service;
-        if is_op || self.may_cause(Class::Unlogged, Some(link)) {
+        if is_op || self.may_cause(Class::LoggedInDebug, Some(link)) {
             let about =
                 About { client: Some(id), service: Some(login.service), ..About::default() };
             self.record(FactKind::ClientIn, about, text, out);
@@ -281,7 +281,7 @@ impl Engine {
         let service = &mut self.registry[client.service];
         service.clients -= 1;
         let is_op = client.service == self.op_service;
-        if !is_op && !self.may_cause(Class::Unlogged, None) {
+        if !is_op && !self.may_cause(Class::LoggedInDebug, None) {
             return;
         }
         let service = &self.registry[client.service];

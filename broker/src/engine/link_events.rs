@@ -296,7 +296,7 @@ impl Engine {
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
         End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
-        End::Client(_) | End::Worker(_) => Class::Logged,
+        End::Client(_) | End::Worker(_) => Class::LoggedIn,
         End::Host(_) => Class::Host,
     }
 }

@@ -98,7 +98,7 @@ impl Engine {
             .iter()
             .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
         // An answer that nobody asked for is recorded only so often.
-        if is_asked || self.may_cause(Class::Logged, Some(link)) {
+        if is_asked || self.may_cause(Class::LoggedIn, Some(link)) {
             let about = self.about_worker(key);
             let said = show::brief(text, LINE_BYTES_MAX);
             self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);

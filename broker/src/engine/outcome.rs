@@ -73,7 +73,7 @@ impl Engine {
             (self.clients[client].id, self.clients[client].link)
         });
         let why = error.text.clone();
-        if self.may_cause(Class::Unlogged, client_id.map(|(_, link)| link)) {
+        if self.may_cause(Class::LoggedInDebug, client_id.map(|(_, link)| link)) {
             self.record_failed(key, client_id.map(|(id, _)| id), &error, out);
         }
         if let Some((_, link)) = client_id {
@@ -234,7 +234,7 @@ impl Engine {
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
         );
         let link = transaction.client.map(|client| self.clients[client].link);
-        if self.may_cause(Class::Logged, link) {
+        if self.may_cause(Class::LoggedIn, link) {
             let about = About {
                 worker: Some(worker_id),
                 service: Some(name),

@@ -141,7 +141,7 @@ impl Engine {
         worker.late += 1;
         let link = worker.link;
         self.registry[worker.service].figures.late += 1;
-        if !self.may_cause(Class::Unlogged, link) {
+        if !self.may_cause(Class::LoggedInDebug, link) {
             return;
         }
         let worker = &self.workers[worker_key];
