@@ -21,7 +21,7 @@ impl Engine {
     /// Whether a host can be asked to do something, as far as is known: it is up, and was heard
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
-        let missed_max = self.silence_limits(None).ping_each.saturating_add(1);
+        let missed_max = self.silence_limits_of_hosts().ping_each.saturating_add(1);
         let slot = self.host_link(host).and_then(|link| self.links.get(link));
         slot.is_some_and(|slot| slot.missed <= missed_max)
     }
@@ -70,9 +70,11 @@ impl Engine {
         least.max(reconnect + silence + RETURN_MARGIN_MS + work)
     }
 
-    /// How many silent heartbeats are the end of a worker that owes an answer. If the kernel of its
-    /// machine may still show that only its connection is gone, that takes some more.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
+    /// How many missed heartbeats are the end of a worker that is pinged, which a busy one is not.
+    /// If its machine may still turn out to be alive with only this connection gone, some more are
+    /// allowed: the kernel then reports a reset, or the reactor's `liveness` finds what it sent
+    /// unacknowledged (`Close::TimedOut`).
+    pub(crate) fn worker_silence_end(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
         match self.may_be_unreachable(key) {
             Unreachable::No | Unreachable::MayBe => limits.end,
             Unreachable::KernelTells => {
@@ -117,8 +119,8 @@ impl Engine {
 enum Unreachable {
     /// It can't: it is on this machine.
     No,
-    /// Its host is reached. If only its own connection is gone, the kernel of its machine will show
-    /// that.
+    /// Its host is reached. If only its own connection is gone, the kernel will show that: by a
+    /// reset, or by what stays unacknowledged (the reactor's `liveness`, `Close::TimedOut`).
     KernelTells,
     /// It may: its host is silent, too, or something in between answers for its machine.
     MayBe,

@@ -60,8 +60,14 @@ impl Engine {
         }
     }
 
-    /// How much silence of a link with these limits is borne: the longer of the limits announced
-    /// and in force counts for its end, the shorter for its pings.
+    /// How much silence of a host's link is borne: hosts are announced no limits.
+    pub(crate) fn silence_limits_of_hosts(&self) -> SilenceLimits {
+        self.silence_limits(None)
+    }
+
+    /// How much silence of a link is borne to which these limits were announced; `None` = it was
+    /// announced none. The longer of the limits announced and in force counts for its end, the
+    /// shorter for its pings.
     pub(crate) fn silence_limits(&self, announced: Option<AnnouncedLimits>) -> SilenceLimits {
         let now_ms = self.silence_ms();
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
@@ -183,7 +189,7 @@ impl Engine {
             return;
         };
         let limits = self.silence_limits(announced);
-        let end = worker.map_or(limits.end, |key| self.beats_of_worker(key, &limits));
+        let end = worker.map_or(limits.end, |key| self.worker_silence_end(key, &limits));
         let least =
             announced.map_or(0, |limits| u64::from(limits.silence_ms)).max(self.silence_ms());
         let now = self.now;

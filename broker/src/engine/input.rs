@@ -163,7 +163,8 @@ pub enum Close {
     Eof,
     /// The peer closed in the middle of a frame.
     Torn,
-    /// The connection was reset, or an operation on it failed.
+    /// The connection was reset, or an operation on it failed. The engine also names so what it
+    /// closes itself because of a fault.
     Reset,
     /// The peer's machine acknowledged nothing for `silence_ms`, or the kernel found it
     /// unreachable.
