@@ -221,8 +221,9 @@ impl Engine {
     /// A worker's connection is gone: repeats, fails or removes its transactions.
     pub(crate) fn lose_requests(&mut self, worker: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         let held: Vec<TransactionKey> = self.workers[worker].held.drain(..).collect();
-        self.workers[worker].owed = VecDeque::new();
-        self.workers[worker].owed_since = None;
+        // On a lost connection no late reply comes any more.
+        self.workers[worker].taken_away = VecDeque::new();
+        self.workers[worker].late_work_since = None;
         let current = self.workers[worker].current.take();
         let id = self.workers[worker].id;
         let service = self.workers[worker].service;

@@ -1,5 +1,4 @@
-//! Ends workers: a worker may finish the reply that it owes, then it gets an `end` frame and its
-//! socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
+//! Ends workers: a worker may finish its request, then it gets an `end` frame and its socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
 //! long is killed. `process` handles what follows when it has ended.
 
 use super::action::Action;
@@ -53,13 +52,13 @@ impl Engine {
         }
     }
 
-    /// Whether a stopped worker is drained: it is ready and owes no reply.
+    /// Whether a stopped worker is drained: it is ready and has no request.
     pub(crate) fn is_drained(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
 
-    /// Carries out `stop` of one worker: it is asked to end after the reply that it owes; a second
+    /// Carries out `stop` of one worker: it is asked to end after the reply to its request; a second
     /// `stop` does not wait for the reply.
     pub(crate) fn stop_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
@@ -88,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// Asks a stopped worker to end although it owes a reply, because the deadline of that is over.
+    /// Asks a stopped worker to end although it has a request, because the deadline of that is over.
     pub(crate) fn drain_overdue(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
@@ -154,12 +153,12 @@ impl Engine {
     /// later, because it has one thread.
     fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
         let worker = &self.workers[key];
-        let owed = worker.owed_since.zip(worker.owed.front());
-        if let Some((since, &transaction)) = owed {
+        let late_work = worker.late_work_since.zip(worker.taken_away.front());
+        if let Some((since, &transaction)) = late_work {
             return Some((transaction, since, ", which 'idle' took away,"));
         }
         let transaction = &self.transactions[worker.current?];
-        Some((transaction.id.0, transaction.dispatched.max(worker.paid_at), ""))
+        Some((transaction.id.0, transaction.dispatched.max(worker.late_reply_at), ""))
     }
 
     /// Sets `Due::Overlong` of a worker to this tick, unless it is set already.
@@ -172,7 +171,7 @@ impl Engine {
 
     /// `Due::Overlong`: kills a worker that is busy with one request for more than `kill_after_ms`,
     /// also if `idle` took the request away. A worker that hangs there would hang for ever, because
-    /// it owes no pongs until its late reply.
+    /// it owes no sign of life until its late reply.
     pub(crate) fn on_overlong_due(&mut self, id: WorkerId, out: Out<'_>) {
         let Some(key) = self.workers.find(id) else { return };
         self.workers[key].is_timed = false;

@@ -1,5 +1,5 @@
-//! Finds peers that are silent for too long: pings idle workers, hosts and the clients that
-//! promised to answer, and closes connections without a login. A busy worker owes no pong, because
+//! Finds peers that owe a sign of life and are silent for too long: pings idle workers, hosts and
+//! the clients that promised to answer, and closes connections without a login. A busy worker owes none, because
 //! it works with one thread; neither does one whose request `idle` took away, until its late reply
 //! (docs/decisions/0005).
 //!
@@ -114,7 +114,8 @@ impl Engine {
         }
     }
 
-    /// `Due::Heartbeat`: looks at all links that owe an answer, and sets the next heartbeat.
+    /// `Due::Heartbeat`: looks at all links that owe a sign of life, and sets the next
+    /// heartbeat.
     pub(crate) fn on_heartbeat(&mut self, out: Out<'_>) {
         if self.next_beat.is_some_and(|next| self.now < next) {
             // It was set under an earlier setting, and a later setting has set an earlier one in
@@ -130,7 +131,7 @@ impl Engine {
             .filter(|(_, worker)| {
                 worker.state == ProcessState::Ready && worker.list != WorkerList::Busy
             })
-            .filter(|(_, worker)| worker.owed_since.is_none());
+            .filter(|(_, worker)| worker.late_work_since.is_none());
         silent.extend(idle.filter_map(|(_, worker)| worker.link));
         if self.clients.heartbeats > 0 {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);

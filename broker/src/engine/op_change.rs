@@ -142,7 +142,7 @@ impl Engine {
         Ok(OpReply::ok())
     }
 
-    /// `stop`: workers end after the reply that they owe; stopped services refuse requests.
+    /// `stop`: workers end after the reply to their request; stopped services refuse requests.
     pub(crate) fn stop(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         self.changed(origin, format!("stop {}", target_word(target)), out);

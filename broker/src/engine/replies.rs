@@ -42,7 +42,7 @@ impl Engine {
             self.bad_worker(link, text, out);
             return;
         }
-        self.workers[worker].owed_since = None;
+        self.workers[worker].late_work_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
         transaction.in_conversation = !is_last;
@@ -89,10 +89,10 @@ impl Engine {
     fn on_stray(&mut self, link: LinkId, worker: WorkerKey, head: &Header, out: Out<'_>) {
         let (which, now) = (head.transaction, self.now);
         let entry = &mut self.workers[worker];
-        let owed = entry.owed.iter().position(|&owed| owed == which);
-        let Some(current) = entry.current.filter(|_| owed.is_none()) else {
-            if let Some(at) = owed.filter(|_| head.more == 0) {
-                entry.paid(at, now);
+        let late = entry.taken_away.iter().position(|&taken_away| taken_away == which);
+        let Some(current) = entry.current.filter(|_| late.is_none()) else {
+            if let Some(at) = late.filter(|_| head.more == 0) {
+                entry.late_reply_came(at, now);
             }
             self.drop_late(worker, which, out);
             if head.more != 0 {
@@ -193,7 +193,7 @@ impl Engine {
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
         }
         let (id, begun) = (self.transactions[key].id, self.transactions[key].dispatched);
-        self.workers[worker].owe(id.0, begun);
+        self.workers[worker].take_away(id.0, begun);
         self.freed(worker, out);
     }
 

@@ -201,15 +201,15 @@ pub(crate) struct Worker {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped because their transaction had ended.
     pub(crate) late: u64,
-    /// Transactions that `idle` took away from it and whose late replies are still to come, oldest
-    /// first.
-    pub(crate) owed: VecDeque<u64>,
-    /// Since when it may be at work on the first of `owed`. `None` = on none: a reply to a later
-    /// request shows that. While it may be, it need not answer pings.
-    pub(crate) owed_since: Option<Tick>,
+    /// Transactions that the operator's `idle` took away from it and whose late replies are still to
+    /// come, oldest first. One that is only overdue stays in `current`.
+    pub(crate) taken_away: VecDeque<u64>,
+    /// Since when it may be at work on the first of `taken_away`. `None` = on none: a reply to a
+    /// later request shows that. While it may be, it need not answer pings.
+    pub(crate) late_work_since: Option<Tick>,
     /// When its last late reply came. It began its present request at that moment at the earliest.
-    pub(crate) paid_at: Tick,
-    /// The last transaction of `owed` that it was told is over; 0 = none.
+    pub(crate) late_reply_at: Tick,
+    /// The last transaction of `taken_away` that it was told is over; 0 = none.
     pub(crate) notified_over: u64,
     /// The request that it was sent last.
     pub(crate) last: Last,
@@ -334,9 +334,9 @@ impl Workers {
             busy_micros: 0,
             last_micros: 0,
             late: 0,
-            owed: VecDeque::new(),
-            owed_since: None,
-            paid_at: Tick(0),
+            taken_away: VecDeque::new(),
+            late_work_since: None,
+            late_reply_at: Tick(0),
             notified_over: 0,
             last: Last::default(),
             exit_cause: None,
@@ -396,28 +396,28 @@ impl std::ops::IndexMut<WorkerKey> for Workers {
 }
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.
-const OWED_MAX: usize = 1024;
+const TAKEN_AWAY_MAX: usize = 1024;
 
 /// Most lines of stderr kept of a worker. execd sends as many of a process that has ended.
 const TAIL_MAX: usize = 20;
 
 impl Worker {
     /// A transaction that it began at `begun` is taken away from it; its reply will come late.
-    pub(crate) fn owe(&mut self, transaction: u64, begun: Tick) {
-        self.owed_since.get_or_insert(begun);
-        if self.owed.len() == OWED_MAX {
-            self.owed.pop_front();
+    pub(crate) fn take_away(&mut self, transaction: u64, begun: Tick) {
+        self.late_work_since.get_or_insert(begun);
+        if self.taken_away.len() == TAKEN_AWAY_MAX {
+            self.taken_away.pop_front();
         }
-        self.owed.push_back(transaction);
+        self.taken_away.push_back(transaction);
     }
 
-    /// The late reply to the entry `at` of `owed` came; the worker may be at work on the next entry
-    /// now.
-    pub(crate) fn paid(&mut self, at: usize, now: Tick) {
-        self.owed.remove(at);
-        self.paid_at = now;
-        if self.owed_since.is_some() {
-            self.owed_since = (!self.owed.is_empty()).then_some(now);
+    /// The late reply to the entry `at` of `taken_away` came; the worker may be at work on the next
+    /// entry now.
+    pub(crate) fn late_reply_came(&mut self, at: usize, now: Tick) {
+        self.taken_away.remove(at);
+        self.late_reply_at = now;
+        if self.late_work_since.is_some() {
+            self.late_work_since = (!self.taken_away.is_empty()).then_some(now);
         }
     }
 
