@@ -1,6 +1,6 @@
-//! Events of links: opened, closed by the peer, closed by the broker, garbage received. What the
-//! end of a link means for the client, worker or host at it is decided in `clients`, `process` and
-//! `hosts`.
+//! Events of links: accepted, closed by the peer, closed by the broker, garbage received. A link
+//! that the broker dialled is opened in `hosts` and ends here like the others. What the end of a
+//! link means for the client, worker or host at it is decided in `clients`, `process` and `hosts`.
 
 use super::action::Action;
 use super::clients;
@@ -66,7 +66,8 @@ impl Engine {
         }
     }
 
-    /// Closes a link because of a fault of its peer, and records why.
+    /// Closes a link because of a fault of its peer, and records why. Its end counts as a reset
+    /// (`Close::Reset`), so requests that its worker has may have run.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end, clients::from(&slot.peer));
@@ -193,7 +194,7 @@ impl Engine {
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
-            (End::Client(key), Some(_)) => self.on_oversized(key, &error, body, out),
+            (End::Client(key), Some(_)) => self.on_skipped(key, &error, body, out),
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
                     let about =
@@ -210,9 +211,11 @@ impl Engine {
         }
     }
 
-    /// Handles a data frame of a client that is too large. The stream is still in step, so only
-    /// this frame is lost; a request that it was a piece of can't become complete and fails.
-    fn on_oversized(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
+    /// Handles a data frame of a client whose body is skipped: it is too large, `reply`, `more` or
+    /// `deadline_ms` is out of range, or too many bytes of partial frames are set aside already.
+    /// The stream is still in step, so only this frame is lost; a request that it was a piece of
+    /// can't become complete and fails.
+    fn on_skipped(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
         let (reply, more) = (u16::from(error.reply), u16::from(error.more));
         let head = Header { sequence, reply, more, ..Header::default() };
