@@ -1,4 +1,4 @@
-//! Gives requests to workers, and decides what becomes of a request whose worker died. No request
+//! Gives requests to workers, and decides what becomes of a request whose worker was lost. No request
 //! waits while a worker that could take it is idle: each change that makes a worker or a request
 //! available ends in `serve`.
 
@@ -184,7 +184,7 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::Data { head, body } });
     }
 
-    /// Whether a request may be given to one more worker if the present one dies, by the settings
+    /// Whether a request may be given to one more worker if the present one is lost, by the settings
     /// `retry` and `retry_idempotent`.
     fn may_repeat(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
@@ -233,9 +233,9 @@ impl Engine {
             if self.transactions[key].is_ended {
                 self.transactions.remove(key);
             } else {
-                let is_crash = !self.workers[worker].ends_with_host;
-                self.transactions[key].deaths += u64::from(is_crash);
-                self.died_with(key, id, Ran::Maybe, why, out);
+                let is_death = !self.workers[worker].ends_with_host;
+                self.transactions[key].deaths += u64::from(is_death);
+                self.lost_with_worker(key, id, Ran::Maybe, why, out);
             }
         }
         for key in held {
@@ -256,14 +256,15 @@ impl Engine {
                 self.wait_again(key, out);
             } else {
                 let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
-                self.died_with(key, id, ran, why, out);
+                self.lost_with_worker(key, id, ran, why, out);
             }
         }
         self.serve(service, out);
     }
 
-    /// A worker died with this request: it is set aside as poison, repeated, or failed.
-    fn died_with(
+    /// A request was lost with its worker, or with the worker's connection: it is set aside as
+    /// poison, repeated, or failed.
+    fn lost_with_worker(
         &mut self,
         key: TransactionKey,
         worker: protocol::ids::WorkerId,
@@ -317,7 +318,7 @@ impl Engine {
         }
     }
 
-    /// Whether a request whose worker died may be repeated, apart from the retry budget.
+    /// Whether a request whose worker was lost may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         self.is_kept(key)

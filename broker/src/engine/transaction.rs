@@ -56,9 +56,10 @@ pub(crate) struct Transaction {
     pub(crate) dispatched: Tick,
     /// When it ends with the error `deadline`, if it has no outcome by then.
     pub(crate) deadline: Tick,
-    /// How many workers it was sent to.
+    /// How many workers it was sent to, without those that surely never began it.
     pub(crate) attempt: u32,
-    /// How many workers died while they had it.
+    /// How many workers were lost while they worked on it, apart from those that end with their
+    /// host; what `poison_deaths` limits. A worker that only held it (`prefetch`) does not count.
     pub(crate) deaths: u64,
     /// Its client sent the last piece.
     pub(crate) is_complete: bool,
