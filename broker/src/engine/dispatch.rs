@@ -1,6 +1,6 @@
-//! Gives requests to workers, and decides what becomes of a request whose worker was lost. No request
-//! waits while a worker that could take it is idle: each change that makes a worker or a request
-//! available ends in `serve`.
+//! Gives requests to workers, and decides what becomes of a request whose worker was lost. No
+//! request waits while a worker that could take it is idle: each change that makes a worker or a
+//! request available ends in `serve`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -51,7 +51,7 @@ impl Engine {
     /// Takes the first request out of the queue of a service, and measures the service rate by it.
     pub(crate) fn take_first(&mut self, service: ServiceKey) -> Option<TransactionKey> {
         let queue = &mut self.registry[service].queue;
-        let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
+        let key = queue.take_first(self.is_strict_priority, &mut self.transactions)?;
         let left = queue.count();
         self.registry[service].rate.taken(self.now, left);
         Some(key)
@@ -61,7 +61,7 @@ impl Engine {
     fn hold_ahead(&mut self, service: ServiceKey, out: Out<'_>) {
         while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
-            let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
+            let Some(key) = queue.first(self.is_strict_priority, &self.transactions) else { return };
             // The pieces of a request could come between those of the one that the worker has, so
             // it waits for an idle worker.
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {

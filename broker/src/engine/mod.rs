@@ -158,7 +158,9 @@ pub struct Engine {
     run_base: u64,
     /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
     queue_bytes: u64,
-    is_preempt: bool,
+    /// The operator's `preempt`: a lower priority always waits for a higher one. `false` = waiting
+    /// raises the priority of a request (`queue`). Either way no worker is interrupted.
+    is_strict_priority: bool,
     is_rejecting: bool,
     shutdown: Option<Shutdown>,
     recent: Recent,
@@ -212,7 +214,7 @@ impl Engine {
             next_run: options.run_base,
             run_base: options.run_base,
             queue_bytes: 0,
-            is_preempt: false,
+            is_strict_priority: false,
             is_rejecting: false,
             shutdown: None,
             recent,

@@ -270,17 +270,17 @@ impl Engine {
         OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
     }
 
-    /// `preempt`: sets whether priority alone decides, if given, and shows it.
+    /// `preempt`: sets whether priority alone decides who is served next, if given, and shows it.
     pub(crate) fn preempt(&mut self, origin: &Origin, on: Option<bool>, out: Out<'_>) -> OpReply {
         if let Some(on) = on {
-            self.is_preempt = on;
+            self.is_strict_priority = on;
             self.changed(origin, format!("preempt {}", switch(on)), out);
         }
-        let word = switch(self.is_preempt);
+        let word = switch(self.is_strict_priority);
         OpReply::line(
             "preempt",
             format!("preempt is {word}"),
-            vec![("preempt", Value::Flag(self.is_preempt))],
+            vec![("preempt", Value::Flag(self.is_strict_priority))],
         )
     }
 

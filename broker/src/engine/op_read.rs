@@ -89,7 +89,7 @@ impl Engine {
             ("PeakBucket", number(self.buckets.peak())),
             ("Buckets", Value::Numbers(self.buckets.counts())),
             ("EventKinds", self.event_kinds()),
-            ("preempt", Value::on_off(self.is_preempt)),
+            ("preempt", Value::on_off(self.is_strict_priority)),
             ("reject", Value::on_off(self.is_rejecting)),
             (
                 "Waiting",

@@ -96,22 +96,22 @@ impl Queue {
         }
     }
 
-    /// The transaction to serve next.
+    /// The transaction to serve next. `is_strict`: by priority, however long others wait.
     pub(crate) fn first(
         &self,
-        preempt: bool,
+        is_strict: bool,
         transactions: &Transactions,
     ) -> Option<TransactionKey> {
-        self.lead(preempt, transactions).map(|(_, head)| head)
+        self.lead(is_strict, transactions).map(|(_, head)| head)
     }
 
     /// Takes out the transaction to serve next.
     pub(crate) fn take_first(
         &mut self,
-        preempt: bool,
+        is_strict: bool,
         transactions: &mut Transactions,
     ) -> Option<TransactionKey> {
-        let (index, key) = self.lead(preempt, transactions)?;
+        let (index, key) = self.lead(is_strict, transactions)?;
         let level = &mut self.levels[index];
         level.head = transactions[key].next;
         match level.head.get() {
@@ -124,11 +124,11 @@ impl Queue {
 
     /// The level whose first transaction is served next, and that transaction.
     #[inline]
-    fn lead(&self, preempt: bool, transactions: &Transactions) -> Option<(usize, TransactionKey)> {
+    fn lead(&self, is_strict: bool, transactions: &Transactions) -> Option<(usize, TransactionKey)> {
         // Most services have requests of one priority only.
         match self.levels.as_slice() {
             [only] => Some((0, only.head.get()?)),
-            levels => lead_of_many(levels, preempt, transactions),
+            levels => lead_of_many(levels, is_strict, transactions),
         }
     }
 
@@ -151,7 +151,7 @@ impl Queue {
 /// The same for several levels, or none.
 fn lead_of_many(
     levels: &[Level],
-    preempt: bool,
+    is_strict: bool,
     transactions: &Transactions,
 ) -> Option<(usize, TransactionKey)> {
     let heads = levels.iter().enumerate();
@@ -159,7 +159,7 @@ fn lead_of_many(
         heads.filter_map(|(index, level)| Some((index, level.priority, level.head.get()?)));
     let weight = |(_, priority, head): &(usize, u8, TransactionKey)| {
         let head = &transactions[*head];
-        if preempt {
+        if is_strict {
             (u64::from(*priority), head.id)
         } else {
             // All gain one level a second, so priority plus arrival gives the order at any moment.

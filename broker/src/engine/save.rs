@@ -123,7 +123,7 @@ impl Engine {
         if (self.buckets.count(), self.buckets.secs()) != (6, 10) {
             line(out, format_args!("buckets {} {}", self.buckets.count(), self.buckets.secs()));
         }
-        if self.is_preempt {
+        if self.is_strict_priority {
             line(out, format_args!("preempt on"));
         }
         if self.is_rejecting {
