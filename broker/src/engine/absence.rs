@@ -52,7 +52,7 @@ impl Engine {
         let set = self.settings.get(Setting::ReconnectMs);
         let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
         let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
-        if is_builtin || worker.is_refused || reconnect == 0 {
+        if is_builtin || worker.is_closed_with_error || reconnect == 0 {
             return least;
         }
         let work = worker.current.map_or(0, |at| {

@@ -121,7 +121,7 @@ impl Engine {
             error.ran = Ran::Maybe;
         }
         if let End::Worker(key) = slot.end {
-            self.workers[key].is_refused = true;
+            self.workers[key].is_closed_with_error = true;
         }
         let (end, from) = (slot.end, clients::from(&slot.peer));
         self.note_refused(link, &error.text);

@@ -150,9 +150,9 @@ impl Engine {
         worker.announced = Some((reconnect_ms, silence_ms));
         worker.enter(ProcessState::Ready, now);
         worker.why.clear();
-        (worker.lost, worker.refused) = (None, None);
+        (worker.lost, worker.login_refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.is_refused) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) = (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;
         worker.login_pid = login.hostpid;

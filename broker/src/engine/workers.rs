@@ -129,7 +129,7 @@ pub(crate) struct Worker {
     /// How its connection was lost in this run; `None` = it was not, or the worker came back.
     pub(crate) lost: Option<String>,
     /// Why a login of its process was refused in this run; `None` = none was.
-    pub(crate) refused: Option<String>,
+    pub(crate) login_refused: Option<String>,
     /// The run that `state` is about; 0 = it was never started.
     pub(crate) run: RunId,
     /// Process id on its host; 0 = not known.
@@ -160,8 +160,9 @@ pub(crate) struct Worker {
     pub(crate) ends_with_host: bool,
     /// Until when it may take to log in, to come back or to end.
     pub(crate) wait_until: Tick,
-    /// The broker closed its connection with an error, as for a frame that it may not send.
-    pub(crate) is_refused: bool,
+    /// It was logged in, and the broker closed its connection with an error, as for a frame that it
+    /// may not send.
+    pub(crate) is_closed_with_error: bool,
     /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = it has not logged in to
     /// this broker in this run.
     pub(crate) announced: Option<(u64, u64)>,
@@ -301,7 +302,7 @@ impl Workers {
             killed_at: Tick(0),
             killed: None,
             lost: None,
-            refused: None,
+            login_refused: None,
             run: RunId(0),
             pid: 0,
             link: None,
@@ -314,7 +315,7 @@ impl Workers {
             is_unlisted: false,
             is_unreachable: false,
             ends_with_host: false,
-            is_refused: false,
+            is_closed_with_error: false,
             announced: None,
             wait_until: Tick(0),
             login_pid: 0,
