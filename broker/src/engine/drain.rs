@@ -20,7 +20,7 @@ impl Engine {
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Terminating, self.now);
-        worker.killed_at = self.now.plus_millis(grace_ms);
+        worker.kill_due = self.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
         self.settle(key);

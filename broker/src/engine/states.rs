@@ -162,8 +162,8 @@ impl Engine {
         let (due, what) = match worker.state {
             ProcessState::Down | ProcessState::Ready => return None,
             ProcessState::Terminating => {
-                let is_coming = worker.killed_at > self.now;
-                return is_coming.then_some((worker.killed_at, "killed in"));
+                let is_coming = worker.kill_due > self.now;
+                return is_coming.then_some((worker.kill_due, "killed in"));
             }
             ProcessState::Backoff => (Due::Restart(id, run), "starts in"),
             ProcessState::Starting | ProcessState::Up => {

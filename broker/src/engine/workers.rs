@@ -122,8 +122,9 @@ pub(crate) struct Worker {
     pub(crate) since: Tick,
     /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When execd sends KILL to its process, after it was asked to end it.
-    pub(crate) killed_at: Tick,
+    /// When execd is due to send KILL to its process, after it was asked to end it, also by a
+    /// `stop`.
+    pub(crate) kill_due: Tick,
     /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
     pub(crate) killed: Option<String>,
     /// How its connection was lost in this run; `None` = it was not, or the worker came back.
@@ -299,7 +300,7 @@ impl Workers {
             state: ProcessState::Down,
             since,
             why: "not started yet".to_owned(),
-            killed_at: Tick(0),
+            kill_due: Tick(0),
             killed: None,
             lost: None,
             login_refused: None,
