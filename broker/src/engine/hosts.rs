@@ -279,14 +279,14 @@ impl Engine {
     }
 
     /// Whether the hello was sent on this link and no welcome has come.
-    pub(crate) fn is_greeted(&self, key: HostKey, link: LinkId) -> bool {
+    pub(crate) fn is_awaiting_welcome(&self, key: HostKey, link: LinkId) -> bool {
         self.hosts[key].state == HostState::Greeting(link)
     }
 
     /// Has the host's token proved to an execd that asks for it.
     pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
-        if self.is_greeted(key, link) {
+        if self.is_awaiting_welcome(key, link) {
             out.push(Action::Prove { link, challenge });
         }
     }
