@@ -48,7 +48,7 @@ impl Engine {
         if is_it && worker.state == ProcessState::Terminating {
             worker.is_unlisted = true;
             let run = worker.run;
-            self.on_absent_due(id, run, out);
+            self.on_unlisted_due(id, run, out);
         }
     }
 

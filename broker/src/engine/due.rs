@@ -23,7 +23,7 @@ pub(crate) enum Due {
     /// When to end the process of a worker whose connection broke and that did not come back.
     Return(WorkerId, RunId),
     /// When to take a process for ended that its execd did not list.
-    Absent(WorkerId, RunId),
+    Unlisted(WorkerId, RunId),
     /// When to send TERM to a worker that was asked to end.
     StopAsk(WorkerId, RunId),
     /// When to start a worker again whose run ended.
@@ -69,7 +69,7 @@ const fn ends_state(due: &Due) -> bool {
         | Due::Proof(_)
         | Due::LeftOut
         | Due::Lost(..)
-        | Due::Absent(..)
+        | Due::Unlisted(..)
         | Due::Overlong(_)
         | Due::Heartbeat
         | Due::StatusAnswer(_)

@@ -406,7 +406,7 @@ impl Engine {
                 Due::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
                 Due::Lost(worker, run) => self.on_lost_due(worker, run, out),
                 Due::Return(worker, run) => self.on_return_due(worker, run, out),
-                Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
+                Due::Unlisted(worker, run) => self.on_unlisted_due(worker, run, out),
                 Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
                 Due::Restart(worker, run) => self.on_restart_due(worker, run, out),
                 Due::Overlong(worker) => self.on_overlong_due(worker, out),

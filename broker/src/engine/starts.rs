@@ -18,7 +18,7 @@ use protocol::settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds that a report of an end may take, after a list without this process.
-const ABSENT_MS: u64 = 300;
+const UNLISTED_MS: u64 = 300;
 /// The number of invalid reports at which a connection is closed.
 const REJECTED_REPORTS_MAX: u64 = 100;
 
@@ -229,7 +229,7 @@ impl Engine {
             let (id, run) = (worker.id, worker.run);
             worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
-                self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
+                self.due.add(self.now.plus_millis(UNLISTED_MS), Due::Unlisted(id, run));
             } else if worker.state == ProcessState::Down {
                 self.launch(key, out);
             }

@@ -152,7 +152,7 @@ pub(crate) struct Worker {
     pub(crate) is_awaited: bool,
     /// Its host reported the end of this run, so no login with its secret is accepted any more.
     pub(crate) is_over: bool,
-    /// Its host did not list the process of this run; `Due::Absent` takes it for ended.
+    /// Its host did not list the process of this run; `Due::Unlisted` takes it for ended.
     pub(crate) is_unlisted: bool,
     /// As far as the broker could see, it could not be reached, like its machine: its end is no
     /// crash.
