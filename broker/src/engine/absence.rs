@@ -35,7 +35,8 @@ impl Engine {
         // Otherwise the next list of the host decides.
     }
 
-    /// Gives a worker this time to log in, to come back or to end. It replaces an earlier time.
+    /// Gives a worker this time to log in or to come back, or its connection to end after its
+    /// process. It replaces an earlier time. For one that was asked to end see `wait_for_end`.
     pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, due: Due) {
         let until = self.now.plus_millis(wait_ms);
         self.workers[key].wait_until = until;

@@ -120,7 +120,7 @@ impl Engine {
         worker.started = self.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
-        (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
+        (worker.is_of_earlier_broker, worker.is_awaited, worker.is_over) = (false, false, false);
         (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Due::WorkerLogin(id, run));
@@ -387,8 +387,8 @@ impl Engine {
         }
     }
 
-    /// `Due::Unlisted`: an execd did not list the process and did not report its end, so the process
-    /// is taken for ended, for a cause that is not known.
+    /// `Due::Unlisted`: an execd did not list the process and did not report its end, so the
+    /// process is taken for ended, for a cause that is not known.
     pub(crate) fn on_unlisted_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);

@@ -1,6 +1,8 @@
-//! Starts: what identifies one start of a worker, and which reports, listed processes and logins
-//! are valid for it. A start is one run of one worker with one configuration; a process of another
-//! start is never taken for the worker's (docs/decisions/0020).
+//! Starts: what identifies one start of a worker, which reports, listed processes and logins are
+//! valid for it, and what is done about a host's list: processes of valid starts are adopted,
+//! others ended, missing ones started. A start is one run of one worker with one configuration; a
+//! process of another start is never taken for the worker's (docs/decisions/0020). `process` asks
+//! for starts.
 
 use super::action::Action;
 use super::due::Due;
@@ -124,7 +126,7 @@ impl Engine {
     ///
     /// # Errors
     /// The text for the process says why it may not, and that it is to end.
-    pub(crate) fn check_issued(
+    pub(crate) fn worker_of_login(
         &self,
         login: &WorkerLogin,
         start: Start,
@@ -161,7 +163,9 @@ impl Engine {
         };
         if !is_expected {
             let word = worker.state.word();
-            return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
+            return Err(format!(
+                "run {run} of worker {id} may not log in now: the worker is {word}; {ADVICE}"
+            ));
         }
         if worker.link.is_some() && worker.login_pid != login.hostpid {
             return Err(format!(
@@ -263,12 +267,12 @@ impl Engine {
             | ProcessState::Backoff
             | ProcessState::Starting
             | ProcessState::Up => {
-                worker.is_found |=
+                worker.is_of_earlier_broker |=
                     matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
                 worker.enter(ProcessState::Up, self.now);
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::WorkerLoginMs);
-                if worker.is_found {
+                if worker.is_of_earlier_broker {
                     // It may be in the middle of a request of the broker before this one.
                     let reconnect = self.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key));

@@ -39,7 +39,7 @@ impl Engine {
             return;
         }
         match (proof, login.token.clone()) {
-            (Some(start), _) => match self.check_issued(&login, start) {
+            (Some(start), _) => match self.worker_of_login(&login, start) {
                 Ok(key) => {
                     self.admit_worker(key, link, &login, LoginOrigin::Issued(start.run), out)
                 }
@@ -145,7 +145,7 @@ impl Engine {
             worker.state,
             ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
         ) || worker.was_ready
-            || worker.is_found;
+            || worker.is_of_earlier_broker;
         worker.link = Some(link);
         worker.announced = Some((reconnect_ms, silence_ms));
         worker.enter(ProcessState::Ready, now);

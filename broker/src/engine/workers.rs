@@ -28,7 +28,8 @@ pub(crate) enum ProcessState {
     Up,
     /// It is logged in (*ready*).
     Ready,
-    /// Its connection broke; it may log in again, or its process may end.
+    /// Its connection broke, and it may log in again, or its process may end. Also: its process has
+    /// ended (`has_exited`), and what it sent before is still read from its connection.
     Returning,
     /// It got an `end` frame and its socket was shut for writing; it has to end by itself.
     Exiting,
@@ -111,8 +112,8 @@ pub(crate) struct Worker {
     pub(crate) is_wanted: bool,
     /// After `pause` of this worker, until `ready`.
     pub(crate) is_paused: bool,
-    /// Why the broker does not start it any more, until the next `start`; `None` = it has not
-    /// failed.
+    /// Why the broker does not start it any more, until the next `start`: it ended too often, a
+    /// start failed for good, or no run number is left (`give_up`). `None` = it has not failed.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
@@ -143,14 +144,15 @@ pub(crate) struct Worker {
     pub(crate) started: Tick,
     /// It has logged in during this run.
     pub(crate) was_ready: bool,
-    /// Its host listed the process of this run, which an earlier broker started. Whether it was
-    /// ready before is not known.
-    pub(crate) is_found: bool,
+    /// An earlier broker started the process of this run; its host listed it. Whether it was ready
+    /// before is not known.
+    pub(crate) is_of_earlier_broker: bool,
     /// The saved configuration has it started, and its host has not listed its processes yet. Until
     /// it does, a process that an earlier broker started may log in; the list confirms such a
     /// login, or ends it.
     pub(crate) is_awaited: bool,
-    /// Its host reported the end of this run, so no login with its secret is accepted any more.
+    /// Its host reported the end of this run (`exec-exited`), so no login with its secret is
+    /// accepted any more. The state says what else rules a login out.
     pub(crate) is_over: bool,
     /// Its host did not list the process of this run; `Due::Unlisted` takes it for ended.
     pub(crate) is_unlisted: bool,
@@ -159,7 +161,8 @@ pub(crate) struct Worker {
     pub(crate) is_unreachable: bool,
     /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
     pub(crate) ends_with_host: bool,
-    /// Until when it may take to log in, to come back or to end.
+    /// Until when it may take to log in or to come back; once its process has ended, until when its
+    /// connection is read. `Due::StopAsk` limits how long one that was asked to end may take.
     pub(crate) wait_until: Tick,
     /// It was logged in, and the broker closed its connection with an error, as for a frame that it
     /// may not send.
@@ -310,7 +313,7 @@ impl Workers {
             ready_since: Tick(0),
             started: Tick(0),
             was_ready: false,
-            is_found: false,
+            is_of_earlier_broker: false,
             is_awaited: false,
             is_over: false,
             is_unlisted: false,
