@@ -20,7 +20,8 @@ use protocol::settings::{ServiceSetting, Setting};
 use std::collections::VecDeque;
 
 impl Engine {
-    /// Gives a request to an idle worker, or puts it into the queue of its service.
+    /// Gives a request to an idle worker, or puts it into the queue of its service. Only its first
+    /// frame need have come: `on_piece` sends the further ones after it.
     pub(crate) fn enqueue(&mut self, key: TransactionKey, out: Out<'_>) {
         let service = self.transactions[key].service;
         if self.registry[service].queue.count() == 0
@@ -67,10 +68,10 @@ impl Engine {
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {
                 return;
             }
-            let taken = &mut self.registry[service];
-            taken.queue.remove(key, &mut self.transactions);
-            taken.rate.taken(self.now, taken.queue.count());
-            taken.with_room.rotate_left(1);
+            let entry = &mut self.registry[service];
+            entry.queue.remove(key, &mut self.transactions);
+            entry.rate.taken(self.now, entry.queue.count());
+            entry.with_room.rotate_left(1);
             self.transactions[key].stage = Stage::Held(worker);
             self.workers[worker].held.push_back(key);
             self.send_request(key, worker, out);
@@ -83,19 +84,20 @@ impl Engine {
     pub(crate) fn has_room(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let prefetch = self.registry[worker.service].settings.get(ServiceSetting::Prefetch);
-        let is_single = worker.current.is_some_and(|current| {
+        // No further frame of its request comes, and the request is not overdue.
+        let is_current_whole = worker.current.is_some_and(|current| {
             let current = &self.transactions[current];
             current.is_complete && !current.in_conversation && !current.is_ended
         });
         prefetch > worker.held.len() as u64
-            && is_single
+            && is_current_whole
             && worker.state == ProcessState::Ready
             && !worker.is_paused
             && worker.is_wanted
             && !self.registry[worker.service].is_paused
     }
 
-    /// Gives a request to an idle worker.
+    /// Gives a request to an idle worker, complete or not.
     pub(crate) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         self.transactions[key].stage = Stage::Bound(worker);
         self.workers[worker].current = Some(key);
@@ -116,7 +118,7 @@ impl Engine {
         if !self.must_keep(key) {
             // It was kept only so that a held request could go back to the queue.
             let transaction = &mut self.transactions[key];
-            self.queue_bytes -= std::mem::take(&mut transaction.kept);
+            self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
             transaction.body = Bytes::new();
         }
         if kill_after_ms > 0 {
@@ -136,12 +138,12 @@ impl Engine {
         if transaction.attempt == 1 {
             self.registry[transaction.service].retry_budget.first(self.now);
         }
-        let is_single = transaction.is_complete && transaction.pieces.is_empty();
+        let is_one_frame = transaction.is_complete && transaction.pieces.is_empty();
         let body = transaction.body.clone();
         let head = transaction.head;
         let pieces = std::mem::take(&mut transaction.pieces);
         let is_held = matches!(transaction.stage, Stage::Held(_));
-        let is_kept = is_single && (is_held || self.must_keep(key));
+        let is_still_needed = is_one_frame && (is_held || self.must_keep(key));
         let client = self.transactions[key].client.map(|client| self.clients[client].id);
         let last = (self.transactions[key].id, client, self.now);
         let max = self.settings.get(Setting::LastBytesMax) as usize;
@@ -150,7 +152,7 @@ impl Engine {
         for (head, body) in pieces {
             self.send_piece(worker, key, head, body, out);
         }
-        if is_kept {
+        if is_still_needed {
             self.read_client_again(key, out);
         } else {
             self.release_bytes(key, out);
@@ -210,7 +212,7 @@ impl Engine {
     }
 
     /// Whether the whole request is still in memory, so that it could be given to another worker.
-    fn is_kept(&self, key: TransactionKey) -> bool {
+    fn is_whole_in_memory(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         transaction.is_complete
             && !transaction.in_conversation
@@ -246,7 +248,7 @@ impl Engine {
             if is_ended {
                 self.transactions.remove(key);
             } else if how == Close::Eof
-                && self.is_kept(key)
+                && self.is_whole_in_memory(key)
                 && self.transactions[key].deadline > self.now
                 && !self.registry[self.transactions[key].service].is_stopped
                 && self.shutdown.is_none()
@@ -276,14 +278,14 @@ impl Engine {
         let level = self.registry[transaction.service].retry_budget_level(self.now);
         let service = &self.registry[transaction.service];
         let deaths = transaction.deaths;
-        let is_kept = self.is_kept(key);
+        let is_whole_in_memory = self.is_whole_in_memory(key);
         let about = About {
             service: Some(service.name.clone()),
             transaction: Some(transaction.id),
             worker: Some(worker),
             ..About::default()
         };
-        if is_kept && deaths >= service.settings.get(ServiceSetting::PoisonDeaths) {
+        if is_whole_in_memory && deaths >= service.settings.get(ServiceSetting::PoisonDeaths) {
             let text = format!(
                 "{deaths} workers died of transaction {}; its bytes are kept ('poison')",
                 transaction.id
@@ -321,7 +323,7 @@ impl Engine {
     /// Whether a request whose worker was lost may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
-        self.is_kept(key)
+        self.is_whole_in_memory(key)
             && self.may_repeat(key)
             && transaction.deadline > self.now
             && !self.registry[transaction.service].is_stopped

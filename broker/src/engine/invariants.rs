@@ -109,7 +109,7 @@ impl Engine {
         for (key, t) in self.transactions.iter() {
             let id = t.id;
             live += u64::from(!t.is_ended);
-            kept += t.kept;
+            kept += t.kept_bytes;
             match t.stage {
                 Stage::Bound(worker) => law!(
                     self.workers.get(worker).is_some_and(|w| w.current == Some(key)),

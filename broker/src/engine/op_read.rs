@@ -276,7 +276,7 @@ impl Engine {
             Value::Micros(self.now.since(t.arrived).0),
             Value::Micros(t.deadline.since(self.now).0),
             number(t.attempt),
-            number(t.kept),
+            number(t.kept_bytes),
         ]
     }
 

@@ -21,7 +21,8 @@ use std::collections::VecDeque;
 pub(crate) enum Stage {
     /// In the queue of its service.
     Waiting,
-    /// In no queue, because its client is blocked.
+    /// In no queue and with no worker: its client is blocked, or it is just failed after it was
+    /// lost with its worker.
     Blocked,
     /// Sent ahead to a busy worker that has not begun it (`prefetch`).
     Held(WorkerKey),
@@ -46,8 +47,9 @@ pub(crate) struct Transaction {
     pub(crate) body: Bytes,
     /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
-    /// Bytes of body and pieces that count for `queue_bytes_max`.
-    pub(crate) kept: u64,
+    /// Bytes of body and pieces that count for `queue_bytes_max`, while they wait or are kept for a
+    /// repetition.
+    pub(crate) kept_bytes: u64,
     /// Its stage; the queues and the workers hold its key accordingly.
     pub(crate) stage: Stage,
     /// When its first frame came.
@@ -171,7 +173,7 @@ impl Engine {
         self.next_transaction += 1;
         let priority =
             if head.priority == 0 { self.clients[client].priority } else { head.priority };
-        let kept = body.len() as u64;
+        let kept_bytes = body.len() as u64;
         let transaction = Transaction {
             id: TransactionId(self.next_transaction),
             client: Some(client),
@@ -180,7 +182,7 @@ impl Engine {
             priority,
             body,
             pieces: VecDeque::new(),
-            kept,
+            kept_bytes,
             stage: Stage::Waiting,
             arrived: self.now,
             dispatched: self.now,
@@ -198,7 +200,7 @@ impl Engine {
         let deadline = transaction.deadline;
         let key = self.transactions.insert(transaction);
         self.wheel.insert(key, deadline);
-        self.queue_bytes += kept;
+        self.queue_bytes += kept_bytes;
         self.totals.accepted += 1;
         let entry = &mut self.clients[client];
         entry.requests += 1;
@@ -407,9 +409,9 @@ impl Engine {
                 let transaction = &mut self.transactions[key];
                 transaction.is_complete = is_last;
                 self.queue_bytes += body.len() as u64;
-                transaction.kept += body.len() as u64;
+                transaction.kept_bytes += body.len() as u64;
                 transaction.pieces.push_back((head, body));
-                if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
+                if transaction.kept_bytes > PIECES_BYTES_HIGH && !transaction.holds_reader {
                     transaction.holds_reader = true;
                     self.links.stop_reading(link, out);
                 }
@@ -417,10 +419,11 @@ impl Engine {
         }
     }
 
-    /// Frees the bytes of a request that are not needed any more, and reads its client again.
+    /// Frees the bytes of a request that are not needed any more, and reads its client again if
+    /// they were why it was not read.
     pub(crate) fn release_bytes(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
-        self.queue_bytes -= std::mem::take(&mut transaction.kept);
+        self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
         transaction.body = Bytes::new();
         transaction.pieces.clear();
         self.read_client_again(key, out);
