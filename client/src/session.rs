@@ -243,9 +243,6 @@ impl Session {
                     ));
                 };
                 open.ours = send.more;
-                if !open.reply && !send.more {
-                    self.open.remove(&sequence);
-                }
                 (sequence, worker)
             }
         };
@@ -292,11 +289,14 @@ impl Session {
     }
 
     /// Notes that the last frame of this request was written as a whole: from now on it may have
-    /// run.
+    /// run. One that wants no answer is over with its last piece.
     pub fn handed_over(&mut self, sequence: u32) {
         if let Some(open) = self.open.get_mut(&sequence) {
             open.handed = true;
             open.is_half = open.ours;
+            if !open.reply && !open.ours {
+                self.open.remove(&sequence);
+            }
         }
     }
 
