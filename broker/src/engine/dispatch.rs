@@ -62,7 +62,9 @@ impl Engine {
     fn hold_ahead(&mut self, service: ServiceKey, out: Out<'_>) {
         while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
-            let Some(key) = queue.first(self.is_strict_priority, &self.transactions) else { return };
+            let Some(key) = queue.first(self.is_strict_priority, &self.transactions) else {
+                return;
+            };
             // The pieces of a request could come between those of the one that the worker has, so
             // it waits for an idle worker.
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {

@@ -124,7 +124,11 @@ impl Queue {
 
     /// The level whose first transaction is served next, and that transaction.
     #[inline]
-    fn lead(&self, is_strict: bool, transactions: &Transactions) -> Option<(usize, TransactionKey)> {
+    fn lead(
+        &self,
+        is_strict: bool,
+        transactions: &Transactions,
+    ) -> Option<(usize, TransactionKey)> {
         // Most services have requests of one priority only.
         match self.levels.as_slice() {
             [only] => Some((0, only.head.get()?)),

@@ -152,7 +152,8 @@ impl Engine {
         worker.why.clear();
         (worker.lost, worker.login_refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) =
+            (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;
         worker.login_pid = login.hostpid;
