@@ -214,14 +214,19 @@ impl Engine {
         let worker = match transaction.stage {
             Stage::Waiting | Stage::Blocked => {
                 let why = self.why_waiting(transaction.service, transaction.stage);
-                let fate = match transaction.attempt {
-                    0 => "never reached a worker".to_owned(),
-                    1 => "1 worker died with it".to_owned(),
-                    times => format!("{times} workers died with it"),
+                let (had, died) = (transaction.attempt, transaction.deaths);
+                let text = if had == 0 {
+                    format!(
+                        "it waited {waited} ms in the queue of service '{name}' and never reached \
+                         a worker: {why}"
+                    )
+                } else {
+                    let workers = if had == 1 { "worker" } else { "workers" };
+                    format!(
+                        "it came {waited} ms ago and waits in the queue of service '{name}' again \
+                         after {had} {workers} had it ({died} died): {why}"
+                    )
                 };
-                let text = format!(
-                    "it waited {waited} ms in the queue of service '{name}' and {fate}: {why}"
-                );
                 self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, out);
                 return;
             }
