@@ -175,10 +175,10 @@ impl Engine {
                 pending.proof = Some(proof);
                 self.due.add(at, Due::Proof(link));
             }
-            Check::Never => {
+            Check::Refuse => {
                 let text = format!(
-                    "logins with this token failed here too often, and {CHECKS_MAX} wait already \
-                     to be checked one after the other"
+                    "logins with this token failed here too often, and {CHECKS_MAX} are being \
+                     checked one after the other already"
                 );
                 let error = ErrorBody::new(ErrorCode::LoginLimited, text);
                 self.refuse_quietly(link, error, out);
@@ -216,7 +216,7 @@ impl Engine {
                 let error = ErrorBody::new(ErrorCode::BadToken, text);
                 self.refuse_because(link, error, Some(why), out);
             }
-            Failure::First => self.refuse_because(link, limited(text), Some(why), out),
+            Failure::FirstBeyond => self.refuse_because(link, limited(text), Some(why), out),
             Failure::Beyond => self.refuse_quietly(link, limited(text), out),
         }
     }
