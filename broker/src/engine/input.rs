@@ -264,8 +264,8 @@ pub enum Input {
         link: LinkId,
     },
     /// More than `outbox_bytes_max` bytes wait to be sent to the link, or more than
-    /// `outboxes_bytes_max` for all clients and much of it for this one. The engine must close the
-    /// link.
+    /// `outboxes_bytes_max` to all peers and much of it to this one, a client. The engine must
+    /// close the link.
     OutboxFull {
         /// The link whose outbox is full.
         link: LinkId,

@@ -57,7 +57,7 @@ pub(super) struct Conn {
     /// Bytes reserved for its incomplete large frame, part of the sum in `partial_frames`; 0 =
     /// none.
     pub(super) counted: usize,
-    /// The engine paused reading (back-pressure).
+    /// The engine stopped its reading (back-pressure).
     pub(super) is_unread: bool,
     /// It is in the list of connections to read again.
     pub(super) is_listed: bool,
@@ -67,8 +67,9 @@ pub(super) struct Conn {
     pub(super) is_waiting: bool,
     /// More than `outbox_bytes_high` waited at the last flush.
     pub(super) is_congested: bool,
-    /// The engine has been told `OutboxFull` or `Stalled`.
-    pub(super) is_told: bool,
+    /// The peer takes too little: the engine has been told `OutboxFull` or `Stalled`, and is not
+    /// told again until the outbox is empty.
+    pub(super) is_too_slow: bool,
     /// How the connection broke, if it did: nothing more is sent, received bytes are still read.
     pub(super) broken: Option<Close>,
     /// When it was last read.
@@ -123,7 +124,7 @@ impl Conn {
             is_dirty: false,
             is_waiting: false,
             is_congested: false,
-            is_told: false,
+            is_too_slow: false,
             broken: None,
             heard_at: Tick::default(),
             liveness: PeerLiveness::Unwatched,
