@@ -14,7 +14,7 @@ use super::policy::{self, Identity};
 use super::raw;
 use super::reap;
 use super::spawn::SpawnConfig;
-use super::startup::{announce, fit, check_options, take_signals};
+use super::startup::{announce, check_options, fit, take_signals};
 use super::state_dir::{Entry, StateDir};
 use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};

@@ -200,6 +200,15 @@ pub enum Peer {
     Execd(usize, LinkId),
 }
 
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the broker.
+    Up,
+    /// From the broker.
+    Down,
+}
+
 /// One connection of the broker.
 #[derive(Debug)]
 pub struct Conn {
@@ -222,7 +231,7 @@ pub struct Conn {
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
-    pub is_told: bool,
+    pub is_too_slow: bool,
     /// When something was last taken from the broker's outbox.
     pub moved: Tick,
     /// Nothing arrives before this, either way.
@@ -232,6 +241,14 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// The pipe of this direction.
+    pub fn pipe(&mut self, direction: Direction) -> &mut Pipe {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
+        }
+    }
+
     /// A new connection.
     pub fn new(link: LinkId, role: Role, peer: Peer, now: Tick) -> Self {
         Self {
@@ -244,7 +261,7 @@ impl Conn {
             at_peer: true,
             is_unread: false,
             is_congested: false,
-            is_told: false,
+            is_too_slow: false,
             moved: now,
             frozen: Tick(0),
             is_wild: false,

@@ -1,5 +1,6 @@
-//! The simulated network: does what the broker's reactor does around the engine, and checks the
-//! engine's laws after every step. The real reactor is tested on real sockets.
+//! The broker's end of the simulated net: does what the broker's reactor does around the engine, and
+//! checks the engine's laws after every step. Bytes travel in `links`. The real reactor is tested on
+//! real sockets.
 
 mod apply;
 
@@ -46,8 +47,9 @@ pub struct Broker {
     pub operator: Option<LinkId>,
     /// Answers to the operator, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
-    /// Connections to the client port so far.
-    pub callers: u64,
+    /// Connections to the client port so far, whatever their roles. Ids of clients count up with
+    /// them, so the operator picks ids near this number.
+    pub client_port_conns: u64,
     /// Sequences on the operator's present link that have no answer yet.
     pub asked: BTreeSet<u32>,
 }
@@ -71,7 +73,7 @@ impl Broker {
         link
     }
 
-    /// Something happens after this step.
+    /// Something happens after this step and all inputs that wait already.
     pub(super) fn push(&mut self, input: Input) {
         self.pending.push_back(input);
     }
@@ -101,8 +103,9 @@ fn prove(worker: WorkerId, given: &str) -> Option<Start> {
     (of == worker.0).then_some(Start { run, digest })
 }
 
-/// The link that an input comes from, if it comes from one.
-const fn link_of(input: &Input) -> Option<LinkId> {
+/// The link of an input about the flow on it. The reactor drops such an input if the link closes
+/// first; others, as frames, come from a link that is there.
+const fn flow_link(input: &Input) -> Option<LinkId> {
     match input {
         Input::Congested { link }
         | Input::Uncongested { link }
@@ -137,7 +140,7 @@ impl World {
             is_stepping: false,
             operator: None,
             answers: VecDeque::new(),
-            callers: 0,
+            client_port_conns: 0,
             asked: BTreeSet::new(),
         });
         if self.hosts[0].is_gone() {
@@ -207,7 +210,7 @@ impl World {
                 conn.at_broker = false;
                 conn.up.discard();
             }
-            self.end(conn, false, how);
+            self.end_down(conn, how);
             self.sweep(conn);
         }
     }
@@ -229,7 +232,7 @@ impl World {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
             Role::Client | Role::Host | Role::Broker => {
                 if let Some(broker) = &mut self.broker {
-                    broker.callers += 1;
+                    broker.client_port_conns += 1;
                 }
                 self.feed(Input::ClientOpened { link, peer: from });
             }
@@ -301,7 +304,7 @@ impl World {
                 }
                 ReadResult::Ended(how) => {
                     conn.at_broker = false;
-                    self.end(id, false, Close::Eof);
+                    self.end_down(id, Close::Eof);
                     self.sweep(id);
                     if let Some(broker) = &mut self.broker {
                         broker.close_link(link);
@@ -341,7 +344,7 @@ impl World {
         loop {
             let Some(broker) = &mut self.broker else { return };
             let Some(input) = broker.pending.pop_front() else { break };
-            if link_of(&input).is_some_and(|link| !broker.links.contains_key(&link)) {
+            if flow_link(&input).is_some_and(|link| !broker.links.contains_key(&link)) {
                 continue;
             }
             let is_due = broker.next_deadline().is_some_and(|due| due <= self.now);
@@ -386,7 +389,7 @@ impl World {
     }
 
     fn step(&mut self, input: Input) {
-        self.shadow_input(&input);
+        self.access_input(&input);
         let Some(broker) = &mut self.broker else { return };
         self.steps += 1;
         let mut actions = Vec::new();

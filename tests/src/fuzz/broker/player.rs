@@ -376,9 +376,13 @@ impl BrokerPlayer {
             Action::ShutWrite { link } => {
                 self.conn(link, "a shut");
             }
-            Action::StopReading { link } => self.set_unread(link, true),
+            Action::StopReading { link } => {
+                let conn = self.conn(link, "a stop of reading");
+                assert!(!std::mem::replace(&mut conn.is_unread, true), "{link} is stopped twice");
+            }
             Action::ResumeReading { link } => {
-                self.set_unread(link, false);
+                let conn = self.conn(link, "a resumption of reading");
+                assert!(std::mem::replace(&mut conn.is_unread, false), "{link} is resumed twice");
                 self.resumed.push(link);
             }
             Action::Dial { host, address } => {
@@ -413,12 +417,6 @@ impl BrokerPlayer {
             }
             Action::End(_) => self.has_ended = true,
         }
-    }
-
-    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
-        let conn = self.conn(link, "a stop of reading");
-        assert_ne!(conn.is_unread, is_unread, "link {link} is told twice");
-        conn.is_unread = is_unread;
     }
 
     /// Reads the waiting bytes of resumed links, as the loop does in its next turn.

@@ -63,17 +63,17 @@ impl World {
                     conn.at_broker = false;
                     conn.up.discard();
                 }
-                self.end(id, false, Close::Eof);
+                self.end_down(id, Close::Eof);
                 self.sweep(id);
             }
             Action::ShutWrite { link } => {
                 self.note(format_args!("shut {link}"));
                 if let Some(id) = self.conn_of(link, "shut") {
-                    self.end(id, false, Close::Eof);
+                    self.end_down(id, Close::Eof);
                 }
             }
-            Action::StopReading { link } => self.set_unread(link, true),
-            Action::ResumeReading { link } => self.set_unread(link, false),
+            Action::StopReading { link } => self.stop_reading(link),
+            Action::ResumeReading { link } => self.resume_reading(link),
             Action::Dial { host, address } => {
                 let way = 2 * self.way();
                 self.later(way, Event::Dialled(self.epoch, host, address));
@@ -141,13 +141,21 @@ impl World {
         }
     }
 
-    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
+    fn stop_reading(&mut self, link: LinkId) {
         let Some(id) = self.conn_of(link, "stop reading") else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if std::mem::replace(&mut conn.is_unread, is_unread) == is_unread {
-            self.hold(Err(format!("link {link} is told is_unread={is_unread} twice")));
-        } else if !is_unread {
+        if std::mem::replace(&mut conn.is_unread, true) {
+            self.hold(Err(format!("link {link} is to be read no further twice")));
+        }
+    }
+
+    fn resume_reading(&mut self, link: LinkId) {
+        let Some(id) = self.conn_of(link, "resume reading") else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if std::mem::replace(&mut conn.is_unread, false) {
             self.at(self.now, Event::Up(id));
+        } else {
+            self.hold(Err(format!("link {link} is to be read again twice")));
         }
     }
 
@@ -188,14 +196,14 @@ impl World {
             };
             self.hold(verdict);
         }
-        self.shadow_frame(link, &frame);
+        self.access_frame(link, &frame);
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {
             match PieceId::read(body) {
                 Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) => {
                     self.model.given_first(uid, self.now);
-                    self.shadow_work(id, link, uid);
+                    self.access_work(id, link, uid);
                 }
                 Ok(Some(_)) => {}
                 // Of a client that sends anything: nobody knows to whom it went.
@@ -207,7 +215,7 @@ impl World {
         }
         self.note(format_args!("to {link}: {}", Shown(&frame)));
         let parts = encode::to_bytes(frame);
-        self.write(id, false, parts);
+        self.write_down(id, parts);
         self.check_outbox(id);
     }
 
@@ -229,7 +237,7 @@ impl World {
         if bytes > high && !std::mem::replace(&mut conn.is_congested, true) {
             broker.pending.push_back(Input::Congested { link });
         }
-        if bytes > max && !std::mem::replace(&mut conn.is_told, true) {
+        if bytes > max && !std::mem::replace(&mut conn.is_too_slow, true) {
             broker.pending.push_back(Input::OutboxFull { link, bytes });
         }
         if bytes > 0 {
@@ -260,7 +268,7 @@ impl World {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         let is_stalled = bytes > 0 && conn.moved.plus_millis(stall_ms) < now;
-        if is_stalled && !std::mem::replace(&mut conn.is_told, true) {
+        if is_stalled && !std::mem::replace(&mut conn.is_too_slow, true) {
             let link = conn.link;
             self.feed(Input::Stalled { link, bytes });
         }
