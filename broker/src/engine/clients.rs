@@ -66,8 +66,8 @@ pub(crate) struct Client {
     /// Its transactions that have no outcome yet, by sequence.
     pub(crate) in_flight: InFlight,
     /// Sequences of requests that ended before their last piece came, and when they ended. Further
-    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0; that one is
-    /// answered with an error, unless it comes in the turn of the end (docs/decisions/0022).
+    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0; that one
+    /// is answered with an error, unless it comes in the turn of the end (docs/decisions/0022).
     pub(crate) discarded: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,

@@ -188,8 +188,8 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::Data { head, body } });
     }
 
-    /// Whether a request may be given to one more worker if the present one is lost, by the settings
-    /// `retry` and `retry_idempotent`.
+    /// Whether a request may be given to one more worker if the present one is lost, by the
+    /// settings `retry` and `retry_idempotent`.
     fn may_repeat(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;

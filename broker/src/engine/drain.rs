@@ -1,5 +1,6 @@
-//! Ends workers: a worker may finish its request, then it gets an `end` frame and its socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
-//! long is killed. `process` handles what follows when it has ended.
+//! Ends workers: a worker may finish its request, then it gets an `end` frame and its socket is
+//! shut for writing, then its host sends TERM, then KILL. A worker that is busy for too long is
+//! killed. `process` handles what follows when it has ended.
 
 use super::action::Action;
 use super::due::Due;
@@ -58,8 +59,8 @@ impl Engine {
         worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
 
-    /// Carries out `stop` of one worker: it is asked to end after the reply to its request; a second
-    /// `stop` does not wait for the reply.
+    /// Carries out `stop` of one worker: it is asked to end after the reply to its request; a
+    /// second `stop` does not wait for the reply.
     pub(crate) fn stop_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
@@ -87,7 +88,8 @@ impl Engine {
         }
     }
 
-    /// Asks a stopped worker to end although it has a request, because the deadline of that is over.
+    /// Asks a stopped worker to end although it has a request, because the deadline of that is
+    /// over.
     pub(crate) fn drain_overdue(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);

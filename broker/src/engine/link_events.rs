@@ -80,8 +80,8 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// Closes a link whose outbox is over its own limit, or a client's that has much of the sum over
-    /// all outboxes while that is over its limit.
+    /// Closes a link whose outbox is over its own limit, or a client's that has much of the sum
+    /// over all outboxes while that is over its limit.
     pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
         let max = self.settings.get(Setting::OutboxBytesMax);
         let limit = if bytes > max {

@@ -206,8 +206,8 @@ pub(crate) struct Worker {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped because their transaction had ended.
     pub(crate) late: u64,
-    /// Transactions that the operator's `idle` took away from it and whose late replies are still to
-    /// come, oldest first. One that is only overdue stays in `current`.
+    /// Transactions that the operator's `idle` took away from it and whose late replies are still
+    /// to come, oldest first. One that is only overdue stays in `current`.
     pub(crate) taken_away: VecDeque<u64>,
     /// Since when it may be at work on the first of `taken_away`. `None` = on none: a reply to a
     /// later request shows that. While it may be, it need not answer pings.

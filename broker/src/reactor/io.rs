@@ -218,8 +218,8 @@ impl Io {
         }
     }
 
-    /// Flushes the outboxes of workers and hosts, so that they begin at once. Called after each read
-    /// of a connection, thus after all frames that it brought.
+    /// Flushes the outboxes of workers and hosts, so that they begin at once. Called after each
+    /// read of a connection, thus after all frames that it brought.
     pub(super) fn flush_eager(&mut self) {
         if !self.eager.is_empty() {
             let mut list = mem::take(&mut self.eager);

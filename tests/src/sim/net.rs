@@ -1,6 +1,6 @@
-//! The broker's end of the simulated net: does what the broker's reactor does around the engine, and
-//! checks the engine's laws after every step. Bytes travel in `links`. The real reactor is tested on
-//! real sockets.
+//! The broker's end of the simulated net: does what the broker's reactor does around the engine,
+//! and checks the engine's laws after every step. Bytes travel in `links`. The real reactor is
+//! tested on real sockets.
 
 mod apply;
 
