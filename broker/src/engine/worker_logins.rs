@@ -151,12 +151,11 @@ impl Engine {
         worker.enter(ProcessState::Ready, now);
         worker.why.clear();
         (worker.lost, worker.login_refused) = (None, None);
-        (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) =
-            (false, false, false);
+        (worker.was_ready, worker.has_exited) = (true, false);
+        (worker.is_unlisted, worker.is_unreachable) = (false, false);
+        (worker.is_stopping, worker.is_closed_with_error) = (false, false);
         worker.ready_since = now;
-        worker.pid = login.hostpid;
-        worker.login_pid = login.hostpid;
+        (worker.pid, worker.login_pid) = (login.hostpid, login.hostpid);
         let signature = match entry {
             LoginOrigin::Issued(run) => {
                 worker.run = run;

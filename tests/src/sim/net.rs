@@ -258,7 +258,8 @@ impl World {
         Some(id)
     }
 
-    /// Handles the frames that arrived at the broker on a connection, until the engine pauses it.
+    /// Handles the frames that arrived at the broker on a connection, until the engine stops
+    /// reading it.
     pub fn read_up(&mut self, id: u64) {
         let body_bytes_max = self.body_bytes_max();
         while self.broken.is_none() {

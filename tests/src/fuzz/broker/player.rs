@@ -222,7 +222,7 @@ impl BrokerPlayer {
         self.receive(link, &encode::to_bytes(frame));
     }
 
-    /// Gives the engine the frames received on a link, until it pauses the link.
+    /// Gives the engine the frames received on a link, until it stops reading the link.
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
         while let Some(conn) = self.conns.get_mut(&link) {
