@@ -353,8 +353,8 @@ pub enum Input {
         requester: Requester,
         /// What was read, what failed, and warnings; in use already.
         found: Certificates,
-        /// Whether `TokensRead` follows for the same asker. Then the operator's answer waits for
-        /// it.
+        /// Whether `TokensRead` follows for the same requester. Then the operator's answer waits
+        /// for it.
         more: bool,
     },
     /// The `logout` frame of a client or worker. The engine must close the link.
