@@ -1,6 +1,6 @@
 //! What a client may send and what it may expect next: a state machine with frames in and events
 //! out. Pure: no IO and no clock, so that the simulation runs the same code as
-//! [`caller`](crate::caller).
+//! [`caller`](crate::caller), which gives it a socket.
 //!
 //! ```text
 //! Fresh ──login──► LoggingIn ──login-ok──► Open ──logout, loss──► Closed ──login──► LoggingIn …
@@ -62,7 +62,8 @@ impl Default for Send {
 pub struct Reply {
     /// The sequence of the request.
     pub sequence: u32,
-    /// The bytes of the worker; empty with an error.
+    /// The bytes of the worker; empty with an error of the broker. With an error of the worker they
+    /// are the text that it gave.
     pub body: Bytes,
     /// Whether further frames of the same answer follow.
     pub more: bool,
@@ -70,7 +71,8 @@ pub struct Reply {
     pub worker: u32,
     /// The broker's number for the transaction, as events and logs show it.
     pub transaction: u64,
-    /// Why there is no answer; `None` = there is one.
+    /// Why the request ended without an answer, or the worker's own error, which is an answer with
+    /// a body; `None` = there is no error.
     pub error: Option<Error>,
 }
 
@@ -103,9 +105,18 @@ enum Phase {
     Closed,
 }
 
+/// Who ended a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// This side gave it up; the broker may still have it.
+    Client,
+    /// The broker sent its outcome.
+    Broker,
+}
+
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct UnderWay {
     /// Whether the last frame of this side had `more`.
     ours: bool,
     /// Whether the last frame of the worker had `more`.
@@ -127,10 +138,10 @@ pub struct Session {
     phase: Phase,
     limits: LoginOk,
     last: u32,
-    open: BTreeMap<u32, Open>,
-    /// Requests whose last piece was never sent, and whether the broker has ended them. Until the
-    /// broker gets that piece, it takes any frame with their sequence for the rest of the request.
-    halves: BTreeMap<u32, bool>,
+    open: BTreeMap<u32, UnderWay>,
+    /// Requests whose last piece was never sent, and who ended them. Until the broker gets that
+    /// piece, it takes any frame with their sequence for the rest of the request.
+    halves: BTreeMap<u32, Side>,
     closing: Option<Error>,
 }
 
@@ -243,9 +254,6 @@ impl Session {
                     ));
                 };
                 open.ours = send.more;
-                if !open.reply && !send.more {
-                    self.open.remove(&sequence);
-                }
                 (sequence, worker)
             }
         };
@@ -285,39 +293,46 @@ impl Session {
         }
         if send.reply || send.more {
             let (ours, reply) = (send.more, send.reply);
-            let open = Open { ours, theirs: false, handed: false, is_half: false, reply };
+            let open = UnderWay { ours, theirs: false, handed: false, is_half: false, reply };
             self.open.insert(self.last, open);
         }
         Ok(self.last)
     }
 
     /// Notes that the last frame of this request was written as a whole: from now on it may have
-    /// run.
+    /// run. One that wants no answer is over with its last piece.
     pub fn handed_over(&mut self, sequence: u32) {
         if let Some(open) = self.open.get_mut(&sequence) {
             open.handed = true;
             open.is_half = open.ours;
+            if !open.reply && !open.ours {
+                self.open.remove(&sequence);
+            }
         }
     }
 
-    /// A frame that ends the incomplete request that the broker gave up longest ago: an empty last
-    /// piece, which is not answered. `None` = there is none. Send it before further requests.
+    /// A frame that ends an incomplete request that the broker gave up, the one with the lowest
+    /// sequence: an empty last piece, which is not answered. `None` = there is none. Send it before
+    /// further requests.
     pub fn finish_half(&mut self) -> Option<Frame> {
-        let sequence = self.halves.iter().find(|(_, is_ended)| **is_ended).map(|(at, _)| *at)?;
+        let ended = self.halves.iter().find(|(_, ended_by)| **ended_by == Side::Broker);
+        let sequence = ended.map(|(at, _)| *at)?;
         self.halves.remove(&sequence);
         Some(Frame::data(Header { sequence, ..Header::default() }, Bytes::new()))
     }
 
     /// Removes a request from those under way, and decides whether its sequence can be used again.
-    fn remove(&mut self, sequence: u32, is_ended: bool) -> Option<Open> {
+    fn remove(&mut self, sequence: u32, ended_by: Side) -> Option<UnderWay> {
         let open = self.open.remove(&sequence);
         if open.is_some_and(|open| open.is_half) {
             if self.halves.len() == HALVES_MAX {
                 self.halves.pop_first();
             }
-            self.halves.insert(sequence, is_ended);
-        } else if let (None, true, Some(half)) = (open, is_ended, self.halves.get_mut(&sequence)) {
-            *half = true;
+            self.halves.insert(sequence, ended_by);
+        } else if let (None, Side::Broker, Some(half)) =
+            (open, ended_by, self.halves.get_mut(&sequence))
+        {
+            *half = ended_by;
         }
         open
     }
@@ -325,7 +340,7 @@ impl Session {
     /// Notes that the last frame of this request was not written as a whole, so no outcome is
     /// expected. Returns whether the work may have run because of earlier pieces.
     pub fn withdraw(&mut self, sequence: u32) -> Ran {
-        match self.remove(sequence, false) {
+        match self.remove(sequence, Side::Client) {
             Some(open) if open.handed => Ran::Maybe,
             Some(_) | None => Ran::No,
         }
@@ -333,7 +348,7 @@ impl Session {
 
     /// Gives a request up; if its outcome comes, it is dropped.
     pub fn give_up(&mut self, sequence: u32) {
-        self.remove(sequence, false);
+        self.remove(sequence, Side::Client);
     }
 
     /// Handles a frame from the broker.
@@ -370,7 +385,7 @@ impl Session {
         if closes {
             self.closing = Some(error.clone());
         }
-        match self.remove(head.sequence, true) {
+        match self.remove(head.sequence, Side::Broker) {
             Some(open) if open.reply => Event::Reply(Reply {
                 sequence: head.sequence,
                 body: Bytes::new(),
@@ -394,13 +409,13 @@ impl Session {
         let more = head.more != 0;
         let Some(open) = self.open.get_mut(&head.sequence).filter(|open| open.reply) else {
             if !more && !self.open.contains_key(&head.sequence) {
-                self.remove(head.sequence, true);
+                self.remove(head.sequence, Side::Broker);
             }
             return Ok(Event::Dropped(head.sequence));
         };
         open.theirs = more;
         if !more {
-            self.remove(head.sequence, true);
+            self.remove(head.sequence, Side::Broker);
         }
         let error = (head.error > 0)
             .then(|| Error::application(head.error, String::from_utf8_lossy(&body).into_owned()));

@@ -181,6 +181,26 @@ fn a_half_request_that_the_broker_ended_is_ended_here_too_and_no_other() {
 }
 
 #[test]
+fn a_request_without_an_answer_whose_last_piece_was_not_written_may_have_run() {
+    for reply in [false, true] {
+        let mut session = open();
+        let piece = Send { reply, more: true, ..Send::default() };
+        let request = ask(&mut session, &piece);
+        let last = Send { reply, conversation: Some((request, 0)), ..Send::default() };
+        session.send(Bytes::new(), &last).unwrap();
+        assert_eq!(session.withdraw(request), Ran::Maybe, "reply: {reply}");
+        assert_eq!(session.under_way(), 0);
+        // Written as a whole, it is under way only if an answer is to come.
+        let request = ask(&mut session, &piece);
+        ask(&mut session, &Send { conversation: Some((request, 0)), ..last });
+        assert_eq!(session.is_under_way(request), reply);
+        // A first frame that was not written is nowhere.
+        let (unsent, _) = session.send(Bytes::new(), &Send { reply, ..Send::default() }).unwrap();
+        assert_eq!(session.withdraw(unsent), Ran::No, "reply: {reply}");
+    }
+}
+
+#[test]
 fn a_conversation_goes_on_only_while_one_side_said_more() {
     let mut session = open();
     let first = ask(&mut session, &Send::default());

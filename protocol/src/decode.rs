@@ -24,8 +24,8 @@ pub struct WireError {
     pub text: String,
     /// The sequence of the frame; 0 where it can't be read.
     pub sequence: u32,
-    /// Bytes of body to skip before the next frame; `None` = the stream can't be trusted any more
-    /// and must be closed.
+    /// Bytes of body to skip before the next frame, where a single data frame is refused; `None` =
+    /// the stream can't be trusted any more and must be closed.
     pub skip: Option<u32>,
     /// With `skip`: whether further frames of the same request follow.
     pub more: bool,

@@ -1,6 +1,7 @@
-//! Limits how often logins that prove a token may fail. Failures are counted for each pair of token
-//! and peer group, so that the limit meets whoever caused the failures. A login with the right
-//! token is never refused because of others; at most its check waits.
+//! Limits how often logins that prove a token may fail; used by the broker's engine (`access`) and
+//! by execd's authenticator. Failures are counted for each pair of token and peer group, so that
+//! the limit meets whoever caused the failures. A login with the right token is never refused
+//! because of other peer groups; at most its check waits.
 
 use crate::names::TokenName;
 use crate::peer_group::PeerGroup;
@@ -9,17 +10,20 @@ use std::collections::BTreeMap;
 
 /// Failed logins that one token may have from one peer group before its checks are delayed.
 pub const FAILURES_MAX: u32 = 10;
-/// Time after which one counted failure of a token and peer group is forgotten.
+/// One counted failure of a token and peer group is forgotten each time that this passes without a
+/// further one. Each failure begins the time anew, so whoever fails more often is forgiven nothing.
 const FORGET: Micros = Micros::from_millis(1000);
-const FIRST: u32 = FAILURES_MAX + 1;
+/// The number of the first failure beyond that.
+const FIRST_BEYOND: u32 = FAILURES_MAX + 1;
 /// Milliseconds between two checks of one token from one peer group past the limit.
 pub const CHECK_EVERY_MS: u64 = 100;
-/// Most checks of one token from one peer group that wait; further logins are refused.
+/// Most checks of one token from one peer group that are due or wait, one of them now; further
+/// logins are refused.
 pub const CHECKS_MAX: u64 = 16;
 /// Failed logins that one token may have from all peer groups together before its checks are
 /// delayed.
 const EVERYWHERE_MAX: u32 = 100;
-/// Time after which one counted failure of a token is forgotten.
+/// The same time for the failures of a token from all peer groups together.
 const EVERYWHERE_FORGET: Micros = Micros::from_millis(100);
 /// Milliseconds by which each check of a token past that limit is delayed.
 const EVERYWHERE_WAIT_MS: u64 = 500;
@@ -33,8 +37,8 @@ pub enum Check {
     Now,
     /// Check it at this tick.
     At(Tick),
-    /// Refuse it: too many checks wait already.
-    Never,
+    /// Refuse this login: too many checks wait already. A later one may be checked again.
+    Refuse,
 }
 
 /// What a failed proof means for the log.
@@ -42,8 +46,8 @@ pub enum Check {
 pub enum Failure {
     /// The limit is not reached.
     Counted,
-    /// The limit is passed for the first time, which is worth a log line.
-    First,
+    /// The first failure beyond the limit, which is worth a log line.
+    FirstBeyond,
     /// The limit was passed before.
     Beyond,
 }
@@ -51,7 +55,8 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug)]
 struct Count {
     failures: u32,
-    since: Tick,
+    /// The tick of the last failure.
+    last: Tick,
     /// The tick of the next check.
     turn: Tick,
 }
@@ -70,7 +75,7 @@ impl<K: Ord + Clone> Counts<K> {
 
     /// How many failures of this entry are not forgotten yet.
     fn left(&self, count: &Count, now: Tick) -> u32 {
-        let forgotten = now.since(count.since).0 / self.forget.0;
+        let forgotten = now.since(count.last).0 / self.forget.0;
         count.failures.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 
@@ -83,14 +88,14 @@ impl<K: Ord + Clone> Counts<K> {
         if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(key) {
             // Made-up names fail once each, so they replace each other and not a name that fails
             // often.
-            let fewest = self.entries.iter().min_by_key(|(_, c)| (self.left(c, now), c.since));
+            let fewest = self.entries.iter().min_by_key(|(_, c)| (self.left(c, now), c.last));
             if let Some(fewest) = fewest.map(|(key, _)| key.clone()) {
                 self.entries.remove(&fewest);
             }
         }
         let failures = self.of(key, now).saturating_add(1);
         let turn = self.entries.get(key).map_or(now, |count| count.turn);
-        self.entries.insert(key.clone(), Count { failures, since: now, turn });
+        self.entries.insert(key.clone(), Count { failures, last: now, turn });
         failures
     }
 }
@@ -118,7 +123,7 @@ impl LoginFailures {
         {
             at = count.turn.max(now);
             if at.since(now).as_millis() >= CHECK_EVERY_MS * CHECKS_MAX {
-                return Check::Never;
+                return Check::Refuse;
             }
             count.turn = at.plus_millis(CHECK_EVERY_MS);
         }
@@ -133,7 +138,7 @@ impl LoginFailures {
         self.everywhere.add(token, now);
         match self.here.add(&(token.clone(), peer_group), now) {
             ..=FAILURES_MAX => Failure::Counted,
-            FIRST => Failure::First,
+            FIRST_BEYOND => Failure::FirstBeyond,
             _ => Failure::Beyond,
         }
     }
@@ -147,7 +152,7 @@ mod tests {
         TokenName::new(name).unwrap()
     }
 
-    fn here(last: u32) -> PeerGroup {
+    fn group(last: u32) -> PeerGroup {
         PeerGroup::V4(last)
     }
 
@@ -156,24 +161,24 @@ mod tests {
         let mut failures = LoginFailures::default();
         let now = Tick::from_millis(5000);
         for _ in 0..50 {
-            failures.failed(&token("stale"), here(1), now);
+            failures.failed(&token("stale"), group(1), now);
         }
-        assert_eq!(failures.ask(&token("good"), here(1), now), Check::Now, "another token");
-        assert_eq!(failures.ask(&token("stale"), here(2), now), Check::Now, "another group");
+        assert_eq!(failures.ask(&token("good"), group(1), now), Check::Now, "another token");
+        assert_eq!(failures.ask(&token("stale"), group(2), now), Check::Now, "another group");
         assert_eq!(failures.ask(&token("stale"), PeerGroup::User(None), now), Check::Now);
         // The same token from the same peer group waits, and is checked all the same.
         assert_eq!(
-            failures.ask(&token("stale"), here(1), now),
+            failures.ask(&token("stale"), group(1), now),
             Check::Now,
             "the first turn is free"
         );
         let turns = (1..CHECKS_MAX).map(|n| Check::At(now.plus_millis(n * CHECK_EVERY_MS)));
         for turn in turns {
-            assert_eq!(failures.ask(&token("stale"), here(1), now), turn);
+            assert_eq!(failures.ask(&token("stale"), group(1), now), turn);
         }
-        assert_eq!(failures.ask(&token("stale"), here(1), now), Check::Never);
+        assert_eq!(failures.ask(&token("stale"), group(1), now), Check::Refuse);
         let later = now.plus_millis(CHECK_EVERY_MS);
-        assert!(matches!(failures.ask(&token("stale"), here(1), later), Check::At(_)));
+        assert!(matches!(failures.ask(&token("stale"), group(1), later), Check::At(_)));
     }
 
     #[test]
@@ -181,41 +186,41 @@ mod tests {
         let mut failures = LoginFailures::default();
         let mut said = Vec::new();
         for _ in 0..=FAILURES_MAX {
-            said.push(failures.failed(&token("x"), here(1), Tick(0)));
+            said.push(failures.failed(&token("x"), group(1), Tick(0)));
         }
-        said.push(failures.failed(&token("x"), here(1), Tick(0)));
-        assert_eq!(said[9..], [Failure::Counted, Failure::First, Failure::Beyond]);
+        said.push(failures.failed(&token("x"), group(1), Tick(0)));
+        assert_eq!(said[9..], [Failure::Counted, Failure::FirstBeyond, Failure::Beyond]);
         let at = Tick::from_millis(3000);
         for _ in 0..3 {
-            assert_eq!(failures.ask(&token("x"), here(1), at), Check::Now);
+            assert_eq!(failures.ask(&token("x"), group(1), at), Check::Now);
         }
-        assert_eq!(failures.failed(&token("x"), here(1), at), Failure::Counted);
-        assert_eq!(failures.failed(&token("x"), here(1), at), Failure::First, "news again");
+        assert_eq!(failures.failed(&token("x"), group(1), at), Failure::Counted);
+        assert_eq!(failures.failed(&token("x"), group(1), at), Failure::FirstBeyond, "news again");
     }
 
     #[test]
     fn guesses_from_many_groups_are_slowed_down_and_nobody_is_locked_out() {
         let mut failures = LoginFailures::default();
         for last in 0..EVERYWHERE_MAX {
-            assert_eq!(failures.ask(&token("x"), here(last), Tick(0)), Check::Now);
-            failures.failed(&token("x"), here(last), Tick(0));
+            assert_eq!(failures.ask(&token("x"), group(last), Tick(0)), Check::Now);
+            failures.failed(&token("x"), group(last), Tick(0));
         }
         let wait = Check::At(Tick::from_millis(EVERYWHERE_WAIT_MS));
-        assert_eq!(failures.ask(&token("x"), here(7777), Tick(0)), wait);
-        assert_eq!(failures.ask(&token("y"), here(7777), Tick(0)), Check::Now);
+        assert_eq!(failures.ask(&token("x"), group(7777), Tick(0)), wait);
+        assert_eq!(failures.ask(&token("y"), group(7777), Tick(0)), Check::Now);
     }
 
     #[test]
     fn names_that_are_made_up_push_each_other_out() {
         let mut failures = LoginFailures::default();
         for _ in 0..=FAILURES_MAX {
-            failures.failed(&token("x"), here(1), Tick(0));
+            failures.failed(&token("x"), group(1), Tick(0));
         }
         for n in 0..3 * ENTRIES_MAX {
-            failures.failed(&token(&format!("n{n}")), here(1), Tick(1));
+            failures.failed(&token(&format!("n{n}")), group(1), Tick(1));
         }
         assert_eq!(failures.here.entries.len(), ENTRIES_MAX);
         assert_eq!(failures.everywhere.entries.len(), ENTRIES_MAX);
-        assert_eq!(failures.failed(&token("x"), here(1), Tick(2)), Failure::Beyond);
+        assert_eq!(failures.failed(&token("x"), group(1), Tick(2)), Failure::Beyond);
     }
 }

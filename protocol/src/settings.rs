@@ -168,7 +168,7 @@ settings! {
     QueueBytesMax = "queue_bytes_max", Bytes, 4096, 1 << 40, GIB / 2, true, "most bytes of all requests that wait or are kept for a retry; past it requests are refused as overloaded";
     OutboxBytesMax = "outbox_bytes_max", Bytes, 65_536, GIB, 32 << 20, true, "most bytes waiting to be sent on one connection; past it the connection is closed. It is never less than one largest frame";
     OutboxBytesHigh = "outbox_bytes_high", Bytes, 4096, GIB, 256 << 10, true, "bytes waiting on one connection from which on those who send to it, and a client itself, are read no further";
-    OutboxesBytesMax = "outboxes_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 2, true, "most bytes waiting to be sent to all clients together; past it a client for whom more than outbox_bytes_high wait is closed when more is to be sent to it";
+    OutboxesBytesMax = "outboxes_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 2, true, "most bytes waiting to be sent to all peers together; past it a client for whom more than outbox_bytes_high wait is closed when more is to be sent to it";
     InboxesBytesMax = "inboxes_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 2, true, "most bytes set aside for large frames (over 16 KiB) of all clients that have come only in part; past it a frame that comes in part is refused as overloaded. It is never less than one largest frame";
     FrameMs = "frame_ms", Millis, 100, HOUR_MS, 30_000, true, "time for a frame that has begun to come to be whole, and one ms more for each 16 bytes of it that came; then the connection is closed";
     StallMs = "stall_ms", Millis, 100, HOUR_MS, 10_000, true, "a connection that takes none of the bytes waiting for it this long is closed";

@@ -109,17 +109,27 @@ pub struct SignalReader {
 }
 
 impl SignalReader {
-    /// Starts to receive signals, with `with_children` also SIGCHLD. Call it before other threads
-    /// start, because they inherit the blocked signals.
+    /// Starts to receive signals, without SIGCHLD. Call it before other threads start, because they
+    /// inherit the blocked signals.
     ///
     /// # Errors
     /// The kernel has no descriptor left.
-    pub fn open(with_children: bool) -> nix::Result<Self> {
-        default_faults();
+    pub fn open() -> nix::Result<Self> {
+        Self::receiving(handled())
+    }
+
+    /// As [`open`](Self::open), for a program that starts others: with SIGCHLD.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub fn open_with_children() -> nix::Result<Self> {
         let mut set = handled();
-        if with_children {
-            set.add(Signal::SIGCHLD);
-        }
+        set.add(Signal::SIGCHLD);
+        Self::receiving(set)
+    }
+
+    fn receiving(set: SigSet) -> nix::Result<Self> {
+        default_faults();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd, seen: 0 })

@@ -117,16 +117,16 @@ fn clients_and_idle_workers_of_an_unreachable_machine_are_noticed() {
     let beats = far_client(&world, "slow", true);
     let quiet = far_client(&world, "slow", false);
     let mut waits = far_client(&world, "hang", false);
-    let mut owed = far_client(&world, "slow", false);
+    let mut unacknowledged = far_client(&world, "slow", false);
     waits.send("x", &Send::default()).expect("sent");
     broker.await_page("workers", "BUSY");
-    owed.send("", &Send::default()).expect("sent");
+    unacknowledged.send("", &Send::default()).expect("sent");
     broker.await_page("", "isdData.BusyWorkers      = 2\n");
     let gone = [
         ("a client with a heartbeat", beats.limits().client),
         ("a client that says nothing", quiet.limits().client),
         ("a client that waits", waits.limits().client),
-        ("a client whose reply is unacknowledged", owed.limits().client),
+        ("a client whose reply is unacknowledged", unacknowledged.limits().client),
     ];
     world.netns.set_down();
     let begun = now();

@@ -1,6 +1,6 @@
 //! [`Action`]: everything that the engine can ask of the reactor, as one closed list. The reactor
-//! carries actions out in their order and decides nothing; what it owes in return is an `Input`. An
-//! action of a link that is gone does nothing.
+//! carries actions out in their order and decides nothing; what it gives in return is an `Input`.
+//! An action of a link that is gone does nothing.
 
 use super::fact::Fact;
 use crate::engine::origin::Origin;

@@ -32,11 +32,10 @@ fn edges<S: Copy + Debug, E: Copy + Debug>(
     all
 }
 
-/// The states of a transaction, a connection, a worker's process and a host, by name.
-pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
+/// Of a transaction.
+fn transaction() -> Vec<Edge> {
     let worker = WorkerKey::of(0);
-    let link = LinkId { index: 0, generation: 0 };
-    let stages = [
+    let states = [
         Stage::Waiting,
         Stage::Blocked,
         Stage::Held(worker),
@@ -45,7 +44,7 @@ pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
         Stage::Ended(worker),
         Stage::Gone,
     ];
-    let stage_events = [
+    let events = [
         StageEvent::Block,
         StageEvent::Unblock,
         StageEvent::Give(worker),
@@ -55,7 +54,12 @@ pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
         StageEvent::Repeat,
         StageEvent::Free,
     ];
-    let phases = [
+    edges(&states, &events, Stage::on)
+}
+
+/// Of the login of a connection.
+fn connection() -> Vec<Edge> {
+    let states = [
         Phase::New,
         Phase::Challenged,
         Phase::Deferred,
@@ -63,14 +67,19 @@ pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
         Phase::LoggedIn,
         Phase::Closed,
     ];
-    let phase_events = [
+    let events = [
         PhaseEvent::Challenge,
         PhaseEvent::Defer,
         PhaseEvent::Check,
         PhaseEvent::Admit,
         PhaseEvent::Close,
     ];
-    let processes = [
+    edges(&states, &events, Phase::on)
+}
+
+/// Of a worker's process.
+fn process() -> Vec<Edge> {
+    let states = [
         ProcessState::Down,
         ProcessState::Backoff,
         ProcessState::Starting,
@@ -80,7 +89,7 @@ pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
         ProcessState::Exiting,
         ProcessState::Terminating,
     ];
-    let process_events = [
+    let events = [
         ProcessEvent::Start,
         ProcessEvent::Run,
         ProcessEvent::LogIn,
@@ -91,24 +100,35 @@ pub fn machines() -> Vec<(&'static str, Vec<Edge>)> {
         ProcessEvent::Wait,
         ProcessEvent::Unplan,
     ];
-    let hosts = [
+    edges(&states, &events, ProcessState::on)
+}
+
+/// Of the link to a host's execd.
+fn host() -> Vec<Edge> {
+    let link = LinkId { index: 0, generation: 0 };
+    let states = [
         HostState::Down,
         HostState::Dialing,
         HostState::Greeting(link),
         HostState::Listing(link),
         HostState::Up(link),
     ];
-    let host_events = [
+    let events = [
         HostEvent::Dial,
         HostEvent::Open(link),
         HostEvent::Welcome,
         HostEvent::List,
         HostEvent::Fail,
     ];
-    vec![
-        ("transaction", edges(&stages, &stage_events, Stage::on)),
-        ("connection", edges(&phases, &phase_events, Phase::on)),
-        ("process", edges(&processes, &process_events, ProcessState::on)),
-        ("host", edges(&hosts, &host_events, HostState::on)),
+    edges(&states, &events, HostState::on)
+}
+
+/// The transitions of each state machine, by its name.
+pub fn machines() -> [(&'static str, Vec<Edge>); 4] {
+    [
+        ("transaction", transaction()),
+        ("connection", connection()),
+        ("process", process()),
+        ("host", host()),
     ]
 }

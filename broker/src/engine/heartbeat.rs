@@ -32,7 +32,8 @@ pub(crate) fn excuse_standstill(hub: &mut Engine, out: Out<'_>) {
     }
 }
 
-/// `Timer::Heartbeat`: looks at all links that owe an answer, and sets the next heartbeat.
+/// `Timer::Heartbeat`: looks at all links that owe a sign of life, and sets the next
+/// heartbeat.
 pub(crate) fn on_heartbeat(hub: &mut Engine, out: Out<'_>) {
     if hub.sessions.is_before_beat(context!(hub, out)) {
         return;
@@ -62,7 +63,7 @@ fn ping(hub: &mut Engine, link: LinkId, out: Out<'_>) {
     }
     let Some(limits) = hub.sessions.limits_of(link, context!(hub, out)) else { return };
     let end = match hub.sessions.end(link) {
-        Some(End::Worker(key)) => hub.supervision.beats_of_worker(key, &limits),
+        Some(End::Worker(key)) => hub.supervision.worker_silence_end(key, &limits),
         Some(_) | None => limits.end,
     };
     hub.sessions.ping(link, end, context!(hub, out));

@@ -160,7 +160,8 @@ pub enum Close {
     Eof,
     /// The peer closed in the middle of a frame.
     Torn,
-    /// The connection was reset, or an operation on it failed.
+    /// The connection was reset, or an operation on it failed. The engine also names so what it
+    /// closes itself because of a fault.
     Reset,
     /// The peer's machine acknowledged nothing for `silence_ms`, or the kernel found it
     /// unreachable.
@@ -260,8 +261,8 @@ pub enum Input {
         link: LinkId,
     },
     /// More than `outbox_bytes_max` bytes wait to be sent to the link, or more than
-    /// `outboxes_bytes_max` for all clients and much of it for this one. The engine must close the
-    /// link.
+    /// `outboxes_bytes_max` to all peers and much of it to this one, a client. The engine must
+    /// close the link.
     OutboxFull {
         /// The link whose outbox is full.
         link: LinkId,

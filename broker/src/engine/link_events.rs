@@ -1,6 +1,6 @@
-//! Events of links: opened, closed by the peer, closed by the broker, garbage received. What the
-//! end of a link means for the client, worker or host at it is decided in `clients`, `process` and
-//! `hosts`.
+//! Events of links: accepted, closed by the peer, closed by the broker, garbage received. A link
+//! that the broker dialled is opened in `hosts` and ends here like the others. What the end of a
+//! link means for the client, worker or host at it is decided in `clients`, `process` and `hosts`.
 
 use super::action::Action;
 use super::context::context;
@@ -76,8 +76,8 @@ impl Engine {
         if let Some(link) = self.dispatch.seat(key).link {
             status::on_status_lost(self, link, self.dispatch.seat(key).id, out);
         }
-        let is_crash = !self.supervision.worker(key).ends_with_host;
-        let loss = Loss { is_orderly: how == Close::Eof, is_crash, why };
+        let is_death = !self.supervision.worker(key).ends_with_host;
+        let loss = Loss { is_orderly: how == Close::Eof, is_death, why };
         let had = self.dispatch.lose(key, loss, context!(self, out));
         self.supervision.lost(key, (how, why), had, context!(self, out));
     }
@@ -137,7 +137,8 @@ impl Engine {
         self.record(FactKind::FactsLeftOut, About::default(), text, out);
     }
 
-    /// Closes a link because of a fault of its peer, and records why.
+    /// Closes a link because of a fault of its peer, and records why. Its end counts as a reset
+    /// (`Close::Reset`), so requests that its worker has may have run.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.sessions.connection(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end, from(&slot.peer));
@@ -150,15 +151,15 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// Closes a link whose outbox is over its own limit, or that has much of a sum over all clients
-    /// that is over its limit.
+    /// Closes a link whose outbox is over its own limit, or a client's that has much of the sum
+    /// over all outboxes while that is over its limit.
     pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
         let max = self.settings.get(Setting::OutboxBytesMax);
         let limit = if bytes > max {
             format!("outbox_bytes_max is {max}")
         } else {
             let all = self.settings.get(Setting::OutboxesBytesMax);
-            format!("for all clients more than {all}, outboxes_bytes_max")
+            format!("in all outboxes more than {all}, outboxes_bytes_max")
         };
         self.drop_link(
             link,
@@ -253,7 +254,7 @@ impl Engine {
         match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
             (End::Client(key), Some(_)) => {
-                self.dispatch.on_oversized(key, &error, context!(self, out));
+                self.dispatch.on_skipped(key, &error, context!(self, out));
             }
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
@@ -309,7 +310,7 @@ impl Engine {
         match end {
             // Before its welcome, an error about the connection means that it does not serve this
             // broker.
-            End::Host(key) if worker.0 == 0 && self.supervision.is_greeted(key, link) => {
+            End::Host(key) if worker.0 == 0 && self.supervision.is_awaiting_welcome(key, link) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
                 let why = format!("its execd refused the broker: {said}");
@@ -332,7 +333,7 @@ impl Engine {
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
         End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
-        End::Client(_) | End::Worker(_) => Class::Logged,
+        End::Client(_) | End::Worker(_) => Class::LoggedIn,
         End::Host(_) => Class::Host,
     }
 }

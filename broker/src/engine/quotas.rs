@@ -24,10 +24,10 @@ const NAMED_MAX: usize = 16;
 pub(crate) enum Class {
     /// About a program that has not logged in.
     PreLogin,
-    /// About a client or worker, at a level above `debug`.
-    Logged,
+    /// About a client or worker that has logged in, at a level above `debug`.
+    LoggedIn,
     /// About a client or worker, at the level `debug`.
-    Unlogged,
+    LoggedInDebug,
     /// A self-started worker came or went.
     SelfStarted,
     /// About a host or its link.
@@ -38,8 +38,8 @@ pub(crate) enum Class {
 
 const CLASSES: [Class; 6] = [
     Class::PreLogin,
-    Class::Logged,
-    Class::Unlogged,
+    Class::LoggedIn,
+    Class::LoggedInDebug,
     Class::SelfStarted,
     Class::Host,
     Class::Output,
@@ -49,8 +49,8 @@ impl Class {
     const fn index(self) -> usize {
         match self {
             Self::PreLogin => 0,
-            Self::Logged => 1,
-            Self::Unlogged => 2,
+            Self::LoggedIn => 1,
+            Self::LoggedInDebug => 2,
             Self::SelfStarted => 3,
             Self::Host => 4,
             Self::Output => 5,
@@ -60,8 +60,8 @@ impl Class {
     /// The rate for all peers together.
     const fn rate(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::PreLogin | Self::Logged => (200, 20),
-            Self::Unlogged => (10_000, 1000),
+            Self::PreLogin | Self::LoggedIn => (200, 20),
+            Self::LoggedInDebug => (10_000, 1000),
             // After a restart of the broker, thousands of them may come back at once.
             Self::SelfStarted => (5000, 50),
             Self::Host => (500, 20),
@@ -75,8 +75,8 @@ impl Class {
     /// The rate for one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::PreLogin | Self::Logged | Self::SelfStarted => (20, 2),
-            Self::Unlogged => (1000, 100),
+            Self::PreLogin | Self::LoggedIn | Self::SelfStarted => (20, 2),
+            Self::LoggedInDebug => (1000, 100),
             Self::Host => (100, 5),
             Self::Output => (12_000, 5000),
         };
@@ -86,7 +86,7 @@ impl Class {
     const fn word(self) -> &'static str {
         match self {
             Self::PreLogin => "about programs that have not logged in",
-            Self::Logged | Self::Unlogged => "caused by clients and workers",
+            Self::LoggedIn | Self::LoggedInDebug => "caused by clients and workers",
             Self::SelfStarted => "about workers that start themselves",
             Self::Host => "about hosts",
             Self::Output => "with lines that workers wrote",
@@ -101,7 +101,7 @@ struct Share([(Class, Quota); 2]);
 impl Default for Share {
     fn default() -> Self {
         let of = |class: Class| (class, Quota::new(class.share()));
-        Self([of(Class::PreLogin), of(Class::Unlogged)])
+        Self([of(Class::PreLogin), of(Class::LoggedInDebug)])
     }
 }
 
@@ -110,8 +110,8 @@ impl Share {
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
-            Class::PreLogin | Class::Logged | Class::SelfStarted | Class::Host => 0,
-            Class::Unlogged | Class::Output => 1,
+            Class::PreLogin | Class::LoggedIn | Class::SelfStarted | Class::Host => 0,
+            Class::LoggedInDebug | Class::Output => 1,
         };
         let (of, quota) = &mut self.0[at];
         if *of != class {

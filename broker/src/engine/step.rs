@@ -305,8 +305,8 @@ impl Engine {
                 Timer::Return(worker, run) => {
                     self.supervision.on_return_due(worker, run, context!(self, out))
                 }
-                Timer::Absent(worker, run) => {
-                    self.supervision.on_absent_due(worker, run, context!(self, out))
+                Timer::Unlisted(worker, run) => {
+                    self.supervision.on_unlisted_due(worker, run, context!(self, out))
                 }
                 Timer::StopAsk(worker, run) => {
                     self.supervision.on_stop_ask_due(worker, run, context!(self, out))

@@ -23,7 +23,7 @@ pub(crate) enum Timer {
     /// When to end the process of a worker whose connection broke and that did not come back.
     Return(WorkerId, RunId),
     /// When to take a process for ended that its execd did not list.
-    Absent(WorkerId, RunId),
+    Unlisted(WorkerId, RunId),
     /// When to send TERM to a worker that was asked to end.
     StopAsk(WorkerId, RunId),
     /// When to start a worker again whose run ended.
@@ -69,7 +69,7 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Proof(_)
         | Timer::LeftOut
         | Timer::Lost(..)
-        | Timer::Absent(..)
+        | Timer::Unlisted(..)
         | Timer::Overlong(_)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)

@@ -29,12 +29,18 @@ impl Engine {
             return;
         }
         match (proof, login.token.clone()) {
-            (Some(start), _) => match self.supervision.check_issued(&login, start, &self.catalog) {
-                Ok(key) => self.admit_worker(key, link, &login, (Some(start.run), None), out),
-                Err(text) => {
-                    self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
+            (Some(start), _) => {
+                match self.supervision.worker_of_login(&login, start, &self.catalog) {
+                    Ok(key) => self.admit_worker(key, link, &login, (Some(start.run), None), out),
+                    Err(text) => {
+                        self.refuse_link(
+                            link,
+                            ErrorBody::new(ErrorCode::BadWorkerLogin, text),
+                            out,
+                        );
+                    }
                 }
-            },
+            }
             // It has a secret, so it did not start itself and may not come in that way.
             (None, _) if !login.secret.is_empty() => {
                 let text = format!(

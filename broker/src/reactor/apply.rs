@@ -40,8 +40,8 @@ impl Io {
             }
             Action::Close { link } => self.close(link),
             Action::ShutWrite { link } => self.shut_write(link),
-            Action::StopReading { link } => self.set_unread(link, true),
-            Action::ResumeReading { link } => self.set_unread(link, false),
+            Action::StopReading { link } => self.stop_reading(link),
+            Action::ResumeReading { link } => self.resume_reading(link),
             Action::Dial { host, address } => match &mut self.held_dials {
                 Some(held) => held.push((host, address)),
                 None => self.dial(host, address),

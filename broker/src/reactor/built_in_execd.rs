@@ -240,7 +240,7 @@ fn role_options(
 /// A user, limit or directory that does not exist or may not be had.
 pub(super) fn check(workers: &WorkerArgs, address: &str) -> Result<(), Fatal> {
     let listen = Listen::parse(address).map_err(Fatal::Usage)?;
-    options(workers, listen)?.sense().map_err(|failure| Fatal::Usage(failure.text))
+    options(workers, listen)?.check().map_err(|failure| Fatal::Usage(failure.text))
 }
 
 /// Whether workers run as the broker's own user, and so reach its files and sockets.

@@ -24,8 +24,9 @@ pub(super) enum Phase {
     },
     /// Frames are received and sent.
     Open,
-    /// The peer sent a malformed frame: nothing more is read; the outbox is still sent.
-    ReadClosed,
+    /// The peer sent a malformed frame: nothing more is read; the outbox is still sent. A peer that
+    /// only shut its own writing does not come here: `FrameReader::ended` says so.
+    Malformed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
         /// The connection is dropped at this tick, whatever is left to send.
@@ -56,7 +57,7 @@ pub(super) struct Conn {
     /// Bytes reserved for its incomplete large frame, part of the sum in `partial_frames`; 0 =
     /// none.
     pub(super) counted: usize,
-    /// The engine paused reading (back-pressure).
+    /// The engine stopped its reading (back-pressure).
     pub(super) is_unread: bool,
     /// It is in the list of connections to read again.
     pub(super) is_listed: bool,
@@ -66,8 +67,9 @@ pub(super) struct Conn {
     pub(super) is_waiting: bool,
     /// More than `outbox_bytes_high` waited at the last flush.
     pub(super) is_congested: bool,
-    /// The engine has been told `OutboxFull` or `Stalled`.
-    pub(super) is_told: bool,
+    /// The peer takes too little: the engine has been told `OutboxFull` or `Stalled`, and is not
+    /// told again until the outbox is empty.
+    pub(super) is_too_slow: bool,
     /// How the connection broke, if it did: nothing more is sent, received bytes are still read.
     pub(super) broken: Option<Close>,
     /// When it was last read.
@@ -122,7 +124,7 @@ impl Conn {
             is_dirty: false,
             is_waiting: false,
             is_congested: false,
-            is_told: false,
+            is_too_slow: false,
             broken: None,
             heard_at: Tick::default(),
             liveness: PeerLiveness::Unwatched,

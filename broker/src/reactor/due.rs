@@ -38,7 +38,7 @@ impl Io {
                     *until = *until + late;
                     watched.push(Reverse((*until, link)));
                 }
-                Phase::Open | Phase::ReadClosed => {}
+                Phase::Open | Phase::Malformed => {}
             }
         });
         self.deadlines.extend(watched);
@@ -88,7 +88,7 @@ impl Io {
             // deadline.
             Some(
                 Phase::Open
-                | Phase::ReadClosed
+                | Phase::Malformed
                 | Phase::Dialling { .. }
                 | Phase::Closing { .. }
                 | Phase::Lingering { .. },
@@ -105,8 +105,8 @@ impl Io {
             let Some(conn) = self.links.get(*link) else {
                 return false;
             };
-            if conn.is_waiting && !conn.is_told && now.since(conn.progress_at) >= stall {
-                conn.is_told = true;
+            if conn.is_waiting && !conn.is_too_slow && now.since(conn.progress_at) >= stall {
+                conn.is_too_slow = true;
                 let bytes = conn.outbox.bytes() as u64;
                 self.inputs.push_back((Some(*link), Input::Stalled { link: *link, bytes }));
             }

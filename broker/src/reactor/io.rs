@@ -43,7 +43,8 @@ pub(super) struct Limits {
     pub(super) body: usize,
     high: usize,
     most: usize,
-    /// Most bytes waiting for all clients.
+    /// Most bytes waiting in all outboxes, those of workers and hosts, too; beyond it, clients with
+    /// much of it are closed.
     all: usize,
     /// Most bytes of all clients' incomplete frames.
     pub(super) inboxes: usize,
@@ -104,10 +105,12 @@ pub(super) struct Io {
     /// The settings the reactor obeys.
     pub(super) limits: Limits,
     /// Inputs for the engine, in order. An input of a link is dropped if the link closes first.
+    /// Inputs made from frames are not among them: `read` gives them to the engine at once.
     pub(super) inputs: VecDeque<(Option<LinkId>, Input)>,
     /// Connections to read in the next turn without waiting for an event.
     pub(super) again: Vec<LinkId>,
-    /// Dials to be tried again.
+    /// Dials to the built-in execd, which may not listen yet, to be tried again. The engine has
+    /// other hosts dialled again (`Due::Dial`).
     pub(super) redials: Vec<Redial>,
     /// Number of dials that have ended, well or not.
     pub(super) dials_done: u64,
@@ -121,12 +124,19 @@ pub(super) struct Io {
     pub(super) failures: Vec<String>,
     /// How the broker is to end; `None` = it runs on.
     pub(super) exit: Option<BrokerExit>,
+    /// Workers and hosts that got something to send, flushed after each read of a connection.
     eager: Vec<LinkId>,
+    /// The other connections that got something, flushed at the end of the turn.
     dirty: Vec<LinkId>,
+    /// Connections whose socket did not accept everything, looked at in `sweep`.
     pub(super) waiting: Vec<LinkId>,
     /// Watches the connections to which something was sent.
     pub(super) liveness: LivenessWatch,
+    /// When `waiting` is looked at next for those that accept nothing; `None` = it is empty.
     pub(super) sweep_at: Option<Tick>,
+    /// When the phases `Dialling`, `Closing` and `Lingering` end at the latest. Entries of an
+    /// earlier phase stay and are passed over. Logins are limited by the engine, partial frames by
+    /// `partial_frames`.
     pub(super) deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
 
@@ -192,7 +202,7 @@ impl Io {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::ReadClosed) {
+        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Malformed) {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
@@ -208,7 +218,8 @@ impl Io {
         }
     }
 
-    /// Flushes the outboxes of workers and hosts, so that they begin at once.
+    /// Flushes the outboxes of workers and hosts, so that they begin at once. Called after each
+    /// read of a connection, thus after all frames that it brought.
     pub(super) fn flush_eager(&mut self) {
         if !self.eager.is_empty() {
             let mut list = mem::take(&mut self.eager);
@@ -259,7 +270,7 @@ impl Io {
                 if mem::take(&mut conn.is_waiting) {
                     // A failure only means that room is reported too often.
                     let _ = conn.stream.watch_writable(&self.registry, token, false);
-                    conn.is_told = false;
+                    conn.is_too_slow = false;
                 }
                 if conn.is_shutting {
                     conn.stream.shut_write();
@@ -303,8 +314,8 @@ impl Io {
             conn.is_congested = false;
             self.inputs.push_back((Some(link), Input::Uncongested { link }));
         }
-        if !conn.is_told && (bytes > most || is_crowded && conn.is_crowding(high)) {
-            conn.is_told = true;
+        if !conn.is_too_slow && (bytes > most || is_crowded && conn.is_crowding(high)) {
+            conn.is_too_slow = true;
             let bytes = bytes as u64;
             self.inputs.push_back((Some(link), Input::OutboxFull { link, bytes }));
         }
@@ -330,7 +341,7 @@ impl Io {
         conn.reader.is_hung_up = true;
         match conn.phase {
             Phase::Open => self.read_again(link),
-            Phase::ReadClosed | Phase::Dialling { .. } => {}
+            Phase::Malformed | Phase::Dialling { .. } => {}
             Phase::Closing { .. } | Phase::Lingering { .. } => self.drop_link(link),
         }
     }
@@ -365,11 +376,11 @@ impl Io {
         };
         match conn.phase {
             Phase::Closing { .. } | Phase::Lingering { .. } => return,
-            Phase::Dialling { .. } | Phase::Open | Phase::ReadClosed => {}
+            Phase::Dialling { .. } | Phase::Open | Phase::Malformed => {}
         }
         conn.phase = Phase::Closing { until };
         // A peer that accepts too little would keep its outbox in memory until the time limit.
-        if conn.broken.is_some() || conn.is_told || conn.stream.is_handshaking() {
+        if conn.broken.is_some() || conn.is_too_slow || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
         }
@@ -390,13 +401,18 @@ impl Io {
         }
     }
 
-    /// Pauses or resumes reading a link.
-    pub(super) fn set_unread(&mut self, link: LinkId, is_unread: bool) {
+    /// Stops reading a link. A broken one is read to its end all the same.
+    pub(super) fn stop_reading(&mut self, link: LinkId) {
         if let Some(conn) = self.links.get(link) {
-            conn.is_unread = is_unread && conn.broken.is_none();
-            if !is_unread {
-                self.read_again(link);
-            }
+            conn.is_unread = conn.broken.is_none();
+        }
+    }
+
+    /// Reads a link again.
+    pub(super) fn resume_reading(&mut self, link: LinkId) {
+        if let Some(conn) = self.links.get(link) {
+            conn.is_unread = false;
+            self.read_again(link);
         }
     }
 
@@ -427,7 +443,8 @@ impl Io {
         }
     }
 
-    /// Frees the slots of links closed in this turn, so that ids are not reused within it.
+    /// Frees the slots of links closed in this turn, so that no index is used again within it. Ids
+    /// are never used again: the next link of a slot has the next generation.
     pub(super) fn end_turn(&mut self) {
         self.links.reuse();
     }

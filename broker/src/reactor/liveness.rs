@@ -2,7 +2,7 @@
 //! probes while bytes are unacknowledged, and gives up only after about a quarter of an hour; so
 //! the reactor reads `TCP_INFO` of each connection to which it sent something and from which
 //! nothing has come since. Two other cases are handled elsewhere: the engine's heartbeat finds
-//! peers that owe an answer, and keepalive finds quiet connections (`stream`).
+//! peers that owe a sign of life, and keepalive finds quiet connections (`stream`).
 
 use super::conn::Conn;
 use super::io::Io;

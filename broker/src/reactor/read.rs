@@ -70,7 +70,7 @@ impl Reactor {
                 }
             }
             Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
-            Phase::ReadClosed | Phase::Closing { .. } => {}
+            Phase::Malformed | Phase::Closing { .. } => {}
         }
     }
 
@@ -152,7 +152,7 @@ impl Reactor {
                     at += HEADER_BYTES;
                     match error.skip {
                         Some(count) => conn.reader.skip(count),
-                        None => conn.phase = Phase::ReadClosed,
+                        None => conn.phase = Phase::Malformed,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -230,7 +230,7 @@ impl Reactor {
 
     pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
         if let Some(conn) = self.io.links.get(link) {
-            conn.phase = Phase::ReadClosed;
+            conn.phase = Phase::Malformed;
             self.step(Input::Garbage { link, error });
         }
     }

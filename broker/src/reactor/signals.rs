@@ -32,7 +32,7 @@ pub(super) struct Signals {
 impl Signals {
     /// Blocks the signals and opens the descriptor. Threads started later inherit the mask.
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { reader: SignalReader::open(false)? })
+        Ok(Self { reader: SignalReader::open()? })
     }
 
     /// Adds the descriptor to the loop.

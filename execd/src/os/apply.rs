@@ -77,7 +77,7 @@ impl ExecLoop {
                         self.proofs.insert((at, link), proof);
                     }
                     Some(Check::Now) | None => self.verify(now, link, &proof),
-                    Some(Check::Never) => {
+                    Some(Check::Refuse) => {
                         let proven = Err("failed too often from here; try again later".into());
                         self.inputs.push_back(Input::Proven { link, proven });
                     }

@@ -383,8 +383,11 @@ pub(super) fn interpreter(path: &Path) -> Option<String> {
     }
 }
 
-/// Resolves the allowed directories.
-pub(super) fn allowed(given: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+/// Resolves the allowed directories, without looking at their rights.
+///
+/// # Errors
+/// One does not exist, or is no directory.
+pub(super) fn resolve_allowed(given: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     given
         .iter()
         .map(|directory| {

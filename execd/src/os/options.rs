@@ -132,8 +132,8 @@ impl Options {
     ///
     /// # Errors
     /// Says what is wrong, and the cure.
-    pub fn sense(&self) -> Result<(), Failure> {
-        super::startup::sense(self)
+    pub fn check(&self) -> Result<(), Failure> {
+        super::startup::check_options(self)
     }
 }
 

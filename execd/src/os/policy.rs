@@ -76,7 +76,7 @@ pub struct Identity {
 /// # Errors
 /// The options are not valid on this machine.
 pub fn expected(options: &Options, descriptors: (u64, u64)) -> Result<Identity, Failure> {
-    options.sense()?;
+    options.check()?;
     Ok(of(options, &SpawnConfig::settle(options, descriptors)?))
 }
 

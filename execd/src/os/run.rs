@@ -14,7 +14,7 @@ use super::policy::{self, Identity};
 use super::raw;
 use super::reap;
 use super::spawn::SpawnConfig;
-use super::startup::{announce, fit, sense, take_signals};
+use super::startup::{announce, check_options, fit, take_signals};
 use super::state_dir::{Entry, StateDir};
 use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
@@ -123,7 +123,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 
 impl ExecLoop {
     fn new(options: Options) -> Result<(Self, String), Failure> {
-        sense(&options)?;
+        check_options(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
         let mut spawn_config = SpawnConfig::new(&options)?;

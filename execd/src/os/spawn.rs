@@ -99,7 +99,7 @@ impl SpawnConfig {
         let mut trusted = vec![0, me.as_raw()];
         trusted.extend(account.as_ref().map(|account| account.uid.as_raw()));
         let policy = Policy {
-            allow: check::allowed(&options.allow).map_err(usage)?,
+            allow: check::resolve_allowed(&options.allow).map_err(usage)?,
             trusted,
             runs_as_self: account.is_none(),
             directory: std::path::absolute(&options.directory)

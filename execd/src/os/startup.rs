@@ -1,5 +1,6 @@
 //! What happens before the loop begins: it checks the options, takes signals, computes limits, and
-//! tells whoever waits where execd listens.
+//! tells whoever waits where execd listens: readers of the ports file, and a program that gave it a
+//! pipe (`ready`). The broker waits for neither, and dials its built-in execd until it answers.
 
 use super::options::{Failure, Options};
 use super::run::LINGERING_MAX;
@@ -22,14 +23,15 @@ const FILES_RESERVED: u64 = 64;
 const FILES_A_CHILD: u64 = 3;
 
 /// Refuses options that contradict each other or are too dangerous to be meant.
-pub(super) fn sense(options: &Options) -> Result<(), Failure> {
+pub(super) fn check_options(options: &Options) -> Result<(), Failure> {
     if options.allow.is_empty() {
         return Err(usage(
             "nothing is allowed, so nothing could be started: name the directories of the worker \
              programs with --allow DIR (--allow / for every program of this machine)",
         ));
     }
-    super::check::allowed(&options.allow).map_err(usage)?;
+    // Only whether each is a directory; `spawn` keeps what they resolve to.
+    super::check::resolve_allowed(&options.allow).map_err(usage)?;
     if !options.directory.is_dir() {
         let shown = options.directory.display();
         return Err(usage(format!("working directory {shown} does not exist; make it")));
@@ -71,7 +73,7 @@ fn has_just(gid: Gid) -> bool {
 /// Starts to receive signals for the loop.
 pub(super) fn take_signals() -> Result<SignalReader, Failure> {
     raw::default_sigchld();
-    SignalReader::open(true).map_err(|error| Failure::kernel("signalfd", error))
+    SignalReader::open_with_children().map_err(|error| Failure::kernel("signalfd", error))
 }
 
 fn usage(text: impl Into<String>) -> Failure {

@@ -15,7 +15,7 @@ pub struct Inbox {
     /// How many of a body that is too large are still to be passed over.
     skip: usize,
     /// What came is no frame, and nothing after it is one.
-    pub is_read_closed: bool,
+    pub is_malformed: bool,
 }
 
 impl Inbox {
@@ -32,12 +32,12 @@ impl Inbox {
         let passed = self.skip.min(self.bytes.len());
         self.bytes.advance(passed);
         self.skip -= passed;
-        let first = self.bytes.first_chunk::<HEADER_BYTES>().filter(|_| !self.is_read_closed)?;
+        let first = self.bytes.first_chunk::<HEADER_BYTES>().filter(|_| !self.is_malformed)?;
         match decode::head(first, body_bytes_max) {
             Err(error) => {
                 self.bytes.advance(HEADER_BYTES);
                 self.skip = error.skip.unwrap_or_default() as usize;
-                self.is_read_closed = error.skip.is_none();
+                self.is_malformed = error.skip.is_none();
                 Some(Err(error))
             }
             Ok((_, head)) if self.bytes.len() < HEADER_BYTES + head.len as usize => None,

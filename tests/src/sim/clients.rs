@@ -114,7 +114,7 @@ impl World {
         let token = token.map(|token| claim(token.name));
         let login = Login { priority, heartbeat, token, ..Login::to(name) };
         match client.session.login(login) {
-            Ok(frame) => self.write(conn, true, encode::to_bytes(frame)),
+            Ok(frame) => self.write_up(conn, encode::to_bytes(frame)),
             Err(error) => self.hold(Err(format!("client {index} can't log in again: {error}"))),
         }
     }
@@ -138,7 +138,7 @@ impl World {
         }
         let goodbye = client.session.logout();
         if is_polite {
-            self.write(conn, true, encode::to_bytes(goodbye));
+            self.write_up(conn, encode::to_bytes(goodbye));
         }
         self.peer_closes(conn);
     }
@@ -179,7 +179,7 @@ impl World {
             2 => encode::to_bytes(Frame::End),
             _ => encode::to_bytes(Frame::data(head, body)),
         };
-        self.write(conn, true, bytes);
+        self.write_up(conn, bytes);
     }
 
     fn client_asks(&mut self, index: usize) {
@@ -264,7 +264,7 @@ impl World {
                     }
                     frame => frame,
                 };
-                self.write(conn, true, encode::to_bytes(frame));
+                self.write_up(conn, encode::to_bytes(frame));
             }
             // Too large, or too many: it was never sent.
             Err(_) => {
@@ -341,7 +341,7 @@ impl World {
             Ok(Heard::Closing(error)) => self.note(format_args!("client {index}: {error}")),
             Ok(Heard::Answer(frame)) => {
                 if let Some(conn) = client.conn {
-                    self.write(conn, true, encode::to_bytes(frame));
+                    self.write_up(conn, encode::to_bytes(frame));
                 }
             }
             Ok(Heard::Reply(reply)) => self.client_gets(index, reply),

@@ -141,7 +141,7 @@ impl World {
                     && self.is_time()
                 {
                     let frame = Frame::Data { head, body: body.clone() };
-                    self.write(other, false, protocol::encode::to_bytes(frame));
+                    self.write_down(other, protocol::encode::to_bytes(frame));
                 }
                 Frame::Data { head, body }
             }

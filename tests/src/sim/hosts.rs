@@ -281,11 +281,11 @@ impl World {
                     self.hold(Err(format!("execd sends {} to a link that is gone", frame.kind())));
                     return;
                 };
-                self.write(conn, true, encode::to_bytes(frame));
+                self.write_up(conn, encode::to_bytes(frame));
             }
             Action::Close { link } => {
                 if let Some(conn) = self.hosts[index].links.remove(&link) {
-                    self.end(conn, true, Close::Eof);
+                    self.end_up(conn, Close::Eof);
                     if let Some(conn) = self.conns.get_mut(&conn) {
                         conn.at_peer = false;
                         conn.down.discard();
@@ -295,7 +295,7 @@ impl World {
             }
             Action::Challenge { link, .. } => {
                 if let Some(conn) = self.hosts[index].links.get(&link).copied() {
-                    self.write(conn, true, encode::to_bytes(shell::challenge()));
+                    self.write_up(conn, encode::to_bytes(shell::challenge()));
                 }
             }
             Action::Verify { link, proof } => {

@@ -122,7 +122,7 @@ impl Pipe {
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
-            if self.is_over || self.inbox.is_read_closed {
+            if self.is_over || self.inbox.is_malformed {
                 return ReadResult::Nothing;
             }
             match self.inbox.pull(body_bytes_max) {
@@ -162,6 +162,15 @@ pub enum Peer {
     Execd(usize, LinkId),
 }
 
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the broker.
+    Up,
+    /// From the broker.
+    Down,
+}
+
 /// One connection of the broker.
 #[derive(Debug)]
 pub struct Conn {
@@ -182,7 +191,7 @@ pub struct Conn {
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
-    pub is_told: bool,
+    pub is_too_slow: bool,
     /// When something was last taken from the broker's outbox.
     pub moved: Tick,
     /// Nothing arrives before this, either way.
@@ -192,6 +201,14 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// The pipe of this direction.
+    pub fn pipe(&mut self, direction: Direction) -> &mut Pipe {
+        match direction {
+            Direction::Up => &mut self.up,
+            Direction::Down => &mut self.down,
+        }
+    }
+
     /// A new connection.
     pub fn new(link: LinkId, role: Role, peer: Peer, now: Tick) -> Self {
         Self {
@@ -203,7 +220,7 @@ impl Conn {
             at_broker: true,
             at_peer: true,
             is_congested: false,
-            is_told: false,
+            is_too_slow: false,
             moved: now,
             frozen: Tick(0),
             is_wild: false,

@@ -169,8 +169,8 @@ fn end_faults(world: &mut World) {
             commands.push(format!("config worker {name} localhost /sim/echo"));
         }
     }
-    let callers = world.broker.as_ref().map_or(0, |broker| broker.callers);
-    commands.extend((0..callers + 20).map(|id| format!("unblock {id}")));
+    let latest = world.broker.as_ref().map_or(0, |broker| broker.client_port_conns);
+    commands.extend((0..latest + 20).map(|id| format!("unblock {id}")));
     let room = ["set queue_bytes_max 1000000", "set requests_max 1000"];
     let again = ["reject off", "ready all", "start all"];
     let again = again.into_iter().filter(|_| world.plan.operator_ms > 0);

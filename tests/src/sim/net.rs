@@ -43,8 +43,9 @@ pub struct Broker {
     pub operator: Option<LinkId>,
     /// Answers to the operator, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
-    /// Connections to the client port so far.
-    pub callers: u64,
+    /// Connections to the client port so far, whatever their roles. Ids of clients count up with
+    /// them, so the operator picks ids near this number.
+    pub client_port_conns: u64,
     /// Sequences on the operator's present link that have no answer yet.
     pub asked: BTreeSet<u32>,
 }
@@ -76,7 +77,7 @@ impl World {
             start: self.now,
             operator: None,
             answers: VecDeque::new(),
-            callers: 0,
+            client_port_conns: 0,
             asked: BTreeSet::new(),
         });
         if self.hosts[0].is_gone() {
@@ -146,7 +147,7 @@ impl World {
                 conn.at_broker = false;
                 conn.up.discard();
             }
-            self.end(conn, false, how);
+            self.end_down(conn, how);
             self.sweep(conn);
         }
     }
@@ -166,7 +167,7 @@ impl World {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
             Role::Client | Role::Host | Role::Broker => {
                 if let Some(broker) = &mut self.broker {
-                    broker.callers += 1;
+                    broker.client_port_conns += 1;
                 }
                 self.feed(Input::ClientOpened { link, peer: from });
             }
@@ -193,7 +194,8 @@ impl World {
         Some(id)
     }
 
-    /// Handles the frames that arrived at the broker on a connection, until the engine pauses it.
+    /// Handles the frames that arrived at the broker on a connection, until the engine stops
+    /// reading it.
     pub fn read_up(&mut self, id: u64) {
         let settings = self.broker.as_ref().map(|broker| broker.shell.engine.settings());
         let body_bytes_max = settings.map_or(0, |all| all.get(Setting::BodyBytesMax) as usize);
@@ -241,7 +243,7 @@ impl World {
                 }
                 ReadResult::Ended(how) => {
                     conn.at_broker = false;
-                    self.end(id, false, Close::Eof);
+                    self.end_down(id, Close::Eof);
                     self.sweep(id);
                     self.link_gone(link);
                     self.feed(Input::Closed { link, how });

@@ -58,7 +58,7 @@ impl World {
     fn some_command(&mut self) -> String {
         let worker = self.rng.between(1, 12);
         // Ids count up with the logins; most of the last ones are attached.
-        let latest = self.broker.as_ref().map_or(0, |broker| broker.callers);
+        let latest = self.broker.as_ref().map_or(0, |broker| broker.client_port_conns);
         let client = latest.saturating_sub(self.rng.below(12));
         let service = self.rng.index(self.plan.services.len());
         let name = self.plan.services[service].name;

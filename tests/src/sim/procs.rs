@@ -298,7 +298,7 @@ impl World {
 
     fn proc_writes(&mut self, pid: u32, frame: Frame) {
         if let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn) {
-            self.write(conn, true, encode::to_bytes(frame));
+            self.write_up(conn, encode::to_bytes(frame));
         }
     }
 

@@ -203,7 +203,7 @@ impl World {
         self.feed(Input::TokensRead { requester, tokens });
     }
 
-    /// The list that stands in the file, for the engine; the shadow takes it with the step.
+    /// The list that stands in the file, for the engine; the access model takes it with the step.
     pub(super) fn put_file(&mut self) -> Box<broker::engine::input::Tokens> {
         let list = self.access.file.clone();
         let mut told = list.told();
@@ -217,7 +217,7 @@ impl World {
     }
 
     /// Tells the access model about an input, before the engine sees it.
-    pub(super) fn shadow_input(&mut self, input: &Input) {
+    pub(super) fn access_input(&mut self, input: &Input) {
         match input {
             Input::TokensRead { tokens: Ok(_), .. } => {
                 let coming = self.authenticator.coming.take();
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// Tells the access model about a frame that the broker sends about a login.
-    pub(super) fn shadow_frame(&mut self, link: LinkId, frame: &Frame) {
+    pub(super) fn access_frame(&mut self, link: LinkId, frame: &Frame) {
         let verdict = match frame {
             Frame::LoginOk(ok) => {
                 if ok.signature.is_some() {
@@ -311,7 +311,7 @@ impl World {
     /// A challenge came to a client or worker: it answers with what it holds.
     pub(super) fn answer_challenge(&mut self, conn: u64, held: Option<Token>) {
         let secret = held.map_or(0, |held| held.secret);
-        self.write(conn, true, encode::to_bytes(Frame::Proof(proof(secret))));
+        self.write_up(conn, encode::to_bytes(Frame::Proof(proof(secret))));
     }
 
     /// The broker is gone, and what its reactor knew.
@@ -327,8 +327,9 @@ impl World {
         self.must_prove(&self.hosts[host].name)
     }
 
-    /// The first step of a request goes to a worker: both ends may be there.
-    pub(super) fn shadow_work(&mut self, id: u64, link: LinkId, uid: u64) {
+    /// Tells the access model that the first step of a request goes to a worker, where both ends
+    /// must be allowed to be.
+    pub(super) fn access_work(&mut self, id: u64, link: LinkId, uid: u64) {
         let conn = self.conns.get(&id);
         if conn.is_some_and(|conn| conn.role == Role::Worker && matches!(conn.peer, Peer::Proc(_)))
         {

@@ -4,7 +4,7 @@
 use super::access::Access;
 use super::clients::SimClient;
 use super::hosts::Host;
-use super::links::{Conn, Peer};
+use super::links::{Conn, Direction, Peer};
 use super::model::{Broken, Model};
 use super::net::Broker;
 use super::plan::Plan;
@@ -115,6 +115,14 @@ pub struct World {
     events: BTreeMap<(Tick, u64), Event>,
     next_event: u64,
     next_conn: u64,
+}
+
+/// What happens when bytes, or an end, arrive in this direction.
+const fn arrival(conn: u64, direction: Direction) -> Event {
+    match direction {
+        Direction::Up => Event::Up(conn),
+        Direction::Down => Event::Down(conn),
+    }
 }
 
 impl World {
@@ -242,27 +250,45 @@ impl World {
         self.rng.between(low, high)
     }
 
-    /// Writes bytes into one direction of a connection.
-    pub fn write(&mut self, id: u64, is_up: bool, bytes: Bytes) {
+    /// Writes bytes to the broker's end of a connection.
+    pub fn write_up(&mut self, id: u64, bytes: Bytes) {
+        self.write(id, Direction::Up, bytes);
+    }
+
+    /// Writes bytes to the far end of a connection.
+    pub fn write_down(&mut self, id: u64, bytes: Bytes) {
+        self.write(id, Direction::Down, bytes);
+    }
+
+    fn write(&mut self, id: u64, direction: Direction, bytes: Bytes) {
         let (first, second) = (self.way(), self.way());
         let split = self.rng.hits(self.plan.split).then(|| self.rng.index(bytes.len()));
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let pipe = if is_up { &mut conn.up } else { &mut conn.down };
+        let pipe = conn.pipe(direction);
         let due = Tick(now.0 + first);
         let split = split.map(|at| (at, Tick(due.0 + second)));
         for due in pipe.write(bytes, due, split) {
-            self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
+            self.at(due, arrival(id, direction));
         }
     }
 
-    /// Ends one direction of a connection after what is under way.
-    pub fn end(&mut self, id: u64, is_up: bool, how: Close) {
+    /// Ends the direction to the broker of a connection, after what is under way.
+    pub fn end_up(&mut self, id: u64, how: Close) {
+        self.end(id, Direction::Up, how);
+    }
+
+    /// Ends the direction from the broker of a connection, after what is under way.
+    pub fn end_down(&mut self, id: u64, how: Close) {
+        self.end(id, Direction::Down, how);
+    }
+
+    fn end(&mut self, id: u64, direction: Direction, how: Close) {
         let due = Tick(self.now.0 + self.way());
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let pipe = if is_up { &mut conn.up } else { &mut conn.down };
+        let pipe = conn.pipe(direction);
         if let Some(due) = pipe.end(how, due) {
-            self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
+            self.at(due, arrival(id, direction));
         }
     }
 
@@ -273,7 +299,7 @@ impl World {
         let how = if conn.down.is_read() { Close::Eof } else { Close::Reset };
         conn.at_peer = false;
         conn.down.discard();
-        self.end(id, true, how);
+        self.end_up(id, how);
         // Bytes that waited for it can't be written; the reactor counts them as sent.
         self.took(id);
         self.sweep(id);

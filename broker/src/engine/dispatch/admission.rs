@@ -82,9 +82,11 @@ impl Dispatch {
         head.more == 0
     }
 
-    /// Handles a data frame of a client that is too large. The stream is still in step, so only
-    /// this frame is lost; a request that it was a piece of can't become complete and fails.
-    pub(crate) fn on_oversized(
+    /// Handles a data frame of a client whose body is skipped: it is too large, `reply`, `more` or
+    /// `deadline_ms` is out of range, or too many bytes of partial frames are set aside already.
+    /// The stream is still in step, so only this frame is lost; a request that it was a piece of
+    /// can't become complete and fails.
+    pub(crate) fn on_skipped(
         &mut self,
         client: ClientKey,
         error: &WireError,
@@ -176,7 +178,7 @@ impl Dispatch {
             priority,
             body,
             pieces: VecDeque::new(),
-            kept,
+            kept_bytes: kept,
             stage: Stage::Waiting,
             arrived: cx.now,
             dispatched: cx.now,
@@ -398,9 +400,9 @@ impl Dispatch {
         let transaction = &mut self.transactions[key];
         transaction.is_complete = is_last;
         self.queue_bytes += body.len() as u64;
-        transaction.kept += body.len() as u64;
+        transaction.kept_bytes += body.len() as u64;
         transaction.pieces.push_back((head, body));
-        if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
+        if transaction.kept_bytes > PIECES_BYTES_HIGH && !transaction.holds_reader {
             transaction.holds_reader = true;
             self.flow.stop_reading(link, cx.out);
         }

@@ -29,8 +29,8 @@ pub(crate) struct Caller {
     /// Its transactions that have no outcome yet, by sequence.
     pub(crate) in_flight: InFlight,
     /// Sequences of requests that ended before their last piece came, and when they ended. Further
-    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0
-    /// (docs/decisions/0022).
+    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0; that one
+    /// is answered with an error, unless it comes in the turn of the end (docs/decisions/0022).
     pub(super) discarded: BTreeMap<u32, Tick>,
     /// Requests accepted from it, since its login or the last `reset`.
     pub(crate) requests: u64,

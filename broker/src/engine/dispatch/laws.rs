@@ -95,7 +95,7 @@ impl Dispatch {
         let mut kept = 0;
         for (key, t) in self.transactions.iter() {
             live += u64::from(!t.stage.is_ended());
-            kept += t.kept;
+            kept += t.kept_bytes;
             self.check_transaction(key, catalog, now)?;
         }
         let totals = self.totals;

@@ -55,7 +55,7 @@ pub(crate) struct Dispatch {
     /// How many are busy.
     pub(super) busy: usize,
     /// Whether priority alone decides who is served next (`preempt on`).
-    pub(super) is_preempt: bool,
+    pub(super) is_strict_priority: bool,
     pub(super) poison: VecDeque<Poison>,
     pub(super) buckets: Buckets,
     pub(super) totals: Totals,
@@ -114,8 +114,8 @@ impl Dispatch {
     }
 
     /// Whether priority alone decides who is served next.
-    pub(crate) const fn is_preempt(&self) -> bool {
-        self.is_preempt
+    pub(crate) const fn is_strict_priority(&self) -> bool {
+        self.is_strict_priority
     }
 
     /// Counters since the start or the last `reset`.
@@ -231,8 +231,8 @@ impl Dispatch {
     }
 
     /// See [`is_preempt`](Self::is_preempt).
-    pub(crate) const fn set_preempt(&mut self, is_preempt: bool) {
-        self.is_preempt = is_preempt;
+    pub(crate) const fn set_strict_priority(&mut self, is_strict_priority: bool) {
+        self.is_strict_priority = is_strict_priority;
     }
 
     /// Forgets the requests that were set aside. Returns how many they were.

@@ -73,7 +73,7 @@ impl Dispatch {
             (self.callers[client].id, self.callers[client].link)
         });
         let why = error.text.clone();
-        if cx.may_cause(Class::Unlogged, client.map(|(_, link)| link)) {
+        if cx.may_cause(Class::LoggedInDebug, client.map(|(_, link)| link)) {
             self.record_failed(key, client.map(|(id, _)| id), &error, cx);
         }
         if let Some((_, link)) = client {
@@ -184,13 +184,19 @@ impl Dispatch {
         let name = cx.catalog[transaction.service].name.clone();
         // A held request is in the worker's socket already, so it may yet be begun.
         let Some(worker) = transaction.stage.worker() else {
-            let fate = match transaction.attempt {
-                0 => "never reached a worker".to_owned(),
-                1 => "1 worker died with it".to_owned(),
-                times => format!("{times} workers died with it"),
+            let (had, died) = (transaction.attempt, transaction.deaths);
+            let text = if had == 0 {
+                format!(
+                    "it waited {waited} ms in the queue of service '{name}' and never reached a \
+                     worker: {why}"
+                )
+            } else {
+                let workers = if had == 1 { "worker" } else { "workers" };
+                format!(
+                    "it came {waited} ms ago and waits in the queue of service '{name}' again \
+                     after {had} {workers} had it ({died} died): {why}"
+                )
             };
-            let text =
-                format!("it waited {waited} ms in the queue of service '{name}' and {fate}: {why}");
             self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, cx);
             return;
         };
@@ -200,7 +206,7 @@ impl Dispatch {
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
         );
         let link = transaction.client.map(|client| self.callers[client].link);
-        if cx.may_cause(Class::Logged, link) {
+        if cx.may_cause(Class::LoggedIn, link) {
             let about = About {
                 worker: Some(worker_id),
                 service: Some(name),

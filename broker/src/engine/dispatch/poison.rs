@@ -18,7 +18,7 @@ pub(crate) struct Poison {
     pub(crate) client: Option<ClientId>,
     /// Host and process id of the client, as it gave them at its login.
     pub(crate) from: String,
-    /// How many workers died while they had it.
+    /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
     /// When it was set aside.
     pub(crate) at: Tick,

@@ -96,7 +96,7 @@ impl Queue {
         }
     }
 
-    /// The transaction to serve next.
+    /// The transaction to serve next. `is_strict`: by priority, however long others wait.
     pub(crate) fn first(
         &self,
         preempt: bool,

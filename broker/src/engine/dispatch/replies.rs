@@ -44,7 +44,7 @@ impl Dispatch {
             self.on_bad_reply(link, worker, text, cx);
             return;
         }
-        self.seats[worker].owed_since = None;
+        self.seats[worker].late_work_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
         transaction.in_conversation = !is_last;
@@ -107,10 +107,10 @@ impl Dispatch {
     fn on_stray(&mut self, link: LinkId, worker: WorkerKey, head: &Header, cx: &mut Context<'_>) {
         let (which, now) = (head.transaction, cx.now);
         let seat = &mut self.seats[worker];
-        let owed = seat.owed.iter().position(|&owed| owed == which);
-        let Some(current) = seat.current.filter(|_| owed.is_none()) else {
-            if let Some(at) = owed.filter(|_| head.more == 0) {
-                seat.paid(at, now);
+        let taken_away = seat.taken_away.iter().position(|&taken_away| taken_away == which);
+        let Some(current) = seat.current.filter(|_| taken_away.is_none()) else {
+            if let Some(at) = taken_away.filter(|_| head.more == 0) {
+                seat.late_reply_came(at, now);
             }
             self.drop_late(worker, which, cx);
             if head.more != 0 {
@@ -157,7 +157,7 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         seat.late += 1;
         self.queues[seat.service].figures.late += 1;
-        if !cx.may_cause(Class::Unlogged, seat.link) {
+        if !cx.may_cause(Class::LoggedInDebug, seat.link) {
             return;
         }
         let text = format!(
@@ -221,7 +221,7 @@ impl Dispatch {
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), cx);
         }
         let (id, begun) = (self.transactions[key].id, self.transactions[key].dispatched);
-        self.seats[worker].owe(id.0, begun);
+        self.seats[worker].take_away(id.0, begun);
         self.freed(worker, cx);
     }
 
@@ -264,11 +264,11 @@ impl Dispatch {
     /// later, because it has one thread.
     fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
         let seat = &self.seats[key];
-        if let Some((since, &transaction)) = seat.owed_since.zip(seat.owed.front()) {
+        if let Some((since, &transaction)) = seat.late_work_since.zip(seat.taken_away.front()) {
             return Some((transaction, since, ", which 'idle' took away,"));
         }
         let transaction = &self.transactions[seat.current?];
-        Some((transaction.id.0, transaction.dispatched.max(seat.paid_at), ""))
+        Some((transaction.id.0, transaction.dispatched.max(seat.late_reply_at), ""))
     }
 
     /// `Timer::Overlong`: looks for a worker that is busy too long with one request, also if `idle`

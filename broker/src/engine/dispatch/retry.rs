@@ -23,7 +23,7 @@ pub(crate) struct Loss<'a> {
     /// It closed its connection in order: what it held and had not begun never ran.
     pub(crate) is_orderly: bool,
     /// The request that it had may be the cause.
-    pub(crate) is_crash: bool,
+    pub(crate) is_death: bool,
     /// In words, after the name of the worker.
     pub(crate) why: &'a str,
 }
@@ -44,7 +44,7 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         (seat.link, seat.is_available, seat.is_draining) = (None, false, false);
         let held = std::mem::take(&mut seat.held);
-        (seat.owed, seat.owed_since) = (VecDeque::new(), None);
+        (seat.taken_away, seat.late_work_since) = (VecDeque::new(), None);
         let current = seat.current.take();
         let (id, service) = (seat.id, seat.service);
         self.arrange(worker, cx);
@@ -53,8 +53,8 @@ impl Dispatch {
             if self.transactions[key].stage.is_ended() {
                 self.transactions.remove(key);
             } else {
-                self.transactions[key].deaths += u64::from(loss.is_crash);
-                self.died_with(key, id, Ran::Maybe, loss.why, cx);
+                self.transactions[key].deaths += u64::from(loss.is_death);
+                self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
         for key in held {
@@ -63,14 +63,16 @@ impl Dispatch {
             }
             if self.transactions[key].stage.is_ended() {
                 self.transactions.remove(key);
-            } else if loss.is_orderly && self.transactions[key].is_kept() && self.may_go_on(key, cx)
+            } else if loss.is_orderly
+                && self.transactions[key].is_whole_in_memory()
+                && self.may_go_on(key, cx)
             {
                 // The worker never began it: it closed in order, and the one before had no answer
                 // yet.
                 self.wait_again(key, cx);
             } else {
                 let ran = if loss.is_orderly { Ran::No } else { Ran::Maybe };
-                self.died_with(key, id, ran, loss.why, cx);
+                self.lost_with_worker(key, id, ran, loss.why, cx);
             }
         }
         self.serve(service, cx);
@@ -101,15 +103,18 @@ impl Dispatch {
             && !cx.is_shutting_down
     }
 
-    /// Whether a request whose worker died may be repeated, apart from the retry budget.
+    /// Whether a request whose worker was lost may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
-        transaction.is_kept() && transaction.may_repeat(settings) && self.may_go_on(key, cx)
+        transaction.is_whole_in_memory()
+            && transaction.may_repeat(settings)
+            && self.may_go_on(key, cx)
     }
 
-    /// A worker died with this request: it is set aside as poison, repeated, or failed.
-    fn died_with(
+    /// A request was lost with its worker, or with the worker's connection: it is set aside as
+    /// poison, repeated, or failed.
+    fn lost_with_worker(
         &mut self,
         key: TransactionKey,
         worker: WorkerId,
@@ -128,7 +133,7 @@ impl Dispatch {
             worker: Some(worker),
             ..About::default()
         };
-        if self.transactions[key].is_kept()
+        if self.transactions[key].is_whole_in_memory()
             && deaths >= service.settings.get(ServiceSetting::PoisonDeaths)
         {
             let text = format!(

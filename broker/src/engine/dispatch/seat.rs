@@ -8,7 +8,7 @@ use protocol::time::Tick;
 use std::collections::VecDeque;
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.
-const OWED_MAX: usize = 1024;
+const TAKEN_AWAY_MAX: usize = 1024;
 
 /// The list that a worker is in, in the manual's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,15 +73,15 @@ pub(crate) struct Seat {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped because they came late.
     pub(crate) late: u64,
-    /// Transactions that `idle` took away from it and whose late replies are still to come, oldest
-    /// first.
-    pub(super) owed: VecDeque<u64>,
+    /// Transactions that the operator's `idle` took away from it and whose late replies are still
+    /// to come, oldest first. One that is only overdue stays in `current`.
+    pub(super) taken_away: VecDeque<u64>,
     /// Since when it may be at work on the first of them; `None` if it answered a later request
     /// since, which shows that it is not. While it may be, it owes no sign of life.
-    pub(super) owed_since: Option<Tick>,
+    pub(super) late_work_since: Option<Tick>,
     /// When its last late reply came. It began its present request at that moment at the earliest.
-    pub(super) paid_at: Tick,
-    /// The last transaction of `owed` that it was told is over; 0 = none.
+    pub(super) late_reply_at: Tick,
+    /// The last transaction of `taken_away` that it was told is over; 0 = none.
     pub(super) notified_over: u64,
     /// The request that it was sent last.
     pub(crate) last: Last,
@@ -107,9 +107,9 @@ impl Seat {
             busy_micros: 0,
             last_micros: 0,
             late: 0,
-            owed: VecDeque::new(),
-            owed_since: None,
-            paid_at: Tick(0),
+            taken_away: VecDeque::new(),
+            late_work_since: None,
+            late_reply_at: Tick(0),
             notified_over: 0,
             last: Last::default(),
         }
@@ -126,24 +126,24 @@ impl Seat {
 
     /// Whether it owes a sign of life: it has nothing to do, as far as is known.
     pub(crate) const fn must_answer(&self) -> bool {
-        self.current.is_none() && self.owed_since.is_none()
+        self.current.is_none() && self.late_work_since.is_none()
     }
 
     /// A transaction that it began at `begun` is taken away from it; its reply will come late.
-    pub(super) fn owe(&mut self, transaction: u64, begun: Tick) {
-        self.owed_since.get_or_insert(begun);
-        if self.owed.len() == OWED_MAX {
-            self.owed.pop_front();
+    pub(super) fn take_away(&mut self, transaction: u64, begun: Tick) {
+        self.late_work_since.get_or_insert(begun);
+        if self.taken_away.len() == TAKEN_AWAY_MAX {
+            self.taken_away.pop_front();
         }
-        self.owed.push_back(transaction);
+        self.taken_away.push_back(transaction);
     }
 
     /// The late reply to the entry `at` of `owed` came: it may be at work on the next one now.
-    pub(super) fn paid(&mut self, at: usize, now: Tick) {
-        self.owed.remove(at);
-        self.paid_at = now;
-        if self.owed_since.is_some() {
-            self.owed_since = (!self.owed.is_empty()).then_some(now);
+    pub(super) fn late_reply_came(&mut self, at: usize, now: Tick) {
+        self.taken_away.remove(at);
+        self.late_reply_at = now;
+        if self.late_work_since.is_some() {
+            self.late_work_since = (!self.taken_away.is_empty()).then_some(now);
         }
     }
 

@@ -16,7 +16,8 @@ use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 
 impl Dispatch {
-    /// Gives a request to an idle worker, or puts it into the queue of its service.
+    /// Gives a request to an idle worker, or puts it into the queue of its service. Only its first
+    /// frame need have come: `on_piece` sends the further ones after it.
     pub(super) fn enqueue(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let service = self.transactions[key].service;
         if self.queues[service].queue.count() == 0
@@ -46,7 +47,7 @@ impl Dispatch {
     /// Takes the request to serve next out of a queue.
     pub(super) fn take_first(&mut self, service: ServiceKey, now: Tick) -> Option<TransactionKey> {
         let entry = &mut self.queues[service];
-        let key = entry.queue.take_first(self.is_preempt, &mut self.transactions)?;
+        let key = entry.queue.take_first(self.is_strict_priority, &mut self.transactions)?;
         entry.rate.taken(now, entry.queue.count());
         Some(key)
     }
@@ -67,10 +68,12 @@ impl Dispatch {
     fn hold_ahead(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         while let Some(&worker) = self.queues[service].with_room.front() {
             let queue = &self.queues[service].queue;
-            let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
+            let Some(key) = queue.first(self.is_strict_priority, &self.transactions) else {
+                return;
+            };
             // The pieces of a request could come between those of the one that the worker has, so
             // it waits for an idle worker.
-            if !self.transactions[key].is_single() {
+            if !self.transactions[key].is_one_frame() {
                 return;
             }
             let entry = &mut self.queues[service];
@@ -88,11 +91,11 @@ impl Dispatch {
     pub(super) fn has_room(&self, key: WorkerKey, catalog: &Catalog) -> bool {
         let seat = &self.seats[key];
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
-        let is_single = seat.current.is_some_and(|current| {
+        let is_one_frame = seat.current.is_some_and(|current| {
             let current = &self.transactions[current];
             current.is_complete && !current.in_conversation && !current.stage.is_ended()
         });
-        prefetch > seat.held.len() as u64 && is_single && seat.is_available
+        prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available
     }
 
     fn update_room(&mut self, key: WorkerKey, cx: &Context<'_>) {
@@ -150,7 +153,7 @@ impl Dispatch {
         self.set_has_room(key, has_room);
     }
 
-    /// Gives a request to an idle worker.
+    /// Gives a request to an idle worker, complete or not.
     pub(super) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         self.transactions[key].enter(StageEvent::Give(worker));
         self.seats[worker].current = Some(key);
@@ -172,7 +175,7 @@ impl Dispatch {
         let waited = cx.now.since(transaction.arrived);
         if !must_keep {
             // It was kept only so that a held request could go back to the queue.
-            self.queue_bytes -= std::mem::take(&mut transaction.kept);
+            self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
             transaction.body = Bytes::new();
         }
         let service = transaction.service;
@@ -211,7 +214,7 @@ impl Dispatch {
         }
         let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
         let is_held = matches!(transaction.stage, Stage::Held(_));
-        let is_kept = transaction.is_single() && (is_held || must_keep);
+        let is_kept = transaction.is_one_frame() && (is_held || must_keep);
         let (head, body) = (transaction.head, transaction.body.clone());
         let pieces = std::mem::take(&mut transaction.pieces);
         let client = transaction.client.map(|client| self.callers[client].id);
@@ -257,10 +260,11 @@ impl Dispatch {
         cx.out.push(Action::Send { link, frame: Frame::Data { head, body } });
     }
 
-    /// Frees the bytes of a request that are not needed any more, and reads its client again.
+    /// Frees the bytes of a request that are not needed any more, and reads its client again if
+    /// they were why it was not read.
     pub(super) fn release_bytes(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
-        self.queue_bytes -= std::mem::take(&mut transaction.kept);
+        self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
         transaction.body = Bytes::new();
         transaction.pieces.clear();
         self.read_client_again(key, cx);

@@ -8,7 +8,8 @@ use crate::engine::keys::WorkerKey;
 pub(crate) enum Stage {
     /// In the queue of its service.
     Waiting,
-    /// In no queue, because its client is blocked.
+    /// In no queue and with no worker: its client is blocked, or it is just failed after it was
+    /// lost with its worker.
     Blocked,
     /// Sent ahead to a busy worker that has not begun it (`prefetch`).
     Held(WorkerKey),

@@ -27,8 +27,9 @@ pub(crate) struct Transaction {
     pub(crate) body: Bytes,
     /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
-    /// Bytes of body and pieces that count for `queue_bytes_max`.
-    pub(crate) kept: u64,
+    /// Bytes of body and pieces that count for `queue_bytes_max`, while they wait or are kept for a
+    /// repetition.
+    pub(crate) kept_bytes: u64,
     /// Its stage; [`enter`](Self::enter) changes it, and the queues and the seats hold its key
     /// accordingly.
     pub(crate) stage: Stage,
@@ -38,9 +39,9 @@ pub(crate) struct Transaction {
     pub(crate) dispatched: Tick,
     /// When it ends with the error `deadline`, if it has no outcome by then.
     pub(crate) deadline: Tick,
-    /// How many workers it was sent to.
+    /// How many workers it was sent to, without those that surely never began it.
     pub(crate) attempt: u32,
-    /// How many workers died while they had it.
+    /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
     /// while a worker has it.
@@ -67,7 +68,7 @@ impl Transaction {
     }
 
     /// Whether all of it came in one frame.
-    pub(super) fn is_single(&self) -> bool {
+    pub(super) fn is_one_frame(&self) -> bool {
         self.is_complete && self.pieces.is_empty()
     }
 
@@ -94,7 +95,7 @@ impl Transaction {
     }
 
     /// Whether all of it is still in memory, so that it could be given to another worker.
-    pub(super) fn is_kept(&self) -> bool {
+    pub(super) fn is_whole_in_memory(&self) -> bool {
         self.is_complete
             && !self.in_conversation
             && self.head.more == 0

@@ -276,15 +276,15 @@ pub(crate) fn preempt(
     out: Out<'_>,
 ) -> OpReply {
     if let Some(on) = on {
-        hub.dispatch.set_preempt(on);
+        hub.dispatch.set_strict_priority(on);
         hub.changed(origin, format!("preempt {}", switch(on)), out);
     }
-    let is_preempt = hub.dispatch.is_preempt();
-    let word = switch(is_preempt);
+    let is_strict_priority = hub.dispatch.is_strict_priority();
+    let word = switch(is_strict_priority);
     OpReply::line(
         "preempt",
         format!("preempt is {word}"),
-        vec![("preempt", Value::Flag(is_preempt))],
+        vec![("preempt", Value::Flag(is_strict_priority))],
     )
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
         ("PeakBucket", number(buckets.peak())),
         ("Buckets", Value::Numbers(buckets.counts())),
         ("EventKinds", settings::event_kinds(hub)),
-        ("preempt", Value::on_off(hub.dispatch.is_preempt())),
+        ("preempt", Value::on_off(hub.dispatch.is_strict_priority())),
         ("reject", Value::on_off(hub.sessions.is_rejecting())),
         ("Waiting", number(hub.dispatch.transactions().filter(|(_, t)| t.stage.waits()).count())),
         ("WaitingBytes", number(hub.dispatch.queue_bytes())),
@@ -232,7 +232,7 @@ pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Ve
         Value::Micros(hub.now.since(t.arrived).0),
         Value::Micros(t.deadline.since(hub.now).0),
         number(t.attempt),
-        number(t.kept),
+        number(t.kept_bytes),
     ]
 }
 

@@ -125,7 +125,7 @@ fn save_broker(hub: &Engine, out: &mut String) {
             ),
         );
     }
-    if hub.dispatch.is_preempt() {
+    if hub.dispatch.is_strict_priority() {
         line(out, format_args!("preempt on"));
     }
     if hub.sessions.is_rejecting() {

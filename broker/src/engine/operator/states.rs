@@ -135,8 +135,8 @@ fn until_of(hub: &Engine, worker: &Worker) -> Option<(Tick, &'static str)> {
     let (due, what) = match worker.state {
         ProcessState::Down | ProcessState::Ready => return None,
         ProcessState::Terminating => {
-            let is_coming = worker.killed_at > hub.now;
-            return is_coming.then_some((worker.killed_at, "killed in"));
+            let is_coming = worker.kill_due > hub.now;
+            return is_coming.then_some((worker.kill_due, "killed in"));
         }
         ProcessState::Backoff => (Timer::Restart(id, run), "starts in"),
         ProcessState::Starting | ProcessState::Up => {

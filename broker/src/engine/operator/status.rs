@@ -90,7 +90,7 @@ pub(crate) fn on_status_reply(
         .iter()
         .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
     // An answer that nobody asked for is recorded only so often.
-    if is_asked || hub.may_cause(Class::Logged, Some(link)) {
+    if is_asked || hub.may_cause(Class::LoggedIn, Some(link)) {
         let about = hub.supervision.about_worker(key, &hub.catalog);
         let said = show::brief(text, LINE_BYTES_MAX);
         hub.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);

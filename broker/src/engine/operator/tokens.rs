@@ -33,7 +33,7 @@ pub(crate) fn not_allowed(
     let needed = request.effect().word();
     let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
     let link = hub.sessions.client(client).link;
-    if hub.may_cause(Class::Logged, Some(link)) {
+    if hub.may_cause(Class::LoggedIn, Some(link)) {
         let about = About { who: Some(answer::origin_of(hub, client).who()), ..About::default() };
         hub.record(FactKind::Refused, about, format!("{request}: {text}"), out);
     }

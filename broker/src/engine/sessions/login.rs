@@ -109,10 +109,10 @@ impl Sessions {
                 connection.enter(PhaseEvent::Defer);
                 cx.timers.add(at, Timer::Proof(link));
             }
-            Check::Never => {
+            Check::Refuse => {
                 let text = format!(
-                    "logins with this token failed here too often, and {CHECKS_MAX} wait already \
-                     to be checked one after the other"
+                    "logins with this token failed here too often, and {CHECKS_MAX} are being \
+                     checked one after the other already"
                 );
                 let error = ErrorBody::new(ErrorCode::LoginLimited, text);
                 Self::refuse_quietly(link, error, cx);
@@ -178,7 +178,7 @@ impl Sessions {
                 let error = ErrorBody::new(ErrorCode::BadToken, text);
                 cx.effects.push(Effect::RefuseLogin { link, error, detail: why });
             }
-            Failure::First => {
+            Failure::FirstBeyond => {
                 let error = limited(text);
                 cx.effects.push(Effect::RefuseLogin { link, error, detail: why });
             }
@@ -231,7 +231,7 @@ impl Sessions {
             signature,
         };
         cx.out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
-        if service == cx.catalog.op() || cx.may_cause(Class::Unlogged, Some(link)) {
+        if service == cx.catalog.op() || cx.may_cause(Class::LoggedInDebug, Some(link)) {
             let about = About { client: Some(id), service: Some(name), ..About::default() };
             cx.record(FactKind::ClientIn, about, text);
         }
@@ -281,7 +281,7 @@ impl Sessions {
     ) {
         let client = self.clients.remove(key);
         cx.facts.unwatch(client.id);
-        if service != cx.catalog.op() && !cx.may_cause(Class::Unlogged, None) {
+        if service != cx.catalog.op() && !cx.may_cause(Class::LoggedInDebug, None) {
             return;
         }
         let about = About {

@@ -1,7 +1,7 @@
-//! Finds peers that are silent for too long: pings idle workers, hosts and the clients that
-//! promised to answer, and closes connections without a login. A busy worker owes no pong, because
-//! it works with one thread; neither does one whose request `idle` took away, until its late reply
-//! (docs/decisions/0005).
+//! Finds peers that owe a sign of life and are silent for too long: pings idle workers, hosts and
+//! the clients that promised to answer, and closes connections without a login. A busy worker owes
+//! none, because it works with one thread; neither does one whose request `idle` took away, until
+//! its late reply (docs/decisions/0005).
 //!
 //! Silence is counted in heartbeats. If the broker itself stood still (it was stopped, or its
 //! machine slept), the timers for what others are to do are put off by that time, and nobody counts
@@ -57,8 +57,9 @@ impl Sessions {
         beat_set_ms(settings).min(announced).max(1)
     }
 
-    /// How much silence of a link with these limits is borne: the longer of the limits announced
-    /// and in force counts for its end, the shorter for its pings.
+    /// How much silence of a link is borne to which these limits were announced; `None` = it was
+    /// announced none. The longer of the limits announced and in force counts for its end, the
+    /// shorter for its pings.
     fn limits(&self, announced: Option<AnnouncedLimits>, settings: &Settings) -> SilenceLimits {
         let now_ms = silence_ms(settings);
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));

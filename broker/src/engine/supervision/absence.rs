@@ -37,7 +37,8 @@ impl Supervision {
         // Otherwise the next list of the host decides.
     }
 
-    /// Gives a worker this time to log in, to come back or to end. It replaces an earlier time.
+    /// Gives a worker this time to log in or to come back, or its connection to end after its
+    /// process. It replaces an earlier time. For one that was asked to end see `wait_for_end`.
     pub(super) fn wait_for(
         &mut self,
         key: WorkerKey,
@@ -60,15 +61,17 @@ impl Supervision {
         let (reconnect, silence) =
             worker.announced.unwrap_or_else(|| (set, silence_ms(cx.settings)));
         let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
-        if is_builtin || worker.is_refused || reconnect == 0 {
+        if is_builtin || worker.is_closed_with_error || reconnect == 0 {
             return least;
         }
         least.max(reconnect + silence + RETURN_MARGIN_MS + work_ms)
     }
 
-    /// How many silent heartbeats are the end of a worker that owes an answer. If the kernel of its
-    /// machine may still show that only its connection is gone, that takes some more.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
+    /// How many missed heartbeats are the end of a worker that is pinged, which a busy one is not.
+    /// If its machine may still turn out to be alive with only this connection gone, some more are
+    /// allowed: the kernel then reports a reset, or the reactor's `liveness` finds what it sent
+    /// unacknowledged (`Close::TimedOut`).
+    pub(crate) fn worker_silence_end(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
         match self.may_be_unreachable(key) {
             Unreachable::No | Unreachable::MayBe => limits.end,
             Unreachable::KernelTells => {
@@ -125,8 +128,8 @@ impl Supervision {
 enum Unreachable {
     /// It can't: it is on this machine.
     No,
-    /// Its host is reached. If only its own connection is gone, the kernel of its machine will show
-    /// that.
+    /// Its host is reached. If only its own connection is gone, the kernel will show that: by a
+    /// reset, or by what stays unacknowledged (the reactor's `liveness`, `Close::TimedOut`).
     KernelTells,
     /// It may: its host is silent, too, or something in between answers for its machine.
     MayBe,

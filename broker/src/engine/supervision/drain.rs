@@ -1,6 +1,6 @@
-//! Ends workers: a worker may finish the reply that it owes, then it gets an `end` frame and its
-//! socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
-//! long is killed. `process` handles what follows when it has ended.
+//! Ends workers: a worker may finish its request, then it gets an `end` frame and its socket is
+//! shut for writing, then its host sends TERM, then KILL. A worker that is busy for too long is
+//! killed. `process` handles what follows when it has ended.
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
@@ -23,7 +23,7 @@ impl Supervision {
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessEvent::Terminate, cx.now);
-        worker.killed_at = cx.now.plus_millis(grace_ms);
+        worker.kill_due = cx.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
         self.update_available(key, cx);
@@ -51,7 +51,7 @@ impl Supervision {
         if is_it && worker.state == ProcessState::Terminating {
             worker.is_unlisted = true;
             let run = worker.run;
-            self.on_absent_due(id, run, cx);
+            self.on_unlisted_due(id, run, cx);
         }
     }
 
@@ -67,8 +67,8 @@ impl Supervision {
         }
     }
 
-    /// Carries out `stop` of one worker: it is asked to end after the reply that it owes; a second
-    /// `stop` does not wait for the reply.
+    /// Carries out `stop` of one worker: it is asked to end after the reply to its request; a
+    /// second `stop` does not wait for the reply.
     pub(crate) fn stop_worker(
         &mut self,
         key: WorkerKey,

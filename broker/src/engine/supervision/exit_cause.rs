@@ -25,7 +25,7 @@ const REFUSED_MAX: usize = 200;
 impl Worker {
     /// Forgets the causes of the run before; called when a process is started.
     pub(crate) fn begin_run(&mut self) {
-        (self.killed, self.lost, self.refused) = (None, None, None);
+        (self.killed, self.lost, self.login_refused) = (None, None, None);
         self.tail_new = 0;
     }
 }
@@ -77,7 +77,7 @@ impl Supervision {
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {
-            self.workers[key].refused = Some(text.chars().take(REFUSED_MAX).collect());
+            self.workers[key].login_refused = Some(text.chars().take(REFUSED_MAX).collect());
         }
     }
 
@@ -100,7 +100,7 @@ impl Supervision {
     /// Advice about a worker that ends too often; empty = there is none.
     pub(super) fn cure_of(&self, key: WorkerKey, cx: &Context<'_>) -> String {
         let worker = &self.workers[key];
-        if let Some(refused) = &worker.refused {
+        if let Some(refused) = &worker.login_refused {
             return format!(
                 "; it connected to the broker and was refused: {refused}; docs/protocol.md shows \
                  what a worker says first"

@@ -141,7 +141,7 @@ impl Supervision {
     }
 
     /// Whether the hello was sent on this link and no welcome has come.
-    pub(crate) fn is_greeted(&self, key: HostKey, link: LinkId) -> bool {
+    pub(crate) fn is_awaiting_welcome(&self, key: HostKey, link: LinkId) -> bool {
         self.hosts[key].state == HostState::Greeting(link)
     }
 
@@ -153,7 +153,7 @@ impl Supervision {
         challenge: Box<Challenge>,
         cx: &mut Context<'_>,
     ) {
-        if self.is_greeted(key, link) {
+        if self.is_awaiting_welcome(key, link) {
             cx.out.push(Action::Prove { link, challenge });
         }
     }

@@ -108,7 +108,7 @@ impl Supervision {
         worker.started = cx.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
-        (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
+        (worker.is_of_earlier_broker, worker.is_awaited, worker.is_over) = (false, false, false);
         (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
         cx.out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(

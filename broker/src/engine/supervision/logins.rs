@@ -81,14 +81,15 @@ impl Supervision {
             worker.state,
             ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
         ) || worker.was_ready
-            || worker.is_found;
+            || worker.is_of_earlier_broker;
         (worker.is_linked, worker.is_remote) = (true, entry.is_remote);
         worker.announced = Some(entry.announced);
         worker.enter(ProcessEvent::LogIn, cx.now);
         worker.why.clear();
-        (worker.lost, worker.refused) = (None, None);
+        (worker.lost, worker.login_refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.is_refused) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) =
+            (false, false, false);
         worker.ready_since = cx.now;
         (worker.pid, worker.login_pid) = (entry.pid, entry.pid);
         worker.run = entry.run.unwrap_or(worker.run);
@@ -106,6 +107,6 @@ impl Supervision {
 
     /// The connection of a worker is closed because it sent what it may not.
     pub(crate) fn refused(&mut self, key: WorkerKey) {
-        self.workers[key].is_refused = true;
+        self.workers[key].is_closed_with_error = true;
     }
 }

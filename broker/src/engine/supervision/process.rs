@@ -299,7 +299,7 @@ impl Supervision {
 
     /// `Timer::Absent`: an execd did not list the process and did not report its end, so the
     /// process is taken for ended, for a cause that is not known.
-    pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
+    pub(crate) fn on_unlisted_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
         if is_unlisted && self.workers[key].state.has_process() {

@@ -13,7 +13,8 @@ pub(crate) enum ProcessState {
     Up,
     /// It is logged in (*ready*).
     Ready,
-    /// Its connection broke; it may log in again, or its process may end.
+    /// Its connection broke, and it may log in again, or its process may end. Also: its process has
+    /// ended (`has_exited`), and what it sent before is still read from its connection.
     Returning,
     /// It got an `end` frame and its socket was shut for writing; it has to end by itself.
     Exiting,

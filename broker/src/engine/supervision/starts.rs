@@ -1,6 +1,8 @@
-//! Starts: what identifies one start of a worker, and which reports, listed processes and logins
-//! are valid for it. A start is one run of one worker with one configuration; a process of another
-//! start is never taken for the worker's (docs/decisions/0020).
+//! Starts: what identifies one start of a worker, which reports, listed processes and logins are
+//! valid for it, and what is done about a host's list: processes of valid starts are adopted,
+//! others ended, missing ones started. A start is one run of one worker with one configuration; a
+//! process of another start is never taken for the worker's (docs/decisions/0020). `process` asks
+//! for starts.
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
@@ -23,7 +25,7 @@ use protocol::settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds that a report of an end may take, after a list without this process.
-const ABSENT_MS: u64 = 300;
+const UNLISTED_MS: u64 = 300;
 /// The number of invalid reports at which a connection is closed.
 const REJECTED_REPORTS_MAX: u64 = 100;
 
@@ -135,7 +137,7 @@ impl Supervision {
     ///
     /// # Errors
     /// The text for the process says why it may not, and that it is to end.
-    pub(crate) fn check_issued(
+    pub(crate) fn worker_of_login(
         &self,
         login: &WorkerLogin,
         start: Start,
@@ -173,7 +175,9 @@ impl Supervision {
         };
         if !is_expected {
             let word = worker.state.word();
-            return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
+            return Err(format!(
+                "run {run} of worker {id} may not log in now: the worker is {word}; {ADVICE}"
+            ));
         }
         if self.workers[key].is_linked && worker.login_pid != login.hostpid {
             return Err(format!(
@@ -246,7 +250,7 @@ impl Supervision {
             let (id, run) = (worker.id, worker.run);
             worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
-                cx.timers.add(cx.now.plus_millis(ABSENT_MS), Timer::Absent(id, run));
+                cx.timers.add(cx.now.plus_millis(UNLISTED_MS), Timer::Unlisted(id, run));
             } else if worker.state == ProcessState::Down {
                 self.launch(key, cx);
             }
@@ -286,12 +290,12 @@ impl Supervision {
             | ProcessState::Backoff
             | ProcessState::Starting
             | ProcessState::Up => {
-                worker.is_found |=
+                worker.is_of_earlier_broker |=
                     matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
                 worker.enter(ProcessEvent::Run, cx.now);
                 worker.started = cx.now;
                 let mut wait = cx.settings.get(Setting::WorkerLoginMs);
-                if worker.is_found {
+                if worker.is_of_earlier_broker {
                     // It may be in the middle of a request of the broker before this one.
                     let reconnect = cx.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key, 0, cx));

@@ -34,8 +34,8 @@ pub(crate) struct Worker {
     pub(crate) is_wanted: bool,
     /// After `pause` of this worker, until `ready`.
     pub(crate) is_paused: bool,
-    /// Why the broker does not start it any more, until the next `start`; `None` = it has not
-    /// failed.
+    /// Why the broker does not start it any more, until the next `start`: it ended too often, a
+    /// start failed for good, or no run number is left (`give_up`). `None` = it has not failed.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
@@ -45,14 +45,15 @@ pub(crate) struct Worker {
     pub(crate) since: Tick,
     /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When execd sends KILL to its process, after it was asked to end it.
-    pub(crate) killed_at: Tick,
+    /// When execd is due to send KILL to its process, after it was asked to end it, also by a
+    /// `stop`.
+    pub(crate) kill_due: Tick,
     /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
     pub(crate) killed: Option<String>,
     /// How its connection was lost in this run; `None` = it was not, or the worker came back.
     pub(crate) lost: Option<String>,
     /// Why a login of its process was refused in this run; `None` = none was.
-    pub(crate) refused: Option<String>,
+    pub(crate) login_refused: Option<String>,
     /// The run that `state` is about; 0 = it was never started.
     pub(crate) run: RunId,
     /// Process id on its host; 0 = not known.
@@ -67,26 +68,29 @@ pub(crate) struct Worker {
     pub(crate) started: Tick,
     /// It has logged in during this run.
     pub(crate) was_ready: bool,
-    /// Its host listed the process of this run, which an earlier broker started. Whether it was
-    /// ready before is not known.
-    pub(crate) is_found: bool,
+    /// An earlier broker started the process of this run; its host listed it. Whether it was ready
+    /// before is not known.
+    pub(crate) is_of_earlier_broker: bool,
     /// The saved configuration has it started, and its host has not listed its processes yet. Until
     /// it does, a process that an earlier broker started may log in; the list confirms such a
     /// login, or ends it.
     pub(crate) is_awaited: bool,
-    /// Its host reported the end of this run, so no login with its secret is accepted any more.
+    /// Its host reported the end of this run (`exec-exited`), so no login with its secret is
+    /// accepted any more. The state says what else rules a login out.
     pub(crate) is_over: bool,
-    /// Its host did not list the process of this run; `Timer::Absent` takes it for ended.
+    /// Its host did not list the process of this run; `Timer::Unlisted` takes it for ended.
     pub(crate) is_unlisted: bool,
     /// As far as the broker could see, it could not be reached, like its machine: its end is no
     /// crash.
     pub(crate) is_unreachable: bool,
     /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
     pub(crate) ends_with_host: bool,
-    /// Until when it may take to log in, to come back or to end.
+    /// Until when it may take to log in or to come back; once its process has ended, until when its
+    /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
     pub(crate) wait_until: Tick,
-    /// The broker closed its connection with an error, as for a frame that it may not send.
-    pub(crate) is_refused: bool,
+    /// It was logged in, and the broker closed its connection with an error, as for a frame that it
+    /// may not send.
+    pub(crate) is_closed_with_error: bool,
     /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = it has not logged in to
     /// this broker in this run.
     pub(crate) announced: Option<(u64, u64)>,
@@ -188,10 +192,10 @@ impl Workers {
             state: ProcessState::Down,
             since,
             why: "not started yet".to_owned(),
-            killed_at: Tick(0),
+            kill_due: Tick(0),
             killed: None,
             lost: None,
-            refused: None,
+            login_refused: None,
             run: RunId(0),
             pid: 0,
             is_linked: false,
@@ -199,13 +203,13 @@ impl Workers {
             ready_since: Tick(0),
             started: Tick(0),
             was_ready: false,
-            is_found: false,
+            is_of_earlier_broker: false,
             is_awaited: false,
             is_over: false,
             is_unlisted: false,
             is_unreachable: false,
             ends_with_host: false,
-            is_refused: false,
+            is_closed_with_error: false,
             announced: None,
             wait_until: Tick(0),
             login_pid: 0,

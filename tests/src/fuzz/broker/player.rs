@@ -188,7 +188,7 @@ impl BrokerPlayer {
         self.receive(link, &encode::to_bytes(frame));
     }
 
-    /// Gives the engine the frames received on a link, until it pauses the link.
+    /// Gives the engine the frames received on a link, until it stops reading the link.
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.shell.engine.settings().get(Setting::BodyBytesMax) as usize;
         while !(self.has_ended || self.shell.is_unread(link))
@@ -199,7 +199,7 @@ impl BrokerPlayer {
             let input = pulled.and_then(|(kind, head, body)| {
                 let arrived = inbound::Arrived { link, role, kind, head, body };
                 inbound::input(arrived, shell::prove)
-                    .inspect_err(|_| conn.inbox.is_read_closed = true)
+                    .inspect_err(|_| conn.inbox.is_malformed = true)
             });
             self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
         }

@@ -35,7 +35,7 @@ impl Player for World {
     }
 
     fn gives(&mut self, input: Input) {
-        self.shadow_input(&input);
+        self.access_input(&input);
         self.steps += u64::from(self.broker.is_some());
         self.carry_out(input);
     }
@@ -77,13 +77,13 @@ impl Player for World {
                     conn.at_broker = false;
                     conn.up.discard();
                 }
-                self.end(id, false, Close::Eof);
+                self.end_down(id, Close::Eof);
                 self.sweep(id);
             }
             Deed::Shut(link) => {
                 self.note(format_args!("shut {link}"));
                 if let Some(id) = self.conn_of(link) {
-                    self.end(id, false, Close::Eof);
+                    self.end_down(id, Close::Eof);
                 }
             }
             Deed::Read(link, is_on) => {
@@ -200,14 +200,14 @@ impl World {
             };
             self.hold(verdict);
         }
-        self.shadow_frame(link, &frame);
+        self.access_frame(link, &frame);
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {
             match PieceId::read(body) {
                 Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) => {
                     self.model.given_first(uid, self.now);
-                    self.shadow_work(id, link, uid);
+                    self.access_work(id, link, uid);
                 }
                 Ok(Some(_)) => {}
                 // Of a client that sends anything: nobody knows to whom it went.
@@ -219,7 +219,7 @@ impl World {
         }
         self.note(format_args!("to {link}: {}", Shown(&frame)));
         let parts = encode::to_bytes(frame);
-        self.write(id, false, parts);
+        self.write_down(id, parts);
         self.check_outbox(id);
     }
 
@@ -250,7 +250,7 @@ impl World {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         let link = conn.link;
         let is_congested = bytes > high && !std::mem::replace(&mut conn.is_congested, true);
-        let is_full = bytes > max && !std::mem::replace(&mut conn.is_told, true);
+        let is_full = bytes > max && !std::mem::replace(&mut conn.is_too_slow, true);
         let Some(shell) = self.shell() else { return };
         if is_congested {
             shell.push(Input::Congested { link });
@@ -286,7 +286,7 @@ impl World {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         let is_stalled = bytes > 0 && conn.moved.plus_millis(stall_ms) < now;
-        if is_stalled && !std::mem::replace(&mut conn.is_told, true) {
+        if is_stalled && !std::mem::replace(&mut conn.is_too_slow, true) {
             let link = conn.link;
             self.feed(Input::Stalled { link, bytes });
         }

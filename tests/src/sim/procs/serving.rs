@@ -187,7 +187,7 @@ impl World {
         } else if self.rng.hits(300)
             && let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn)
         {
-            self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
+            self.write_up(conn, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
         }
         self.kill_proc(pid, ExitCause::Signal(11));
     }
@@ -205,10 +205,10 @@ impl World {
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
                 // A program that has logged out begins no further request.
-                self.write(conn, true, encode::to_bytes(Frame::Logout));
+                self.write_up(conn, encode::to_bytes(Frame::Logout));
                 return self.kill_proc(pid, ExitCause::Exit(0));
             }
         };
-        self.write(conn, true, bytes);
+        self.write_up(conn, bytes);
     }
 }
