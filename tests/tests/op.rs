@@ -75,6 +75,14 @@ fn asked(row: &Spec) -> Vec<&'static str> {
         Command::Latency => vec!["latency", "latency echo"],
         Command::Poison => vec!["poison", "poison 2", "poison 99", "poison clear"],
         Command::Queue => vec!["queue", "queue echo", "queue eat"],
+        Command::Requests => vec![
+            "requests",
+            "requests echo",
+            "requests client 1",
+            "requests worker 2",
+            "requests worker 99",
+            "requests nosuch",
+        ],
         Command::Set => vec!["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"],
         Command::Settings => vec![
             "settings",

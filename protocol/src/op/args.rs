@@ -3,8 +3,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Spec,
-    Target, WorkerFilter,
+    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, RequestsOf, SendWhat, SettingsOf,
+    ShutdownWhat, Spec, Target, WorkerFilter,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -377,6 +377,26 @@ impl<'a> Args<'a> {
             (Some(setting), _) => Ok(SettingsOf::One(setting)),
             (None, Ok(service)) => Ok(SettingsOf::Service(service)),
             (None, Err(_)) => self.setting_named(word).map(SettingsOf::One),
+        }
+    }
+
+    /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, or the name of a service alone.
+    pub(super) fn requests_of(&mut self) -> Result<RequestsOf, OpError> {
+        let is_last = self.words.len() == self.at + 1;
+        match self.peek() {
+            Some("client") if !is_last => {
+                self.at += 1;
+                self.client().map(RequestsOf::Client)
+            }
+            Some("worker") if !is_last => {
+                self.at += 1;
+                self.worker().map(RequestsOf::Worker)
+            }
+            Some("service") if !is_last => {
+                self.at += 1;
+                self.service("service").map(RequestsOf::Service)
+            }
+            Some(_) | None => self.service("service").map(RequestsOf::Service),
         }
     }
 

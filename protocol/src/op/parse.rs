@@ -2,7 +2,7 @@
 //! and the right syntax. Whether the named object exists is checked by the engine.
 
 use super::args::Args;
-use super::spec::{Command, EVENTS_MAX, OpRequest, SettingsOf, Spec, WorkerFilter};
+use super::spec::{Command, EVENTS_MAX, OpRequest, RequestsOf, SettingsOf, Spec, WorkerFilter};
 use super::table::COMMANDS;
 use super::{help, words};
 use crate::errors::ErrorCode;
@@ -157,6 +157,9 @@ fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
         Command::Poison => Op::Poison(args.poison_what()?),
         Command::Queue => Op::Queue(args.maybe(|args| args.service("service"))?),
         Command::Reload => Op::Reload,
+        Command::Requests => {
+            Op::Requests(args.maybe(Args::requests_of)?.unwrap_or(RequestsOf::All))
+        }
         Command::Save => Op::Save,
         Command::Set => args.set()?,
         Command::Settings => {

@@ -393,6 +393,28 @@ const LOAD: Shape = array(
     ],
 );
 
+const REQUESTS: Shape = array(
+    "requests",
+    &[
+        SERVICE,
+        TRANSACTION,
+        CLIENT.maybe(),
+        field("from", Type::Text, "host and process of the client, as it said").maybe(),
+        PRIORITY,
+        field(
+            "where",
+            Type::Word(&["queue", "blocked", "held", "worker", "overdue"]),
+            "where it is",
+        ),
+        WORKER.maybe(),
+        field("pid", Type::Number, "process of the worker").maybe(),
+        field("age_us", Type::Micros, "since when it is there"),
+        field("left_us", Type::Micros, "how long it may take yet"),
+        field("attempt", Type::Number, "how often it was given to a worker"),
+        field("received", Type::Number, "bytes of it that came so far"),
+        field("replied", Type::Number, "bytes of the reply that came so far"),
+    ],
+);
 const QUEUE: Shape = array(
     "queue",
     &[
@@ -516,6 +538,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
         C::Latency => const { &[LATENCY, UNASKED] },
         C::Load => const { &[LOAD] },
         C::Queue => const { &[QUEUE, WHY] },
+        C::Requests => const { &[REQUESTS] },
         C::Poison => {
             const { &[POISON.sometimes(), REQUEST, object("cleared", &[FORGOTTEN]).sometimes()] }
         }

@@ -137,6 +137,7 @@ pub enum Command {
     Poison,
     Queue,
     Reload,
+    Requests,
     Save,
     Set,
     Settings,
@@ -175,6 +176,19 @@ pub enum WorkerFilter {
     Busy,
     /// The workers of all three lists.
     All,
+}
+
+/// The requests that `requests` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestsOf {
+    /// All that are under way.
+    All,
+    /// Those of one service.
+    Service(ServiceName),
+    /// Those that one client waits for.
+    Client(ClientId),
+    /// Those that one worker has or holds.
+    Worker(WorkerId),
 }
 
 /// The frame that `send` sends to workers.
@@ -259,6 +273,7 @@ pub enum OpRequest {
     Preempt(Option<bool>),
     Pri(ClientId, u8),
     Queue(Option<ServiceName>),
+    Requests(RequestsOf),
     Ready(Target),
     /// `reject [on|off]`. Without an argument it means `on`, as in the manual.
     Reject(bool),
@@ -362,6 +377,7 @@ impl OpRequest {
             Self::Preempt(_) => Command::Preempt,
             Self::Pri(..) => Command::Pri,
             Self::Queue(_) => Command::Queue,
+            Self::Requests(_) => Command::Requests,
             Self::Ready(_) => Command::Ready,
             Self::Reject(_) => Command::Reject,
             Self::Reload => Command::Reload,

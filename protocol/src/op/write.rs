@@ -2,7 +2,7 @@
 //! prints such lines, and events quote them.
 
 use super::spec::{
-    OpRequest, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Target, WorkerFilter,
+    OpRequest, PoisonWhat, RequestsOf, SendWhat, SettingsOf, ShutdownWhat, Target, WorkerFilter,
 };
 use super::words::quote;
 use std::fmt;
@@ -74,6 +74,7 @@ impl fmt::Display for OpRequest {
             | Self::Hosts
             | Self::Reset
             | Self::Reload
+            | Self::Requests(RequestsOf::All)
             | Self::Save
             | Self::Services
             | Self::Version
@@ -118,6 +119,9 @@ impl fmt::Display for OpRequest {
             Self::Preempt(Some(on)) | Self::Reject(on) => write!(f, " {}", on_off(*on)),
             Self::Pri(id, priority) => write!(f, " {id} {priority}"),
             Self::Send(target, what) => write!(f, " {target} {}", what.word()),
+            Self::Requests(RequestsOf::Service(name)) => write!(f, " service {name}"),
+            Self::Requests(RequestsOf::Client(id)) => write!(f, " client {id}"),
+            Self::Requests(RequestsOf::Worker(id)) => write!(f, " worker {id}"),
             Self::Service(id, name) => write!(f, " {id} {name}"),
             Self::Set(setting, value) => write!(f, " {} {value}", setting.row().name),
             Self::Settings(SettingsOf::One(setting)) => write!(f, " {}", setting.row().name),

@@ -184,6 +184,8 @@ impl Dispatch {
             dispatched: cx.now,
             deadline: cx.now.plus_millis(deadline_ms),
             attempt: 0,
+            received: kept,
+            replied: 0,
             deaths: 0,
             is_complete: head.more == 0,
             in_conversation: false,
@@ -373,7 +375,9 @@ impl Dispatch {
             return;
         }
         let is_last = head.more == 0;
-        if let Some(worker) = transaction.stage.worker() {
+        let stage = transaction.stage;
+        self.transactions[key].received += body.len() as u64;
+        if let Some(worker) = stage.worker() {
             self.transactions[key].is_complete = is_last;
             self.send_piece(worker, key, head, body, cx);
             if let Some(to) = self.seats[worker].link {

@@ -48,6 +48,7 @@ impl Dispatch {
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
         transaction.in_conversation = !is_last;
+        transaction.replied += body.len() as u64;
         let (request, id) = (transaction.head, transaction.id);
         if transaction.stage.is_ended() {
             if is_last {

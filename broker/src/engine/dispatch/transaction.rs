@@ -41,6 +41,10 @@ pub(crate) struct Transaction {
     pub(crate) deadline: Tick,
     /// How many workers it was sent to, without those that surely never began it.
     pub(crate) attempt: u32,
+    /// Bytes that its client sent of it so far.
+    pub(crate) received: u64,
+    /// Bytes that its worker sent of the reply so far; those of a worker that died among them.
+    pub(crate) replied: u64,
     /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and

@@ -1,4 +1,4 @@
-//! Long listings (`clients`, `workers`, `queue`), made part by part, one part in a step, so that
+//! Long listings (`clients`, `workers`, `queue`, `requests`), made part by part, one part in a step, so that
 //! requests are served in between and a listing of 10,000 entries delays nobody by a measurable
 //! time. Which entries are listed is fixed at the beginning; each row shows its entry at the moment
 //! at which it is made. The rows come from `op_read` and `op_show`.
@@ -6,6 +6,7 @@
 use super::answer;
 use super::names;
 use super::read;
+use super::requests;
 use super::show;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
@@ -37,7 +38,7 @@ impl Listing {
         match self {
             Self::Clients { left, .. } => left.len(),
             Self::Workers { left, .. } => left.len(),
-            Self::Queue { left, .. } => left.len(),
+            Self::Queue { left, .. } | Self::Requests { left, .. } => left.len(),
         }
     }
 
@@ -45,6 +46,7 @@ impl Listing {
         match self {
             Self::Clients { rows, .. } => read::clients_table(rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
+            Self::Requests { rows, .. } => requests::requests_table(rows),
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)
             }
@@ -106,6 +108,13 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
                     .push(show::worker_row(hub, key, worker));
             }
         }
+        Listing::Requests { left, rows } => {
+            for (at, id) in left.drain(..part) {
+                if let Some(t) = hub.dispatch.transaction(at).filter(|t| t.id == id) {
+                    rows.push(requests::request_row(hub, t));
+                }
+            }
+        }
         Listing::Queue { left, rows, services } => {
             for (at, id) in left.drain(..part) {
                 let is_held = |stage| matches!(stage, Stage::Held(_));
@@ -134,6 +143,9 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Result<Listing, OpError> {
         Ok(begin_workers(hub, *filter))
     } else if let OpRequest::Queue(service) = request {
         begin_queue(hub, service.as_ref())
+    } else if let OpRequest::Requests(of) = request {
+        let left = requests::chosen(hub, of)?;
+        Ok(Listing::Requests { rows: Vec::with_capacity(left.len()), left })
     } else {
         Ok(begin_clients(hub))
     }
@@ -149,7 +161,7 @@ fn end(hub: &Engine, mut listing: Listing) -> OpReply {
     listing.reply()
 }
 
-/// Handles `clients`, `workers` and `queue` of an operator. Returns the answer if the list is
+/// Handles `clients`, `workers`, `queue` and `requests` of an operator. Returns the answer if the list is
 /// short or refused; `None` = the answer comes part by part.
 pub(crate) fn list(
     hub: &mut Engine,

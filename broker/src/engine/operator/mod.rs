@@ -6,7 +6,8 @@
 //! | `run` | commands come in and are answered |
 //! | `change`, `config` | what they change; what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
-//! | `listing` | long lists, part by part |
+//! | `listing`, `open_listing` | long lists, part by part |
+//! | `requests` | the requests under way |
 //! | `facts`, `load`, `settings`, `status` | single commands |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `save` | the configuration as a script of commands |
@@ -22,6 +23,7 @@ pub(crate) mod load;
 pub(crate) mod names;
 pub(crate) mod open_listing;
 pub(crate) mod read;
+pub(crate) mod requests;
 pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;

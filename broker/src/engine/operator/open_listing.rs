@@ -24,6 +24,10 @@ pub(crate) enum Listing {
         /// Rows of the lists LAZY, IDLE and BUSY.
         rows: [Rows; 3],
     },
+    Requests {
+        left: VecDeque<(TransactionKey, TransactionId)>,
+        rows: Rows,
+    },
     Queue {
         left: VecDeque<(TransactionKey, TransactionId)>,
         rows: Rows,

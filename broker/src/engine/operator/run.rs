@@ -67,12 +67,15 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
             out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
         }
-        Ok(list @ (OpRequest::Clients | OpRequest::Workers(_) | OpRequest::Queue(_))) => {
-            match listing::list(hub, link, head, &list) {
-                Some(answer) => answer,
-                None => return,
-            }
-        }
+        Ok(
+            list @ (OpRequest::Clients
+            | OpRequest::Workers(_)
+            | OpRequest::Queue(_)
+            | OpRequest::Requests(_)),
+        ) => match listing::list(hub, link, head, &list) {
+            Some(answer) => answer,
+            None => return,
+        },
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
         Ok(OpRequest::Source(path)) => {
             out.push(Action::Source { link, head, path });
@@ -125,9 +128,10 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
         OpRequest::Status => Ok(read::show_status(hub)),
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
         OpRequest::Client(id) => read::show_client(hub, id),
-        OpRequest::Clients | OpRequest::Queue(_) | OpRequest::Workers(_) => {
-            listing::list_whole(hub, &request)
-        }
+        OpRequest::Clients
+        | OpRequest::Queue(_)
+        | OpRequest::Requests(_)
+        | OpRequest::Workers(_) => listing::list_whole(hub, &request),
         OpRequest::Host(name) => show::show_host(hub, &name),
         OpRequest::Hosts => Ok(show::show_hosts(hub)),
         OpRequest::Last(id) => show::show_last(hub, id),

@@ -1,0 +1,96 @@
+//! The command `requests`: the requests under way, from whom they are and who has them.
+
+use super::cells::{column, left, number, table, text};
+use super::names;
+use super::open_listing::Rows;
+use crate::engine::dispatch::stage::Stage;
+use crate::engine::dispatch::transaction::Transaction;
+use crate::engine::hub::Engine;
+use crate::engine::keys::TransactionKey;
+use protocol::ids::TransactionId;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{OpReply, Value};
+use protocol::op::spec::RequestsOf;
+use std::collections::VecDeque;
+
+/// The requests that a command asks for: those with workers first, each by arrival.
+///
+/// # Errors
+/// There is no such service, client or worker.
+pub(crate) fn chosen(
+    hub: &Engine,
+    of: &RequestsOf,
+) -> Result<VecDeque<(TransactionKey, TransactionId)>, OpError> {
+    let all = hub.dispatch.transactions();
+    let mut chosen: Vec<(bool, TransactionId, TransactionKey)> = match of {
+        RequestsOf::All => all.map(entry).collect(),
+        RequestsOf::Service(name) => {
+            let service = names::plain_service(hub, name)?;
+            all.filter(|(_, t)| t.service == service).map(entry).collect()
+        }
+        RequestsOf::Client(id) => {
+            let client = names::client_named(hub, *id)?;
+            all.filter(|(_, t)| t.client == Some(client)).map(entry).collect()
+        }
+        RequestsOf::Worker(id) => {
+            let worker = names::worker_named(hub, *id)?;
+            all.filter(|(_, t)| t.stage.worker() == Some(worker)).map(entry).collect()
+        }
+    };
+    chosen.sort_unstable();
+    Ok(chosen.into_iter().map(|(_, id, key)| (key, id)).collect())
+}
+
+/// What a request is sorted by, and its key.
+fn entry((key, t): (TransactionKey, &Transaction)) -> (bool, TransactionId, TransactionKey) {
+    (t.stage.waits(), t.id, key)
+}
+
+/// The answer, of rows that [`request_row`] made.
+pub(crate) fn requests_table(rows: Rows) -> OpReply {
+    let columns = vec![
+        column("service", "service", 12),
+        column("transaction", "transaction", 12),
+        column("client id", "client", 10),
+        column("pri", "priority", 4),
+        column("where", "where", 8),
+        column("worker", "worker", 7),
+        column("pid", "pid", 8),
+        column("age", "age_us", 12),
+        column("left", "left_us", 12),
+        column("attempt", "attempt", 8),
+        column("received", "received", 9),
+        column("replied", "replied", 9),
+        left("from", "from", 0),
+    ];
+    table("requests", columns, rows)
+}
+
+/// One request.
+pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
+    let place = match t.stage {
+        Stage::Waiting => "queue",
+        Stage::Blocked => "blocked",
+        Stage::Held(_) => "held",
+        Stage::Bound(_) => "worker",
+        Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Gone => "overdue",
+    };
+    let client = t.client.map(|key| hub.sessions.client(key));
+    let from = client.map(|client| format!("{} pid {}", client.loghost, client.hostpid));
+    let worker = t.stage.worker().map(|key| hub.supervision.worker(key));
+    vec![
+        text(&hub.catalog[t.service].name),
+        number(t.id.0),
+        client.map_or(Value::None, |client| number(client.id.0)),
+        number(t.priority),
+        Value::Word(place),
+        worker.map_or(Value::None, |worker| number(worker.id.0)),
+        worker.map_or(Value::None, |worker| Value::maybe(worker.pid)),
+        Value::Micros(hub.now.since(t.arrived).0),
+        Value::Micros(t.deadline.since(hub.now).0),
+        number(t.attempt),
+        number(t.received),
+        number(t.replied),
+        from.map_or(Value::None, text),
+    ]
+}
