@@ -65,8 +65,8 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "'save' prints the configuration as a script, 'source FILE' runs one",
     ),
     (
-        &["requests", "transactions", "messages", "queues", "backlog"],
-        "'queue' lists the requests that wait, 'workers busy' those that are worked on",
+        &["transactions", "messages", "queues", "backlog"],
+        "'requests' lists the requests under way, 'queue' those that wait and why",
     ),
     (&["users", "sessions", "connections", "who", "peers"], "'clients' lists who is connected"),
     (&["nodes", "machines", "servers", "agents"], "'hosts' lists the machines with workers"),

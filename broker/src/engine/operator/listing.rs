@@ -1,7 +1,7 @@
-//! Long listings (`clients`, `workers`, `queue`, `requests`), made part by part, one part in a step, so that
-//! requests are served in between and a listing of 10,000 entries delays nobody by a measurable
-//! time. Which entries are listed is fixed at the beginning; each row shows its entry at the moment
-//! at which it is made. The rows come from `op_read` and `op_show`.
+//! Long listings (`clients`, `workers`, `queue`, `requests`), made part by part, one part in a step,
+//! so that requests are served in between and a listing of 10,000 entries delays nobody by a
+//! measurable time. Which entries are listed is fixed at the beginning; each row shows its entry at
+//! the moment at which it is made. `read`, `show` and `requests` make the rows.
 
 use super::answer;
 use super::names;
@@ -161,8 +161,8 @@ fn end(hub: &Engine, mut listing: Listing) -> OpReply {
     listing.reply()
 }
 
-/// Handles `clients`, `workers`, `queue` and `requests` of an operator. Returns the answer if the list is
-/// short or refused; `None` = the answer comes part by part.
+/// Handles `clients`, `workers`, `queue` and `requests` of an operator. Returns the answer if the
+/// list is short or refused; `None` = the answer comes part by part.
 pub(crate) fn list(
     hub: &mut Engine,
     link: LinkId,
