@@ -1,5 +1,5 @@
-//! Long listings (`clients`, `workers`, `queue`, `requests`), made part by part, one part in a step,
-//! so that requests are served in between and a listing of 10,000 entries delays nobody by a
+//! Makes long listings (`clients`, `workers`, `queue`, `requests`) part by part, one part in a
+//! step, so that requests are served in between and a listing of 10,000 entries delays nobody by a
 //! measurable time. Which entries are listed is fixed at the beginning; each row shows its entry at
 //! the moment at which it is made. `read`, `show` and `requests` make the rows.
 
