@@ -203,7 +203,7 @@ impl Storm {
             }
             Fault::KillExecd | Fault::StopExecd => self.hit_execd(world, fault),
             Fault::KillFar => {
-                world.far.kill();
+                world.far.kill(&[]);
                 world.far.restart();
                 true
             }
