@@ -95,6 +95,7 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
     let mut execd = Execd::unix(&["--state", &state]);
     let (mut broker, pid) = start_hanging(&execd, &mute);
     assert_eq!(broker.list(), [(1, pid)]);
+    common::await_recorded(&state, &[pid]);
     execd.signal(Signal::SIGKILL);
     execd.wait();
     drop(broker);

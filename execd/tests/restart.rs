@@ -3,16 +3,18 @@
 
 mod common;
 
-use common::{Execd, is_root, is_running, kill, run_to_end, until, wait_gone};
+use common::{Execd, await_recorded, is_root, is_running, kill, run_to_end, until, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::ExitCause;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::tempdir;
 
-/// Kills an execd with SIGKILL; returns its directory for the next one.
+/// Kills an execd with SIGKILL, once it has recorded these processes; returns its directory for the
+/// next one.
 #[expect(clippy::unwrap_used, reason = "a test that can't go on panics")]
-fn crash(mut execd: Execd) -> tempfile::TempDir {
+fn crash(mut execd: Execd, state: &str, pids: &[u32]) -> tempfile::TempDir {
+    await_recorded(state, pids);
     execd.signal(Signal::SIGKILL);
     execd.wait();
     std::mem::replace(&mut execd.directory, tempdir().unwrap())
@@ -34,7 +36,7 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     let dies = broker.started_among_output(2, "/bin/sleep", &["1000"]);
     drop(broker);
     execd.wait_log("broker disconnected");
-    let directory = crash(execd);
+    let directory = crash(execd, &state, &[stays, dies]);
     assert!(is_running(stays) && is_running(dies));
     kill(dies, Signal::SIGKILL);
     wait_gone(dies);
@@ -78,7 +80,7 @@ fn the_output_of_a_worker_of_another_user_is_read_on_without_all_of_roots_rights
     let pid = broker.started(1, &writer, &[]);
     assert_eq!(broker.line(), "up");
     assert_eq!(broker.line(), "opened", "its own stdout can be opened by name");
-    let execd = Execd::unix_in(crash(execd), &args);
+    let execd = Execd::unix_in(crash(execd, &state, &[pid]), &args);
     let mut broker = execd.broker("b");
     assert_eq!(broker.list(), [(1, pid)]);
     assert!(broker.line().starts_with("line "));
@@ -97,7 +99,7 @@ fn what_a_process_left_behind_that_ended_between_two_execds_is_ended_by_the_seco
     let pid = broker.started(1, &parent, &["x"]);
     let child: u32 = broker.line().parse().unwrap();
     drop(broker);
-    let directory = crash(execd);
+    let directory = crash(execd, &state, &[pid]);
     kill(pid, Signal::SIGKILL);
     wait_gone(pid);
     assert!(is_running(child), "nobody was there to end it");
@@ -119,7 +121,7 @@ fn what_was_started_and_not_written_down_is_ended_by_the_next_execd_and_the_rest
     drop(broker);
     let other = Execd::unix(&["--state", &home.path().join("other").display().to_string()]);
     let others = other.broker("another broker").started(2, "/bin/sleep", &["1000"]);
-    let directory = crash(execd);
+    let directory = crash(execd, &state, &[known, unknown]);
     let file = home.path().join("state/execd.children");
     let written = fs::read_to_string(&file).unwrap();
     let line = |line: &&str| !line.contains(&format!(" {unknown} "));
@@ -141,7 +143,7 @@ fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() 
     let mut broker = execd.broker("b");
     let pid = broker.started(1, &program, &[]);
     let grandchild: u32 = broker.line().parse().unwrap();
-    let execd = Execd::unix_in(crash(execd), &["--state", &state]);
+    let execd = Execd::unix_in(crash(execd, &state, &[pid]), &["--state", &state]);
     let mut broker = execd.broker("b");
     assert_eq!(broker.list(), [(1, pid)]);
     kill(pid, Signal::SIGKILL);
@@ -161,7 +163,7 @@ fn another_execd_on_the_same_socket_or_state_is_refused_and_a_dead_ones_socket_i
     let (status, text) = run_to_end(&["--listen", "127.0.0.1:0", "--state", &state]);
     assert_eq!(status, 5);
     assert!(text.contains("another execd uses the state directory"), "{text}");
-    let execd = Execd::unix_in(crash(execd), &["--state", &state]);
+    let execd = Execd::unix_in(crash(execd, &state, &[]), &["--state", &state]);
     assert!(execd.broker("b").list().is_empty());
 }
 

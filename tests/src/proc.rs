@@ -421,6 +421,18 @@ impl Broker {
         u32::try_from(self.number("host localhost", "host->hostpid")).expect("a pid")
     }
 
+    /// Kills its built-in execd with SIGKILL, once these processes are recorded: the next execd
+    /// ends what this one had not recorded yet. Returns the pid of the execd that was killed.
+    ///
+    /// # Panics
+    /// If no execd comes, or a process is not recorded in time.
+    pub fn kill_execd(&self, pids: &[u32]) -> u32 {
+        let execd = self.execd_pid();
+        await_recorded(&self.folder.path().join("state/execd"), pids);
+        signal_pid(execd, Signal::SIGKILL);
+        execd
+    }
+
     /// The process id of a worker; 0 if it has none.
     pub fn worker_pid(&self, id: u32) -> u32 {
         u32::try_from(self.number(&format!("worker {id}"), "worker->hostpid"))
@@ -588,8 +600,9 @@ impl Execd {
         self.address = ports["execd"].as_str().expect("an address").to_owned();
     }
 
-    /// Kills it with SIGKILL; its workers stay.
-    pub fn kill(&mut self) {
+    /// Kills it with SIGKILL, once these workers of it are recorded; they stay.
+    pub fn kill(&mut self, pids: &[u32]) {
+        await_recorded(&self.folder.path().join("state"), pids);
         self.process.signal(Signal::SIGKILL);
         self.process.await_end();
     }
@@ -598,5 +611,16 @@ impl Execd {
     pub fn restart(&mut self) {
         self.process = Self::launch(&self.folder, &self.address, &self.args);
         self.await_port();
+    }
+}
+
+/// Waits until an execd has recorded these processes. It reports a start earlier when its disk or
+/// a processor is slow, and a worker logs in without asking it.
+fn await_recorded(state: &Path, pids: &[u32]) {
+    let file = state.join("execd.children");
+    for pid in pids {
+        await_that("a start in the file", || {
+            std::fs::read_to_string(&file).ok()?.contains(&format!(" {pid} ")).then_some(())
+        });
     }
 }

@@ -78,7 +78,7 @@ fn two_hosts_serve_one_service_and_one_of_them_may_go_and_come_back() {
     }
     let before: Vec<u32> = (1..=4).map(|id| broker.worker_pid(id)).collect();
 
-    a.kill();
+    a.kill(&before[..2]);
     await_that("the loss", || (!broker.op("host a").contains("host->state = up")).then_some(()));
     assert_eq!(broker.number("", "isdData.IdleWorkers"), 4, "they keep working");
     assert_echo(&broker, "echo", 20);

@@ -47,8 +47,7 @@ fn workers_serve_while_their_execd_is_gone_and_the_next_one_takes_them_over() {
     let broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);
     let before = pids(&broker, 1..=2);
-    let execd = execd_pid(&broker);
-    signal_pid(execd, Signal::SIGKILL);
+    let execd = broker.kill_execd(&before);
     let mut caller = broker.login("echo");
     for index in 0..100 {
         assert_eq!(caller.call(format!("{index}"), None).expect("an answer"), format!("{index}"));
@@ -73,8 +72,8 @@ fn workers_serve_while_their_execd_is_gone_and_the_next_one_takes_them_over() {
 fn a_worker_that_ends_while_its_execd_is_gone_is_started_by_the_next_one() {
     let broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 1);
-    let (execd, old) = (execd_pid(&broker), broker.worker_pid(1));
-    signal_pid(execd, Signal::SIGKILL);
+    let old = broker.worker_pid(1);
+    broker.kill_execd(&[old]);
     signal_pid(old, Signal::SIGKILL);
     broker.await_new_pid(1, old);
     assert_eq!(broker.login("echo").call("x", None).expect("an answer"), "x");
@@ -197,7 +196,7 @@ fn broker_and_execd_killed_at_once_still_lose_no_worker() {
     let mut broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);
     let before = pids(&broker, 1..=2);
-    signal_pid(execd_pid(&broker), Signal::SIGKILL);
+    broker.kill_execd(&before);
     broker.kill();
     broker.restart();
     broker.await_idle(2);

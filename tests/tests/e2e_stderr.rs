@@ -102,8 +102,7 @@ fn isectd_and_its_execd_go_on_when_nobody_reads_their_stderr() {
     let mut broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
     watches_over_workers(&broker);
     // The next execd has the same stderr.
-    let execd = broker.execd_pid();
-    signal_pid(execd, Signal::SIGKILL);
+    let execd = broker.kill_execd(&[broker.worker_pid(1)]);
     await_that("another execd", || {
         let page = broker.op("host localhost");
         let is_new = !page.contains(&format!("hostpid = {execd}\n"));

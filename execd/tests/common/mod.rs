@@ -251,3 +251,14 @@ pub(crate) fn is_running(pid: u32) -> bool {
 pub(crate) fn wait_gone(pid: u32) {
     until("the process is gone", || (!is_running(pid)).then_some(()));
 }
+
+/// Waits until these processes are in the file of a state directory. An execd reports a start
+/// earlier when its disk or a processor is slow, and the next execd ends such a start.
+pub(crate) fn await_recorded(state: &str, pids: &[u32]) {
+    let file = Path::new(state).join("execd.children");
+    for pid in pids {
+        until("a start is in the file", || {
+            fs::read_to_string(&file).ok()?.contains(&format!(" {pid} ")).then_some(())
+        });
+    }
+}

@@ -205,7 +205,7 @@ impl FaultInjector {
             }
             Fault::KillExecd | Fault::StopExecd => self.hit_execd(world, fault),
             Fault::KillFar => {
-                world.far.kill();
+                world.far.kill(&[]);
                 world.far.restart();
                 true
             }
