@@ -104,11 +104,11 @@ impl Engine {
     /// Laws 2 to 6 of each transaction: its worker, its client, its outcome, its deadline, the
     /// sums.
     fn check_transactions(&self) -> Result<(), String> {
-        let mut live = 0;
+        let mut in_flight = 0;
         let mut kept = 0;
         for (key, t) in self.transactions.iter() {
             let id = t.id;
-            live += u64::from(!t.is_ended);
+            in_flight += u64::from(!t.is_ended);
             kept += t.kept_bytes;
             match t.stage {
                 Stage::Bound(worker) => law!(
@@ -154,8 +154,8 @@ impl Engine {
         }
         let totals = self.totals;
         law!(
-            totals.accepted == totals.ended + live,
-            "law 4: {} accepted, {} ended, {live} live",
+            totals.accepted == totals.ended + in_flight,
+            "law 4: {} accepted, {} ended, {in_flight} in flight",
             totals.accepted,
             totals.ended
         );

@@ -102,7 +102,7 @@ pub struct EngineOptions {
     pub run_base: u64,
 }
 
-/// Counters since the start or the last `reset`; `accepted = ended + live` always holds.
+/// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Requests accepted; each gets one outcome.

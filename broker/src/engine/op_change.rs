@@ -313,9 +313,9 @@ impl Engine {
             (client.requests, client.answered, client.failed) = (0, 0, 0);
         }
         self.buckets.reset();
-        // Requests under way stay counted, so that accepted = ended + live still holds.
-        let live = self.totals.accepted - self.totals.ended;
-        self.totals = super::Totals { accepted: live, ..super::Totals::default() };
+        // Requests under way stay counted, so that accepted = ended + in flight still holds.
+        let in_flight = self.totals.accepted - self.totals.ended;
+        self.totals = super::Totals { accepted: in_flight, ..super::Totals::default() };
         self.noted(origin, "reset".into(), out);
         OpReply::ok()
     }
