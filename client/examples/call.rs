@@ -22,10 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut answer = caller.call(text.clone(), deadline);
     if let Err(error) = &answer {
         eprintln!("{error}");
-        // This request is not idempotent, so it is repeated only if it did not run. The pause is
+        // This request is not idempotent, so it is repeated only if it did not run. The wait is
         // the one that the error calls for.
-        if let Some(pause) = should_retry(error, false) {
-            std::thread::sleep(pause);
+        if let Some(wait) = should_retry(error, false) {
+            std::thread::sleep(wait);
             answer = caller.call(text, deadline);
         }
     }

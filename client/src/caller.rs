@@ -383,7 +383,8 @@ impl Caller {
         Some(reply)
     }
 
-    /// After a pause, checks whether the connection was closed, so that no request is wasted on it.
+    /// After some time without a request, checks whether the connection was closed, so that no
+    /// request is wasted on it.
     fn look(&mut self) {
         if clock::now().duration_since(self.used) < QUIET {
             return;

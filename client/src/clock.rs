@@ -1,4 +1,4 @@
-//! The library's only clock and only pause. The pure modules (`session`, `retry`, `frame_reader`)
+//! The library's only clock and only sleep. The pure modules (`session`, `retry`, `frame_reader`)
 //! don't use it; they get times as arguments.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -36,7 +36,7 @@ pub(crate) fn until(span: Duration) -> Instant {
 
 /// Sleeps between two attempts to connect.
 #[expect(clippy::disallowed_methods, reason = "there is nothing else to wait for: nobody listens")]
-pub(crate) fn pause(span: Duration) {
+pub(crate) fn sleep(span: Duration) {
     std::thread::sleep(span);
 }
 

@@ -16,10 +16,10 @@ enum Retryable {
     Later,
 }
 
-/// First pause after an error that may be over at once.
+/// First wait after an error that may be over at once.
 const SOON: Duration = Duration::from_millis(50);
 
-/// First pause after an error that takes a while.
+/// First wait after an error that takes a while.
 const LATER: Duration = Duration::from_millis(500);
 
 const fn retryable(code: ErrorCode) -> Retryable {
@@ -91,7 +91,7 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     }
 }
 
-/// Pauses that double with each attempt, up to a longest one. Each is shortened at random by up to
+/// Waits that double with each attempt, up to a longest one. Each is shortened at random by up to
 /// a half, so that clients that failed together don't come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
@@ -101,20 +101,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts with the pause `first`; no pause is longer than `longest`.
+    /// Starts with the wait `first`; no wait is longer than `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first.min(longest) }
     }
 
-    /// The next pause; `random` is any random number.
-    pub fn pause(&mut self, random: u64) -> Duration {
+    /// The next wait; `random` is any random number.
+    pub fn wait(&mut self, random: u64) -> Duration {
         let whole = self.next;
         self.next = whole.saturating_mul(2).min(self.longest);
         let share = u32::try_from(random % 1001).unwrap_or(0);
         whole.saturating_sub(whole / 2000 * share)
     }
 
-    /// Starts again with the first pause.
+    /// Starts again with the first wait.
     pub fn reset(&mut self) {
         self.next = self.first.min(self.longest);
     }
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_to_the_longest_and_chance_takes_at_most_half() {
+    fn waits_double_to_the_longest_and_chance_takes_at_most_half() {
         let mut plain = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut short = plain.clone();
         for millis in [50, 100, 200, 400, 800, 1000, 1000] {
-            assert_eq!(plain.pause(0), Duration::from_millis(millis));
-            assert_eq!(short.pause(1000), Duration::from_millis(millis) / 2);
+            assert_eq!(plain.wait(0), Duration::from_millis(millis));
+            assert_eq!(short.wait(1000), Duration::from_millis(millis) / 2);
         }
         plain.reset();
-        assert_eq!(plain.pause(0), Duration::from_millis(50));
+        assert_eq!(plain.wait(0), Duration::from_millis(50));
     }
 }

@@ -11,7 +11,7 @@ const HOST_BYTES_MAX: usize = 253;
 /// Most bytes of the name of a network interface: the kernel's `IFNAMSIZ` without the end.
 const ZONE_BYTES_MAX: usize = 15;
 
-/// An address as it was written: what kind of socket, and where.
+/// An address as it was understood: what kind of socket, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParsedAddress {
     /// `unix:PATH`: the path of a Unix socket; see [`check_socket_path`] for its limit.

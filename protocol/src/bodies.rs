@@ -300,7 +300,8 @@ impl WorkerLoginOk {
 /// `error`: what failed. The table supplies `whose` and `advice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// The error of the table; its number stands in the header, not in the body.
+    /// The error of the table. [`parse`](Self::parse) takes its number from the header; the body
+    /// repeats it as `code`.
     pub code: ErrorCode,
     /// Whether the request's work ran; never less exact than the table's `ran`.
     pub ran: Ran,
@@ -374,7 +375,7 @@ impl fmt::Display for ErrorBody {
 pub struct ExecHello {
     /// The name of this host in the broker's configuration.
     pub host: HostName,
-    /// The instance of the broker's state directory, so that two brokers don't share children.
+    /// The instance of the broker, from its state directory, so that two brokers don't share children.
     pub broker: String,
     /// The token that the broker will prove; `None` = it has none for this host.
     pub token: Option<Claim>,
@@ -405,7 +406,7 @@ pub struct ExecStart {
     pub worker: WorkerId,
     /// Numbers this start; every later start of the worker has a higher number.
     pub run: RunId,
-    /// The worker's service, for execd's listings only.
+    /// The worker's service, for execd's log only.
     pub service: ServiceName,
     /// Absolute path of the program on the host, at most `PATH_BYTES_MAX` bytes.
     pub path: String,

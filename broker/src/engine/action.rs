@@ -123,7 +123,7 @@ pub enum Action {
     Dial {
         /// Goes back in these inputs. One dial of a host is under way at most.
         host: HostName,
-        /// `HOST:PORT`, `tls:HOST:PORT` or `unix:PATH`.
+        /// `HOST:PORT`, `tls://HOST:PORT` or `unix:PATH`.
         address: String,
     },
     /// The configuration changed: write `Engine::save_script` to the state directory before the

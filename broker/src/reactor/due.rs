@@ -49,7 +49,7 @@ impl Io {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
         let partial = Some(self.partial_frames.look_at);
-        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.paused_until, partial];
+        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.retry_at, partial];
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 
@@ -113,7 +113,7 @@ impl Io {
             conn.is_waiting
         });
         self.waiting = list;
-        let pause = self.limits.stall_ms / 4 + 1;
-        self.sweep_at = (!self.waiting.is_empty()).then(|| now.plus_millis(pause));
+        let interval = self.limits.stall_ms / 4 + 1;
+        self.sweep_at = (!self.waiting.is_empty()).then(|| now.plus_millis(interval));
     }
 }

@@ -290,8 +290,8 @@ impl Io {
                         return;
                     }
                     self.waiting.push(link);
-                    let pause = self.limits.stall_ms / 4 + 1;
-                    self.sweep_at.get_or_insert_with(|| self.now.plus_millis(pause));
+                    let interval = self.limits.stall_ms / 4 + 1;
+                    self.sweep_at.get_or_insert_with(|| self.now.plus_millis(interval));
                 }
                 self.gauge(link);
             }

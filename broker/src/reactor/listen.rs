@@ -41,7 +41,7 @@ const REFUSALS_MAX: usize = 32;
 /// One refused connection at once is allowed for this many descriptors.
 const REFUSAL_SHARE: u64 = 16;
 /// After the system refused a descriptor, accepting waits this long.
-const PAUSE_MS: u64 = 100;
+const RETRY_MS: u64 = 100;
 /// Time between two log lines about it.
 const WARN_EVERY: Micros = Micros::from_millis(10_000);
 /// Connections beyond the limit that only the broker's own user gets, over the Unix socket.
@@ -226,7 +226,7 @@ pub(super) struct Acceptor {
     /// The limit was reached: further clients are refused until a tenth of it is free.
     is_full: bool,
     /// Nothing is accepted until this tick, because the system had no descriptor left.
-    pub(super) paused_until: Option<Tick>,
+    pub(super) retry_at: Option<Tick>,
     /// Connections that are being told that there is no room.
     pub(super) refusals: usize,
     /// Clients that are connected.
@@ -244,12 +244,12 @@ impl Acceptor {
     }
 
     /// Stops accepting for a moment, because the system has no descriptor left.
-    fn pause(&mut self, now: Tick, role: Role, error: &io::Error) {
-        self.paused_until = Some(now.plus_millis(PAUSE_MS));
+    fn retry_later(&mut self, now: Tick, role: Role, error: &io::Error) {
+        self.retry_at = Some(now.plus_millis(RETRY_MS));
         if self.warned_at.is_none_or(|at| now.since(at) >= WARN_EVERY) {
             self.warned_at = Some(now);
             tracing::warn!(
-                "can't accept a {role}: {error}; trying again every {PAUSE_MS} ms; raise the \
+                "can't accept a {role}: {error}; trying again every {RETRY_MS} ms; raise the \
                  descriptor limit if it lasts"
             );
         }
@@ -287,22 +287,22 @@ impl Reactor {
 
     /// Whether connections may wait that [`accept_all`](Self::accept_all) would take now.
     pub(super) fn has_waiting(&self) -> bool {
-        self.io.acceptor.paused_until.is_none()
+        self.io.acceptor.retry_at.is_none()
             && self.io.acceptor.can_refuse()
             && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
     /// Accepts waiting connections, a limited number from each listener in a turn.
     pub(super) fn accept_all(&mut self) {
-        if self.io.acceptor.paused_until.is_some_and(|until| self.io.now < until) {
+        if self.io.acceptor.retry_at.is_some_and(|until| self.io.now < until) {
             return;
         }
-        self.io.acceptor.paused_until = None;
+        self.io.acceptor.retry_at = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
                 let acceptor = &self.io.acceptor;
                 if !self.listeners[index].is_ready
-                    || acceptor.paused_until.is_some()
+                    || acceptor.retry_at.is_some()
                     || !acceptor.can_refuse()
                 {
                     break;
@@ -326,7 +326,7 @@ impl Reactor {
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
-            Err(error) => self.io.acceptor.pause(self.io.now, role, &error),
+            Err(error) => self.io.acceptor.retry_later(self.io.now, role, &error),
         }
     }
 

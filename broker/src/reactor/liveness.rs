@@ -95,7 +95,7 @@ impl LivenessWatch {
         if conn.is_remote && conn.liveness == PeerLiveness::Unwatched {
             conn.liveness = PeerLiveness::Sent;
             self.links.push(link);
-            self.look_at.get_or_insert_with(|| now.plus_millis(pause_ms(silence)));
+            self.look_at.get_or_insert_with(|| now.plus_millis(interval_ms(silence)));
         }
     }
 }
@@ -104,10 +104,10 @@ impl Io {
     /// Closes the connections whose machine has acknowledged nothing for too long.
     pub(super) fn check_liveness(&mut self) {
         let silence = self.limits.silence;
-        let pause = Duration::from_millis(pause_ms(silence));
+        let interval = Duration::from_millis(interval_ms(silence));
         // A peer that was heard since this tick need not be checked.
         let fresh = Micros::from_millis(silence.as_millis() as u64 / 2);
-        let silence = silence.saturating_sub(pause * 2);
+        let silence = silence.saturating_sub(interval * 2);
         let mut list = mem::take(&mut self.liveness.links);
         let mut timed_out = Vec::new();
         list.retain(|&link| {
@@ -128,7 +128,8 @@ impl Io {
             conn.liveness = PeerLiveness::Unwatched;
             false
         });
-        self.liveness.look_at = (!list.is_empty()).then(|| self.now.plus_millis(pause_ms(silence)));
+        self.liveness.look_at =
+            (!list.is_empty()).then(|| self.now.plus_millis(interval_ms(silence)));
         self.liveness.links = list;
         for link in timed_out {
             self.broke(link, Close::TimedOut);
@@ -145,7 +146,7 @@ fn ask(stream: &Stream, silence: Duration) -> PeerLiveness {
     }
 }
 
-fn pause_ms(silence: Duration) -> u64 {
+fn interval_ms(silence: Duration) -> u64 {
     u64::try_from((silence / LOOKS).as_millis()).unwrap_or(u64::MAX).max(1)
 }
 

@@ -33,18 +33,18 @@ impl Reactor {
     /// next check is due.
     #[inline]
     pub(super) fn check_partial_frames(&mut self) {
-        let pause = (self.io.limits.frame_ms / LOOKS).max(1);
+        let interval = (self.io.limits.frame_ms / LOOKS).max(1);
         let (now, look_at) = (self.io.now, &mut self.io.partial_frames.look_at);
         if now >= *look_at {
-            *look_at = now.plus_millis(pause);
-            self.find_late(pause);
+            *look_at = now.plus_millis(interval);
+            self.find_late(interval);
         } else {
             // The setting may have become smaller.
-            *look_at = (*look_at).min(now.plus_millis(pause));
+            *look_at = (*look_at).min(now.plus_millis(interval));
         }
     }
 
-    fn find_late(&mut self, pause: u64) {
+    fn find_late(&mut self, interval: u64) {
         let frame_ms = self.io.limits.frame_ms;
         let mut late = Vec::new();
         self.io.links.each(|link, conn| {
@@ -52,7 +52,7 @@ impl Reactor {
                 conn.phase == Phase::Open && !conn.is_unread && conn.reader.has_partial();
             if is_partial {
                 // The first check may come just after the frame began, so it does not count.
-                let seen_ms = u64::from(conn.reader.looks) * pause;
+                let seen_ms = u64::from(conn.reader.looks) * interval;
                 conn.reader.looks += 1;
                 let came = conn.reader.partial_bytes() as u64;
                 if seen_ms >= frame_ms + came / BYTES_A_MS {

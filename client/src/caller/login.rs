@@ -13,24 +13,24 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::kinds::Role;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts to log in again.
-const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// First and longest wait between two attempts to log in again.
+const RETURN_WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Caller {
     /// Logs in again; tries until it works, the time is over, or the broker refuses for good.
     pub(super) fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let until = until.unwrap_or_else(|| clock::until(self.options.connect_timeout));
-        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        let mut backoff = Backoff::new(RETURN_WAITS.0, RETURN_WAITS.1);
         loop {
             let error = match self.connect(Some(until)) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.with_ran(Ran::No),
             };
-            let pause = backoff.pause(clock::random());
-            if retry::should_retry(&error, true).is_none() || clock::left(until) <= pause {
+            let wait = backoff.wait(clock::random());
+            if retry::should_retry(&error, true).is_none() || clock::left(until) <= wait {
                 return Err(error);
             }
-            clock::pause(pause);
+            clock::sleep(wait);
         }
     }
 

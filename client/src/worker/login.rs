@@ -13,8 +13,8 @@ use protocol::frame::Frame;
 use protocol::kinds::Role;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts to connect again.
-const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// First and longest wait between two attempts to connect again.
+const RETURN_WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What to do when nobody listens at a worker's address. The reader did not choose the address;
 /// execd gave it.
@@ -38,7 +38,7 @@ impl Worker {
 
     /// Connects, again and again until a moment; at least once.
     pub(super) fn keep_trying(&mut self, until: Instant) -> Result<(), Error> {
-        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        let mut backoff = Backoff::new(RETURN_WAITS.0, RETURN_WAITS.1);
         loop {
             let error = match self.log_in() {
                 Ok(()) => return Ok(()),
@@ -48,7 +48,7 @@ impl Worker {
             if !is_worth_returning(&error) || left.is_zero() {
                 return Err(error);
             }
-            clock::pause(backoff.pause(clock::random()).min(left));
+            clock::sleep(backoff.wait(clock::random()).min(left));
         }
     }
 

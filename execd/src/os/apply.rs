@@ -1,7 +1,7 @@
 //! Carries out actions: one exhaustive match. It never steps the engine; what follows is queued as
 //! an input.
 
-use super::check::Refusal;
+use super::check::StartFailure;
 use super::link::Link;
 use super::log;
 use super::run::ExecLoop;
@@ -193,7 +193,7 @@ impl ExecLoop {
         child: ChildId,
         broker: Arc<str>,
         start: ExecStart,
-    ) -> Result<u32, Refusal> {
+    ) -> Result<u32, StartFailure> {
         let (worker, run, digest) = (start.worker, start.run, start.digest);
         let spawned = self.spawn_config.spawn(start)?;
         let pid = spawned.pid;

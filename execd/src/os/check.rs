@@ -24,7 +24,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// Why a program is not started: whether the same start fails again, and the text: what failed, for
 /// which path, and the cure.
-pub(super) type Refusal = (bool, String);
+pub(super) type StartFailure = (bool, String);
 
 /// The rules for programs that may be started.
 #[derive(Clone, Debug)]
@@ -50,12 +50,12 @@ pub(super) struct Program {
     pub(super) is_script: bool,
 }
 
-fn permanent(text: String) -> Refusal {
+fn permanent(text: String) -> StartFailure {
     (true, text)
 }
 
 /// Opens the program of a request and checks it.
-pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refusal> {
+pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, StartFailure> {
     spelling(start)?;
     let path = Path::new(&start.path);
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -84,7 +84,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
 
 /// Follows a script to its interpreter, and that to its own, as the kernel does, and checks each
 /// like a program. Returns whether the file is a script.
-fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal> {
+fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, StartFailure> {
     let (mut shown, mut at) = (path.to_owned(), at.to_owned());
     for scripts in 0.. {
         let name = match script::head(&at) {
@@ -119,19 +119,24 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
         let meta = fs::metadata(&real).map_err(unseen)?;
         check_file(&interpreter, &real, &meta, policy)
             .and_then(|()| executable(&interpreter, &real, &meta, policy))
-            .map_err(|refusal| of_script(&shown, refusal))?;
+            .map_err(|failure| of_script(&shown, failure))?;
         (shown, at) = (interpreter, real);
     }
     Ok(true)
 }
 
-/// Adds to a refusal which script's interpreter it is about.
-fn of_script(script: &Path, (is_permanent, text): Refusal) -> Refusal {
+/// Adds to a start failure which script's interpreter it is about.
+fn of_script(script: &Path, (is_permanent, text): StartFailure) -> StartFailure {
     (is_permanent, format!("{} is a script: {text}", script.display()))
 }
 
 /// Whether the kernel would execute the file here, without giving it more rights.
-fn executable(path: &Path, at: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
+fn executable(
+    path: &Path,
+    at: &Path,
+    meta: &Metadata,
+    policy: &Policy,
+) -> Result<(), StartFailure> {
     let shown = path.display();
     if raw::has_capabilities(&c_path(at)) {
         return Err(permanent(format!(
@@ -155,7 +160,7 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
-fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
+fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), StartFailure> {
     if allow.iter().any(|directory| real.starts_with(directory)) {
         return Ok(());
     }
@@ -171,7 +176,12 @@ fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
 }
 
 /// Checks what kind of file it is, and whether others could have made or changed it.
-fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
+fn check_file(
+    path: &Path,
+    real: &Path,
+    meta: &Metadata,
+    policy: &Policy,
+) -> Result<(), StartFailure> {
     let shown = path.display();
     if meta.is_dir() {
         return Err(permanent(format!("{shown} is a directory; name the program in it")));
@@ -247,7 +257,7 @@ fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
     })
 }
 
-fn may_not(path: &Path, meta: &Metadata) -> Refusal {
+fn may_not(path: &Path, meta: &Metadata) -> StartFailure {
     permanent(format!(
         "{} may not be executed by execd's user (mode {:04o}); change its owner, group or mode, or \
          run execd as another user",
@@ -257,7 +267,7 @@ fn may_not(path: &Path, meta: &Metadata) -> Refusal {
 }
 
 /// Checks the request without looking at the disk.
-fn spelling(start: &ExecStart) -> Result<(), Refusal> {
+fn spelling(start: &ExecStart) -> Result<(), StartFailure> {
     let path = Path::new(&start.path);
     let shown = start.path.escape_debug();
     if start.path.len() > PATH_BYTES_MAX {
@@ -291,7 +301,7 @@ fn spelling(start: &ExecStart) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn not_reached(path: &Path, error: &io::Error) -> Refusal {
+fn not_reached(path: &Path, error: &io::Error) -> StartFailure {
     let shown = path.display();
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => {
@@ -317,7 +327,7 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
 }
 
 /// Explains an error of fork or exec for a program, which is a script if it has an interpreter.
-pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error) -> Refusal {
+pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error) -> StartFailure {
     let shown = path.display();
     let (step, error) = Step::of(error);
     let before = match step {

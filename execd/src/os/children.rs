@@ -164,7 +164,7 @@ impl Children {
     }
 
     /// How far a process is on its way to the program. Its start is logged once the program runs. A
-    /// refusal is reported when the process has ended, so that no unknown process is left.
+    /// failure is reported when the process has ended, so that no unknown process is left.
     pub(super) fn launched(&mut self, child: ChildId) -> Option<Input> {
         let process = self.table.get_mut(&child)?;
         let pid = process.entry.pid;
@@ -188,8 +188,8 @@ impl Children {
                 return false;
             }
         }
-        let is_refused = matches!(launch.progress(has_begun), Progress::Refused(_));
-        let watch = if is_refused { raw::watch(pid).ok() } else { None };
+        let has_failed = matches!(launch.progress(has_begun), Progress::Failed(_));
+        let watch = if has_failed { raw::watch(pid).ok() } else { None };
         watch.is_some_and(|watch| is_ready(watch.as_fd(), until()))
     }
 
@@ -230,7 +230,7 @@ impl Children {
         process.is_over = true;
         let mut inputs = Vec::new();
         if let Some(mut launch) = process.launch.take() {
-            if let Progress::Refused((permanent, text)) = launch.progress(|| has_begun) {
+            if let Progress::Failed((permanent, text)) = launch.progress(|| has_begun) {
                 return vec![Input::SpawnFailed { child, permanent, text }];
             }
             inputs.push(process.runs(child, &launch.start));

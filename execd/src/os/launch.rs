@@ -2,7 +2,7 @@
 //! or writes to a pipe why it can't; the exec closes the pipe. execd reads the pipe when it is
 //! readable. `check` has the checks, `child_setup` what the child is given.
 
-use super::check::{self, Refusal, explain};
+use super::check::{self, StartFailure, explain};
 use super::child_setup::{Image, Step, enter};
 use super::orphans;
 use super::raw;
@@ -29,10 +29,10 @@ pub(super) const INSTANCE_FD: i32 = 4;
 /// The numbers below this one are the child's to use: execd has nothing of its own there.
 pub(super) const NUMBERS: i32 = INSTANCE_FD + 1;
 
-/// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
+/// Most bytes of a start failure: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
-/// First byte of a refusal: `!` if the same start fails again, else `~`. A text follows.
+/// First byte of a start failure: `!` if the same start fails again, else `~`. A text follows.
 const PERMANENT: u8 = b'!';
 const PASSING: u8 = b'~';
 
@@ -80,7 +80,7 @@ pub(super) enum Progress {
     /// The program runs, or has run.
     Runs,
     /// The program never runs. The process ends, or has ended.
-    Refused(Refusal),
+    Failed(StartFailure),
 }
 
 impl Launch {
@@ -107,10 +107,10 @@ impl Launch {
                 Err(_) => self.is_at_end = true,
             }
         }
-        match self.refusal() {
-            Some(refusal) => Progress::Refused(refusal),
+        match self.failure() {
+            Some(failure) => Progress::Failed(failure),
             None if has_begun() => Progress::Runs,
-            None => Progress::Refused((false, self.why_never())),
+            None => Progress::Failed((false, self.why_never())),
         }
     }
 
@@ -127,7 +127,7 @@ impl Launch {
     }
 
     /// What the child said last, if it was no program then.
-    fn refusal(&self) -> Option<Refusal> {
+    fn failure(&self) -> Option<StartFailure> {
         let (interpreter, rest) = match self.said.split_first() {
             Some((&SCRIPT, rest)) => {
                 let (size, rest) = rest.split_first_chunk()?;
@@ -230,7 +230,7 @@ fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
 fn image(
     spawn_config: &SpawnConfig,
     start: &ExecStart,
-) -> Result<(Image, Option<String>), Refusal> {
+) -> Result<(Image, Option<String>), StartFailure> {
     let program = check::check(start, &spawn_config.policy)?;
     let interpreter =
         program.is_script.then(|| check::interpreter(Path::new(&start.path))).flatten();

@@ -47,7 +47,7 @@ const ACCEPTS_A_TURN: usize = 16;
 pub(super) const LINGERING_MAX: usize = 64;
 
 /// Milliseconds after a failed accept (no descriptors left) before the next try.
-const ACCEPT_PAUSE_MS: u64 = 100;
+const ACCEPT_RETRY_MS: u64 = 100;
 
 /// Longest time that a turn waits for starts and for the state directory, in all.
 const TURN_WAIT_MAX: Micros = Micros::from_millis(10);
@@ -410,7 +410,7 @@ impl ExecLoop {
                     if self.log_limiter.has_room(now) {
                         warn!(%error, "connection not accepted");
                     }
-                    self.accept_again = Some(now.plus_millis(ACCEPT_PAUSE_MS));
+                    self.accept_again = Some(now.plus_millis(ACCEPT_RETRY_MS));
                     return;
                 }
             };

@@ -1,7 +1,7 @@
 //! Starts a program: a clean environment, three streams and nothing else, then the fork. `check`
 //! decides whether the program may run; `launch` and `child_setup` have what the forked child does.
 
-use super::check::{self, Policy, Refusal, explain};
+use super::check::{self, Policy, StartFailure, explain};
 use super::child_setup::ChildAttributes;
 use super::launch::{Ends, Launch, become_program};
 use super::options::{Failure, Options};
@@ -164,7 +164,7 @@ impl SpawnConfig {
     /// Forks the process of a request. The child checks its program and does everything else that
     /// touches the file, because a file system that does not answer, or a process that gets no
     /// processor, must not make execd wait.
-    pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {
+    pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, StartFailure> {
         let path = Path::new(&start.path);
         let refused = |errno: Errno| explain(path, None, &io::Error::from(errno));
         let (stdout, child_stdout) = self.stream().map_err(refused)?;

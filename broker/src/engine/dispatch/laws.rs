@@ -91,17 +91,17 @@ impl Dispatch {
     }
 
     fn check_transactions(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
-        let mut live = 0;
+        let mut in_flight = 0;
         let mut kept = 0;
         for (key, t) in self.transactions.iter() {
-            live += u64::from(!t.stage.is_ended());
+            in_flight += u64::from(!t.stage.is_ended());
             kept += t.kept_bytes;
             self.check_transaction(key, catalog, now)?;
         }
         let totals = self.totals;
         law!(
-            totals.accepted == totals.ended + live,
-            "law 4: {} accepted, {} ended, {live} live",
+            totals.accepted == totals.ended + in_flight,
+            "law 4: {} accepted, {} ended, {in_flight} in flight",
             totals.accepted,
             totals.ended
         );
@@ -157,9 +157,9 @@ impl Dispatch {
         );
         match t.client {
             Some(client) => {
-                let live = self.callers.get(client).map(|c| c.in_flight.get(t.head.sequence));
+                let known = self.callers.get(client).map(|c| c.in_flight.get(t.head.sequence));
                 law!(
-                    !t.stage.is_ended() && live == Some(Some(key)),
+                    !t.stage.is_ended() && known == Some(Some(key)),
                     "law 3: transaction {id} is not its client's"
                 );
             }

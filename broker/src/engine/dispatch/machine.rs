@@ -16,7 +16,7 @@ use protocol::ids::{LinkId, WorkerId};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// Counters since the start or the last `reset`; `accepted = ended + live` always holds.
+/// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Requests accepted; each gets one outcome.
@@ -248,9 +248,9 @@ impl Dispatch {
             (caller.requests, caller.answered, caller.failed) = (0, 0, 0);
         }
         self.buckets.reset();
-        // Requests under way stay counted, so that accepted = ended + live still holds.
-        let live = self.totals.accepted - self.totals.ended;
-        self.totals = Totals { accepted: live, ..Totals::default() };
+        // Requests under way stay counted, so that accepted = ended + in flight still holds.
+        let in_flight = self.totals.accepted - self.totals.ended;
+        self.totals = Totals { accepted: in_flight, ..Totals::default() };
     }
 
     /// Gives back the memory that a burst of clients or requests took. Changes nothing else.

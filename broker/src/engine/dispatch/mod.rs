@@ -11,7 +11,7 @@
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
 //! | `clients` | clients come, go, are blocked and moved |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
-//! | `queue`, `live`, `wheel` | orders of requests: by priority, by sequence, by deadline |
+//! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
 //! | `flow` | who is read no further because another takes too little |
 //! | `service_rate`, `retry_budget` | measures for early rejection and for retries |
 //! | `histogram`, `buckets`, `poison` | figures, and the requests set aside |
