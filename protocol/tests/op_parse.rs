@@ -5,7 +5,8 @@ use protocol::ids::{ClientId, ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Target, WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestsOf, SendWhat, SettingsOf, ShutdownWhat, Target,
+    WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -85,6 +86,12 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("queue echo", Op::Queue(Some(name("echo")))),
         ("reject", Op::Reject(true)),
         ("reject off", Op::Reject(false)),
+        ("requests", Op::Requests(RequestsOf::All)),
+        ("requests echo", Op::Requests(RequestsOf::Service(name("echo")))),
+        ("requests service echo", Op::Requests(RequestsOf::Service(name("echo")))),
+        ("requests client", Op::Requests(RequestsOf::Service(name("client")))),
+        ("requests client 3", Op::Requests(RequestsOf::Client(ClientId(3)))),
+        ("requests worker 2", Op::Requests(RequestsOf::Worker(WorkerId(2)))),
         ("reset", Op::Reset),
         ("save", Op::Save),
         ("send 3 reinit", Op::Send(worker(3), SendWhat::Reinit)),
@@ -264,6 +271,9 @@ const WRONG: &[(&str, &str)] = &[
     ("latency 7", "begins with '7'"),
     ("poison x", "number of a poison request 'x' is not a whole number"),
     ("poison 0", "is out of range; it is 1 to"),
+    ("requests client x", "client id 'x' is not a whole number"),
+    ("requests worker 0", "worker id 0 is out of range"),
+    ("requests echo 3", "requests: unexpected '3'"),
     ("set", "argument 'name' is missing"),
     ("set stall_ms", "argument 'value' is missing"),
     ("set stal_ms 5", "unknown setting 'stal_ms'; did you mean 'stall_ms'?"),

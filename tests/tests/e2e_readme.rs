@@ -52,10 +52,16 @@ fn certain(command: &str, says: &str) -> String {
 fn elsewhere(out: &str) -> String {
     let isectd = program("isectd");
     let folder = isectd.parent().expect("a folder").to_string_lossy().into_owned();
-    let line = |line: &str| match line.split_once(" ready for ") {
+    let line = |line: &str| {
         // The time in the state differs each time, and so may its unit.
-        Some((row, _)) => format!("{row} ready for 2.1 s\n"),
-        None => format!("{line}\n"),
+        if let Some((row, _)) = line.split_once(" ready for ") {
+            return format!("{row} ready for 2.1 s\n");
+        }
+        // The last column of `requests`: the machine of the client.
+        match line.rsplit_once("  ") {
+            Some((row, from)) if from.contains(" pid ") => format!("{row}  vm pid 17117\n"),
+            Some(_) | None => format!("{line}\n"),
+        }
     };
     out.replace(&folder, "/usr/local/bin").lines().map(line).collect()
 }
@@ -71,6 +77,11 @@ fn settled(command: &str) -> String {
         // The waits leave events of their own.
         command if command.contains("listevents") => {
             format!("{}\n", command.replace("listevents 5", "listevents 100"))
+        }
+        // The request before it has come, and its worker has it.
+        command if command.ends_with(" requests") => {
+            let here = "until isdclient -c requests | grep -q '  worker  '; do sleep 0.1; done";
+            format!("{here}\n{command}\n")
         }
         // Waits until the killed worker is ready again.
         command if command.starts_with("kill ") => {

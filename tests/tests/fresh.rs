@@ -1,6 +1,17 @@
-//! Checks that documents made from tables equal what the tables make. `UPDATE=1` rewrites them.
+//! Checks that documents made from tables equal what the tables make (`UPDATE=1` rewrites them),
+//! that the lines which CONTRIBUTING.md shows stand in the files it names, and that pages for
+//! developers name only what exists.
 
 use isect_tests::docs;
+use isect_tests::walkthrough::{Block, blocks};
+use std::collections::BTreeSet;
+
+/// The page whose blocks show lines of the code.
+const CONTRIBUTING: &str = "CONTRIBUTING.md";
+/// Pages whose names of files and identifiers are looked up.
+const PAGES: &[&str] = &[CONTRIBUTING, "docs/architecture.md", "docs/style.md", "docs/testing.md"];
+/// Where a block or a line leaves something out.
+const GAP: &str = "…";
 
 #[test]
 fn documents_are_fresh() {
@@ -30,4 +41,136 @@ fn documents_are_fresh() {
         }
     }
     assert!(stale.is_empty(), "stale: {stale:?}; run: UPDATE=1 cargo fresh");
+}
+
+/// The first line of a block that does not stand in a text, after the ones before it. Lines
+/// without a gap between them must follow each other there, too.
+fn missing_line<'a>(block: &'a str, text: &str) -> Option<&'a str> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_same = |shown: &str, line: &str| match shown.strip_suffix(GAP) {
+        Some(begin) => line.starts_with(begin.trim_end()),
+        None => line == shown,
+    };
+    let mut rest = lines.as_slice();
+    // The first character says that the line is new, or that it was there.
+    let shown: Vec<&str> = block.lines().collect();
+    for run in shown.split(|line| *line == GAP) {
+        let run: Vec<&str> = run.iter().map(|line| line.get(1..).unwrap_or_default()).collect();
+        let length_at = |at: usize| {
+            run.iter().zip(&rest[at..]).take_while(|(shown, line)| is_same(shown, line)).count()
+        };
+        let best = (0..rest.len()).map(|at| (length_at(at), at)).max_by_key(|(n, at)| (*n, !at));
+        match best {
+            Some((length, at)) if length == run.len() => rest = &rest[at + length..],
+            best => return run.get(best.map_or(0, |(length, _)| length)).copied(),
+        }
+    }
+    None
+}
+
+#[test]
+fn a_block_is_looked_for_line_by_line() {
+    let text = "fn a() {\n    one();\n    two();\n}\nlast\n";
+    assert_eq!(missing_line("+fn a() {\n     o…\n     two();\n…\n+la…\n", text), None);
+    assert_eq!(missing_line("+fn a() {\n+    two();\n", text), Some("    two();"), "a gap is said");
+    assert_eq!(missing_line("+last\n…\n+fn a() {\n", text), Some("fn a() {"), "in this order");
+    assert_eq!(missing_line("+    three();\n", text), Some("    three();"));
+}
+
+#[test]
+fn the_lines_that_contributing_shows_stand_in_the_files_that_it_names() {
+    let page = std::fs::read_to_string(docs::root().join(CONTRIBUTING)).expect(CONTRIBUTING);
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for Block { line, info, text } in blocks(&page) {
+        if info != "diff" {
+            continue;
+        }
+        count += 1;
+        let named = text.strip_prefix("+++ ").and_then(|text| text.split_once('\n'));
+        let Some((path, text)) = named else {
+            faults.push(format!("{CONTRIBUTING}:{line}: begin it with '+++ FILE'"));
+            continue;
+        };
+        match std::fs::read_to_string(docs::root().join(path)) {
+            Ok(file) => faults.extend(
+                missing_line(text, &file)
+                    .map(|missing| format!("{CONTRIBUTING}:{line}: not in {path}: {missing}")),
+            ),
+            Err(error) => faults.push(format!("{CONTRIBUTING}:{line}: {path}: {error}")),
+        }
+    }
+    assert!(count > 30, "only {count} blocks with lines of the code");
+    assert!(faults.is_empty(), "show what stands there now:\n  {}", faults.join("\n  "));
+}
+
+/// What stands in backticks in a page, outside its blocks: number of the line, and text.
+fn quoted(page: &str) -> Vec<(usize, &str)> {
+    let mut is_block = false;
+    let mut found = Vec::new();
+    for (at, line) in page.lines().enumerate() {
+        is_block ^= line.trim_start().starts_with("```");
+        if !is_block && !line.trim_start().starts_with("```") {
+            found.extend(line.split('`').skip(1).step_by(2).map(|text| (at + 1, text)));
+        }
+    }
+    found
+}
+
+/// The words of a text of which an identifier may consist.
+fn identifiers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// Whether a text in backticks is a path of this project: no placeholder, no pattern, no command.
+fn is_path(text: &str, folders: &BTreeSet<&str>) -> bool {
+    let first = text.split('/').next().unwrap_or_default();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let is_placeholder =
+        |part: &str| part.len() > 1 && part.chars().all(|c| c.is_ascii_uppercase());
+    text.contains('/')
+        && folders.contains(first)
+        && text.chars().all(is_plain)
+        && !text.split(['/', '.']).any(is_placeholder)
+}
+
+/// Whether there is such a file, folder or module (`broker/engine` is in `broker/src`).
+fn is_there(path: &str) -> bool {
+    let module = path.split_once('/').map(|(first, rest)| format!("{first}/src/{rest}"));
+    docs::root().join(path).exists() || module.is_some_and(|path| docs::root().join(path).exists())
+}
+
+/// Whether a text in backticks is an identifier: `Engine::step`, `on_proven`, `FileKind`.
+fn is_identifier(text: &str) -> bool {
+    let has_case = |word: &str| {
+        let is_joined = word.contains('_') && word.contains(char::is_alphabetic);
+        is_joined || (word.starts_with(char::is_uppercase) && word.contains(char::is_lowercase))
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    text.chars().all(is_plain) && identifiers(text).any(has_case)
+}
+
+#[test]
+fn pages_for_developers_name_only_what_exists() {
+    let texts = docs::texts();
+    let folders: BTreeSet<&str> =
+        texts.iter().filter_map(|(path, _)| Some(path.split_once('/')?.0)).collect();
+    let code = texts.iter().filter(|(path, _)| !path.ends_with(".md"));
+    let mut known: BTreeSet<&str> = code.flat_map(|(_, text)| identifiers(text)).collect();
+    known.extend(texts.iter().flat_map(|(path, _)| identifiers(path)));
+    let mut faults = Vec::new();
+    for (path, page) in texts.iter().filter(|(path, _)| PAGES.contains(&path.as_str())) {
+        for (line, text) in quoted(page) {
+            let missing = if is_path(text, &folders) {
+                (!is_there(text)).then_some(text)
+            } else if is_identifier(text) {
+                // `is_` is the beginning of a name.
+                identifiers(text).find(|word| !known.contains(word.trim_end_matches('_')))
+            } else {
+                None
+            };
+            faults.extend(missing.map(|missing| format!("{path}:{line}: there is no {missing}")));
+        }
+    }
+    assert!(faults.is_empty(), "named and not there:\n  {}", faults.join("\n  "));
 }

@@ -23,7 +23,8 @@ pub enum BrokerExit {
     Abort,
 }
 
-/// An action of the engine. Each comment names the input that answers it, if there is one.
+/// An action of the engine. Each comment names the input that answers it; where it names none,
+/// none comes. What is owed when is said at `Engine::step`.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Puts a frame into the outbox of a link. No input confirms it.
@@ -46,8 +47,8 @@ pub enum Action {
         /// Text or JSON, as the operator chose at the login.
         format: Format,
     },
-    /// Makes a challenge for a token and sends it. `Input::Proof` follows when the peer answers;
-    /// `Input::Proven` with an error, if no challenge can be made.
+    /// Makes a challenge for a token and sends it. `Input::Proof` follows when the peer answers,
+    /// which it need not; `Input::Proven` with an error, if no challenge can be made.
     Challenge {
         /// The link that logs in.
         link: LinkId,
@@ -74,7 +75,8 @@ pub enum Action {
         /// host.
         hello: Box<ExecHello>,
     },
-    /// Answers an execd's challenge with a proof of the host's token. If that can't be done,
+    /// Answers an execd's challenge with a proof of the host's token. The execd answers with a
+    /// welcome (`Report::Welcome` in `Input::Report`), or not at all; if no proof can be made,
     /// `Input::Unproven` follows.
     Prove {
         /// The link of the execd.
@@ -89,16 +91,16 @@ pub enum Action {
         /// Goes back in these inputs.
         requester: Requester,
     },
-    /// Sends an `exec-start` frame, so that a host starts a program. `Report::Started` or
-    /// `Report::Failed` follows, unless the link is lost.
+    /// Sends an `exec-start` frame, so that a host starts a program. The execd answers with
+    /// `Report::Started` or `Report::Failed` in `Input::Report`, unless the link is lost.
     Start {
         /// The link of the execd.
         link: LinkId,
         /// The program; its `secret` is empty, and the reactor fills it in.
         start: Box<ExecStart>,
     },
-    /// Closes a connection once its outbox is sent, at the latest after `stall_ms`. No further
-    /// input of this link comes, not even `Input::Closed`.
+    /// Closes a connection once its outbox is sent, at the latest after `stall_ms`. It is the end
+    /// of the link: no further input of it comes, not even `Input::Closed`.
     Close {
         /// The link to close.
         link: LinkId,
@@ -109,12 +111,13 @@ pub enum Action {
         /// The link to shut.
         link: LinkId,
     },
-    /// Stops reading from a connection, until `ResumeReading`. Frames received already are kept.
+    /// Stops reading from a connection, until `ResumeReading`. Frames received already are kept,
+    /// and an orderly end behind them. A connection that broke is read to its end all the same.
     StopReading {
         /// The link to read no further.
         link: LinkId,
     },
-    /// Goes on reading from such a connection.
+    /// Goes on reading from a connection after `StopReading`.
     ResumeReading {
         /// The link to read again.
         link: LinkId,

@@ -28,8 +28,41 @@ use protocol::settings::Setting;
 use protocol::time::Tick;
 
 impl Engine {
-    /// Takes one input and appends the actions that follow from it, in order. A tick earlier than
-    /// the one before counts as that one.
+    /// Takes one input and appends the actions that follow from it, in order. What `out` has
+    /// already stays as it is.
+    ///
+    /// # Time
+    /// `now` is the tick at which the input was read; a tick earlier than the one before counts as
+    /// that one. Once the clock has passed [`next_deadline`](Self::next_deadline), which may change
+    /// with each step, the caller owes an [`Input::Deadline`].
+    ///
+    /// # Order of the calls
+    /// - [`Input::Listening`] comes first, and once.
+    /// - The inputs of a link begin with its `ClientOpened`, `WorkerOpened` or `HostOpened`, which
+    ///   comes once. Frames follow in the order in which the peer sent them; a peer may send any
+    ///   frame at any time. `Known` stands right before the login that it is about.
+    /// - They end with [`Input::Closed`], or when [`Action::Close`] is carried out. The caller
+    ///   throws away what it has for the link then, and gives no other connection the same id.
+    /// - `Congested` and `Uncongested` of a link take turns.
+    /// - All other inputs may come in any order.
+    ///
+    /// # What may be repeated
+    /// `Deadline`, which does nothing when it comes too early; `Clock`; `Script`; `Terminate`, for
+    /// each signal; `TokensRead` and `CertificatesRead`, also where nobody asked for them.
+    ///
+    /// # What the caller owes
+    /// - It carries out the actions of a step in their order before the next step. It does not call
+    ///   the engine meanwhile: an input that follows from an action waits for the next step.
+    /// - The comment of an [`Action`] names the input that answers it. What the caller itself finds
+    ///   out (a dial, a proof that was checked, a file that was read) it says once for each action,
+    ///   in any later step, with any others before it. The end of the action's link may take its
+    ///   place.
+    /// - What a peer has to answer may never come. The engine has set a timer for it.
+    /// - An action whose comment names no input has none. That a frame was sent, a link closed or a
+    ///   fact written, the engine is not told.
+    ///
+    /// The order among actions for different links means nothing to their peers
+    /// (docs/decisions/0032).
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
         // Deadlines come before the input, however late it was read (docs/decisions/0019): a broker

@@ -109,6 +109,13 @@ const PAGE_INTRO: &[&str] = &[
      the broker.",
     "Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. One message is one \
      command. In scripts blank lines and lines that begin with `#` are skipped.",
+    "## Where to look",
+    "What runs now, for whom, at which worker and since when: `requests`. What waits, and why: \
+     `queue`. Which workers are lazy, idle or busy, and in which state: `workers`. Whether there are \
+     enough of them: `load`; how long requests take: `latency`. Which machines are linked: `hosts`; \
+     who is connected: `clients`; the broker as a whole: `status`. What happened: `listevents`, once \
+     `config events N` has been said; what happens: `watch`. All of one thing: `worker ID`, \
+     `client ID`, `service NAME`, `host NAME`.",
     "## In JSON and on terminals",
     "With `isdclient --json` (`format json` at the login) an answer is one JSON object, as \
      [op.schema.json](op.schema.json) says, which is made from the same tables: a definition for \

@@ -100,10 +100,10 @@ impl Dispatch {
             self.on_rest(client, &head, cx);
             return;
         }
-        let live = self.callers[client].in_flight.get(sequence);
-        let piece_of = live.filter(|&live| {
-            let live = &self.transactions[live];
-            !live.is_complete || live.in_conversation
+        let known = self.callers[client].in_flight.get(sequence);
+        let piece_of = known.filter(|&key| {
+            let transaction = &self.transactions[key];
+            !transaction.is_complete || transaction.in_conversation
         });
         if let Some(transaction) = piece_of {
             self.fail(transaction, body, cx);
