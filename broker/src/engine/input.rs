@@ -14,7 +14,7 @@ use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
-use protocol::peer_group::{PeerGroup, canonical};
+use protocol::peer_group::{PeerGroup, canonical, is_this_machine};
 use protocol::proof::{Challenge, Claim, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
@@ -97,7 +97,7 @@ impl Peer {
     pub fn tcp(address: SocketAddr, fd: i32) -> Self {
         let group = PeerGroup::of(address.ip());
         let address = canonical(address);
-        let is_remote = !address.ip().is_loopback();
+        let is_remote = !is_this_machine(address.ip());
         Self { address: address.to_string(), fd, group, is_remote, ..Self::default() }
     }
 

@@ -215,7 +215,7 @@ impl Reactor {
         match input {
             Ok(input) => {
                 if depends_on_user(&input, self.io.authenticator.has_tokens())
-                    && let Some(known) = who_is(link, &conn.stream)
+                    && let Some(known) = who_is(link, conn)
                 {
                     self.step(known);
                 }
