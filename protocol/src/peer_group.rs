@@ -49,6 +49,12 @@ const TRANSLATED: u128 = 0xffff << 16;
 /// The prefix `2002::/16` (RFC 3056); the IPv4 address follows.
 const SIX_TO_FOUR: u128 = 0x2002;
 
+/// Whether an address is one of this machine: loopback, also as an IPv4-mapped address. The kernel
+/// knows who such a peer is, and closes its connections when it ends.
+pub fn is_this_machine(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
 /// The canonical form of an address: IPv4-mapped becomes IPv4, and the flow label that the kernel
 /// adds is cleared. A scope stays where it has a meaning.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
@@ -96,6 +102,16 @@ mod tests {
             assert_ne!(group(other), group("192.0.2.7"), "{other}");
         }
         assert_ne!(group("::1"), group("0.0.0.1"), "this machine is no translator's");
+    }
+
+    #[test]
+    fn loopback_in_every_form_is_this_machine() {
+        for here in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_this_machine(here.parse().unwrap()), "{here}");
+        }
+        for elsewhere in ["192.0.2.7", "0.0.0.0", "::", "::2", "::ffff:192.0.2.7", "fe80::1"] {
+            assert!(!is_this_machine(elsewhere.parse().unwrap()), "{elsewhere}");
+        }
     }
 
     #[test]

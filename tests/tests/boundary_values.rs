@@ -3,7 +3,7 @@
 //! files are tested where the files are read; frames of execd and of the library in their crates.
 
 use broker::engine::action::Action;
-use broker::engine::input::{Close, Input, Listening, Peer, Start};
+use broker::engine::input::{Close, Input, Listening, Peer, Signature, Start};
 use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::inbound::{self, Arrived};
@@ -90,7 +90,8 @@ impl World {
             Err(error) => Input::Garbage { link, error },
             Ok((kind, head)) => {
                 let prove = |_: WorkerId, secret: &str| (secret == "right").then_some(start);
-                inbound::input(Arrived { link, role, kind, head, body }, prove)
+                let check = |_: Option<&str>| Signature::Missing;
+                inbound::input(Arrived { link, role, kind, head, body }, prove, check)
                     .unwrap_or_else(|error| Input::Garbage { link, error })
             }
         };

@@ -5,7 +5,7 @@
 use super::fact::Fact;
 use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
-use protocol::bodies::{ExecHello, ExecStart, Format};
+use protocol::bodies::{ExecStart, Format};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -66,18 +66,18 @@ pub enum Action {
         /// The proof as it came.
         proof: Box<Proof>,
     },
-    /// Sends the hello to an execd, after the host's token was looked up. The execd answers with
-    /// `Input::Challenged` or a welcome; `Input::Unproven` follows if the token can't be read.
-    Greet {
-        /// The link of the execd.
+    /// Looks up the token that is to be proved to a host's execd, and makes a claim of it.
+    /// `Input::Claimed` answers; `Input::Unproven`, if the token can't be read.
+    Claim {
+        /// The link of the execd. It gets no second `Claim`.
         link: LinkId,
-        /// The hello without a token; the reactor adds the claim if a token is configured for the
-        /// host.
-        hello: Box<ExecHello>,
+        /// The host that the claim is for; the proof is bound to its name.
+        host: HostName,
     },
-    /// Answers an execd's challenge with a proof of the host's token. The execd answers with a
-    /// welcome (`Report::Welcome` in `Input::Report`), or not at all; if no proof can be made,
-    /// `Input::Unproven` follows.
+    /// Answers an execd's challenge with a proof of the token that was claimed on the link; the
+    /// reactor sends the proof. `Input::Unproven` follows if it can't be made; else the execd
+    /// answers, with `Report::Welcome` or an error. A link gets one `Prove`, after an
+    /// `Input::Claimed` with a claim.
     Prove {
         /// The link of the execd.
         link: LinkId,

@@ -110,13 +110,21 @@ fn host() -> Vec<Edge> {
         HostState::Down,
         HostState::Dialing,
         HostState::Greeting(link),
+        HostState::Greeted(link),
+        HostState::Claimed(link),
+        HostState::Proving(link),
+        HostState::Untrusted(link, ""),
         HostState::Listing(link),
         HostState::Up(link),
     ];
     let events = [
         HostEvent::Dial,
         HostEvent::Open(link),
+        HostEvent::Greet,
+        HostEvent::Claim,
+        HostEvent::Challenge,
         HostEvent::Welcome,
+        HostEvent::SignedWelcome,
         HostEvent::List,
         HostEvent::Fail,
     ];

@@ -14,8 +14,8 @@ use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
-use protocol::peer_group::{PeerGroup, canonical};
-use protocol::proof::{Challenge, Proof};
+use protocol::peer_group::{PeerGroup, canonical, is_this_machine};
+use protocol::proof::{Challenge, Claim, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ impl Peer {
     pub fn tcp(address: SocketAddr, fd: i32) -> Self {
         let group = PeerGroup::of(address.ip());
         let address = canonical(address);
-        let is_remote = !address.ip().is_loopback();
+        let is_remote = !is_this_machine(address.ip());
         Self { address: address.to_string(), fd, group, is_remote, ..Self::default() }
     }
 
@@ -168,11 +168,25 @@ pub enum Close {
     TimedOut,
 }
 
+/// What the signature of an execd's welcome says. The reactor has checked it, because it alone
+/// knows the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// The welcome has none.
+    Missing,
+    /// It does not prove that the execd knows the token that was claimed on the link; or none was
+    /// claimed, or none was proved yet.
+    Wrong,
+    /// It proves that the execd knows the token that was claimed on the link.
+    Right,
+}
+
 /// A report of an execd, one variant for each frame that it may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Answers the hello: process id, version, policy.
-    Welcome(ExecWelcome),
+    /// Answers the hello: process id, version, policy; and what its signature is worth. The engine
+    /// decides whether it needs one.
+    Welcome(ExecWelcome, Signature),
     /// A process of a worker runs.
     Started(ExecStarted),
     /// A worker could not be started, for good or for now.
@@ -319,6 +333,13 @@ pub enum Input {
         /// the proof does not hold. The reason is for the log: the peer is not told which it is.
         proven: Result<String, String>,
     },
+    /// `Action::Claim` is done. The engine sends the hello.
+    Claimed {
+        /// The link of the execd.
+        link: LinkId,
+        /// The claim for the hello; `None` = no token is configured for the host.
+        claim: Option<Claim>,
+    },
     /// The `challenge` frame of an execd, which wants the host's token proved.
     Challenged {
         /// The link of the execd.
@@ -326,9 +347,8 @@ pub enum Input {
         /// What the proof must answer; goes back in `Action::Prove`.
         challenge: Box<Challenge>,
     },
-    /// After `Action::Greet` or `Action::Prove`: the host's token can't be read or proved, or the
-    /// execd sent its welcome without proving that it knows the token. The engine must close the
-    /// link.
+    /// After `Action::Claim` or `Action::Prove`: the host's token can't be read or proved. The
+    /// engine must close the link.
     Unproven {
         /// The link of the execd.
         link: LinkId,

@@ -310,7 +310,7 @@ impl Engine {
         match end {
             // Before its welcome, an error about the connection means that it does not serve this
             // broker.
-            End::Host(key) if worker.0 == 0 && self.supervision.is_awaiting_welcome(key, link) => {
+            End::Host(key) if worker.0 == 0 && self.supervision.is_awaiting_welcome(key) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
                 let why = format!("its execd refused the broker: {said}");

@@ -129,6 +129,11 @@ impl Engine {
                 self.sessions.on_proof(link, proof, context!(self, out));
             }
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
+            Input::Claimed { link, claim } => {
+                if let Some(key) = self.sessions.host_at(link) {
+                    self.supervision.on_claimed(link, key, claim, context!(self, out));
+                }
+            }
             Input::Challenged { link, challenge } => {
                 if let Some(key) = self.sessions.host_at(link) {
                     self.supervision.on_challenged(link, key, challenge, context!(self, out));

@@ -27,10 +27,7 @@ impl Io {
                 self.challenge(link, role, &target, &claim);
             }
             Action::Verify { link, proof } => self.verify(link, &proof),
-            Action::Greet { link, hello } => {
-                self.authenticator.require_proof(link);
-                self.helpers.greet(link, *hello, &self.authenticator);
-            }
+            Action::Claim { link, host } => self.claim(link, host),
             Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { requester } => self.reload(requester),
             Action::Start { link, start } => {

@@ -1,18 +1,18 @@
 //! Makes challenges, checks proofs of tokens, and proves the broker's own token to execds. The
-//! engine never sees a secret; it gets the result and decides what follows.
+//! engine never sees a secret; it gets the result and decides what follows. Nothing here decides
+//! who is trusted.
 
 use super::io::Io;
 use super::tls_config::Loaded;
-use crate::engine::input::{Input, TokenRights, Tokens};
+use crate::engine::input::{Input, Signature, TokenRights, Tokens};
 use crate::engine::origin::Requester;
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
-use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::names::ServiceName;
+use protocol::names::{HostName, ServiceName};
 use protocol::proof::{Challenge, Channel, Claim, Proof};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -28,9 +28,8 @@ pub(super) struct Authenticator {
     /// The file with the tokens that execds want proved, if there is one.
     pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
-    /// Execds that must prove a token before they are trusted, and whether each has sent its
-    /// challenge; `None` = the token is still being looked up.
-    unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
+    /// The tokens that were claimed at execds and which their welcomes are to prove in turn.
+    claimed: BTreeMap<LinkId, Prover>,
     challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// Sources of the waiting reloads, in order; the first one is running.
     reloads: VecDeque<Requester>,
@@ -45,27 +44,17 @@ impl Authenticator {
     /// Forgets the state of a closed link.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.challenges.remove(&link);
-        self.unproven.remove(&link);
+        self.claimed.remove(&link);
     }
 
-    /// Distrusts an execd from now on: the hello is sent once its token is looked up, and until the
-    /// execd has proved that token, nothing that it sends is trusted.
-    pub(super) fn require_proof(&mut self, link: LinkId) {
-        self.unproven.insert(link, None);
-    }
-
-    /// Whether an execd that sends its welcome is trusted: it proved the token named in the hello,
-    /// or the hello named none.
-    pub(super) fn is_right(&mut self, link: LinkId, welcome: &ExecWelcome) -> bool {
-        let is_right = match self.unproven.get(&link) {
-            None => true,
-            Some(None) => false,
-            Some(Some((prover, _))) => prover.is_proven(welcome.signature.as_deref()),
-        };
-        if is_right {
-            self.unproven.remove(&link);
+    /// What the signature of an execd's welcome is worth. The claim of the link is used up by it.
+    pub(super) fn check_signature(&mut self, link: LinkId, signature: Option<&str>) -> Signature {
+        let claimed = self.claimed.remove(&link);
+        match (signature, claimed) {
+            (None, _) => Signature::Missing,
+            (Some(_), Some(prover)) if prover.is_proven(signature) => Signature::Right,
+            (Some(_), _) => Signature::Wrong,
         }
-        is_right
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
@@ -116,44 +105,44 @@ impl Io {
         self.tell(Some(link), Input::Proven { link, proven });
     }
 
-    /// Sends the hello to an execd after its token was looked up; tells the engine if that failed.
-    pub(super) fn greet(
-        &mut self,
-        link: LinkId,
-        mut hello: ExecHello,
-        prover: Result<Option<Prover>, String>,
-    ) {
-        match prover {
-            Ok(prover) => {
-                hello.token = prover.as_ref().map(|prover| prover.claim().clone());
-                if self.links.get(link).is_some() {
-                    match prover {
-                        Some(prover) => {
-                            self.authenticator.unproven.insert(link, Some((prover, false)))
-                        }
-                        None => self.authenticator.unproven.remove(&link),
-                    };
-                    self.send(link, Frame::ExecHello(hello));
-                }
-            }
-            Err(why) => self.tell(Some(link), Input::Unproven { link, why }),
+    /// Looks up the token to claim at an execd; `Claimed` or `Unproven` answers the engine.
+    pub(super) fn claim(&mut self, link: LinkId, host: HostName) {
+        match self.authenticator.host_file.clone() {
+            Some(file) => self.helpers.find_host_token(link, host, file),
+            None => self.tell(Some(link), Input::Claimed { link, claim: None }),
         }
     }
 
-    /// Has a helper compute the answer to an execd's challenge.
-    pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
-        // Computing a proof is expensive (Argon2), so a link gets one only.
-        let known = match self.authenticator.unproven.get_mut(&link) {
-            None | Some(None) => Err("a challenge came, and no token was named".to_owned()),
-            Some(Some((_, true))) => Err("a second challenge came in one login".to_owned()),
-            Some(Some((prover, is_asked))) => {
-                *is_asked = true;
-                // The entry stays: until the proof is made, a welcome on this link is not trusted.
-                Ok(prover.clone())
+    /// The token to claim at an execd was looked up.
+    pub(super) fn host_token_found(
+        &mut self,
+        link: LinkId,
+        prover: Result<Option<Prover>, String>,
+    ) {
+        if self.links.get(link).is_none() {
+            return;
+        }
+        let input = match prover {
+            Ok(prover) => {
+                let claim = prover.as_ref().map(|prover| prover.claim().clone());
+                prover.into_iter().for_each(|prover| {
+                    self.authenticator.claimed.insert(link, prover);
+                });
+                Input::Claimed { link, claim }
             }
+            Err(why) => Input::Unproven { link, why },
         };
-        match known.and_then(|prover| Ok((prover, self.channel(link)?))) {
-            Ok((prover, channel)) => self.helpers.prove(link, prover, challenge, channel),
+        self.tell(Some(link), input);
+    }
+
+    /// Has a helper compute the answer to an execd's challenge. The claim stays: a welcome that
+    /// comes before the proof is made proves nothing.
+    pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
+        let Some(prover) = self.authenticator.claimed.get(&link).cloned() else {
+            return;
+        };
+        match self.channel(link) {
+            Ok(channel) => self.helpers.prove(link, prover, challenge, channel),
             Err(why) => self.tell(Some(link), Input::Unproven { link, why }),
         }
     }
@@ -162,7 +151,7 @@ impl Io {
     pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
         match proof {
             Ok(proof) if self.links.get(link).is_some() => {
-                self.authenticator.unproven.insert(link, Some((prover, true)));
+                self.authenticator.claimed.insert(link, prover);
                 self.send(link, Frame::Proof(proof));
             }
             Ok(_) => {}

@@ -74,7 +74,8 @@ pub(super) struct Conn {
     pub(super) broken: Option<Close>,
     /// When it was last read.
     pub(super) heard_at: Tick,
-    /// The peer is on another machine, so `liveness` watches it.
+    /// The peer is on another machine, as far as its address tells, so `liveness` watches it. It is
+    /// found out once, when the address becomes known: at accept or before a dial.
     pub(super) is_remote: bool,
     /// What `liveness` knows of that machine; only used if `is_remote`.
     pub(super) liveness: PeerLiveness,
@@ -109,9 +110,9 @@ impl Conn {
     }
 
     /// Makes a connection in the phase `Open`.
-    pub(super) fn new(stream: Stream, role: Role) -> Self {
+    pub(super) fn new(stream: Stream, role: Role, is_remote: bool) -> Self {
         Self {
-            is_remote: stream.is_remote(),
+            is_remote,
             stream,
             role,
             phase: Phase::Open,

@@ -12,6 +12,7 @@ use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
 use protocol::names::HostName;
+use protocol::peer_group::is_this_machine;
 use protocol::time::Tick;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -64,7 +65,8 @@ impl Io {
         match connecting {
             Ok(stream) => {
                 let until = self.now.plus_millis(DIAL_MS);
-                let mut conn = Conn::new(stream, Role::Host);
+                let is_remote = !is_this_machine(address.ip());
+                let mut conn = Conn::new(stream, Role::Host, is_remote);
                 conn.phase = Phase::Dialling { host, until };
                 let link = self.links.insert(conn);
                 self.watch_deadline(until, link);
@@ -123,7 +125,7 @@ impl Io {
         let failed = match conn.stream.take_error() {
             Ok(None) if !conn.stream.is_connected() => return None,
             Ok(None) => {
-                if let Err(error) = conn.stream.tune(self.limits.silence) {
+                if let Err(error) = conn.stream.tune(self.limits.silence, conn.is_remote) {
                     tracing::debug!("host {host}: {error}");
                 }
                 match conn.stream.handshake() {
@@ -153,7 +155,7 @@ impl Io {
         });
         match registered {
             Ok(stream) => {
-                self.links.insert(Conn::new(stream, Role::Host));
+                self.links.insert(Conn::new(stream, Role::Host, false));
                 if let Some(opened) = self.opened(link, host, must) {
                     self.tell(Some(link), opened);
                 }

@@ -2,7 +2,6 @@
 //! the channel that brings their results to the loop. `pre_login` has threads of its own for TLS
 //! handshakes.
 
-use super::authenticator::Authenticator;
 use super::state_dir::Paths;
 use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;
@@ -14,7 +13,7 @@ use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 use protocol::address::ParsedAddress;
-use protocol::bodies::{ErrorBody, ExecHello, Format};
+use protocol::bodies::{ErrorBody, Format};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -72,12 +71,10 @@ pub(super) enum HelperResult {
         /// Its tokens, or the text of the error.
         list: Result<TokenList, String>,
     },
-    /// The broker's token for a host was read, so that the hello can be sent.
-    Greeting {
+    /// The broker's token for a host was looked up.
+    HostToken {
         /// The link of the host's execd.
         link: LinkId,
-        /// The hello, still without a token.
-        hello: ExecHello,
         /// The prover of the token; `Ok(None)` = no token is configured for this host.
         prover: Result<Option<Prover>, String>,
     },
@@ -202,20 +199,15 @@ impl Helpers {
         });
     }
 
-    /// Looks up the token to name in the hello to a host.
-    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, authenticator: &Authenticator) {
-        let Some(file) = authenticator.host_file.clone() else {
-            let _ = self.results.0.send(HelperResult::Greeting { link, hello, prover: Ok(None) });
-            let _ = self.waker.wake();
-            return;
-        };
-        let failed = HelperResult::Greeting { link, hello: hello.clone(), prover: Err(too_many()) };
+    /// Looks up the token that a host wants proved.
+    pub(super) fn find_host_token(&self, link: LinkId, host: HostName, file: PathBuf) {
+        let failed = HelperResult::HostToken { link, prover: Err(too_many()) };
         self.spawn("isectd-greet", failed, move || {
-            let prover = tokens::of_host(&file, &hello.host).and_then(|token| {
-                let begin = |token| Prover::begin(&token, Role::Broker, hello.host.as_str());
+            let prover = tokens::of_host(&file, &host).and_then(|token| {
+                let begin = |token| Prover::begin(&token, Role::Broker, host.as_str());
                 token.map(begin).transpose()
             });
-            HelperResult::Greeting { link, hello, prover }
+            HelperResult::HostToken { link, prover }
         });
     }
 

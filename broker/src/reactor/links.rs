@@ -169,7 +169,7 @@ mod tests {
 
     fn conn() -> Conn {
         let (one, _) = UnixStream::pair().unwrap();
-        Conn::new(Stream::Unix(one), Role::Client)
+        Conn::new(Stream::Unix(one), Role::Client, false)
     }
 
     #[test]

@@ -20,7 +20,6 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::peer_group::canonical;
 use protocol::settings::Setting;
 use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -203,12 +202,11 @@ fn is_owner(uid: u32) -> bool {
 
 /// Finds the user of the process at the other end of a TCP connection and tells the engine, before
 /// a login to `op`. The kernel knows it only for peers on this machine.
-pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
+pub(super) fn who_is(link: LinkId, conn: &Conn) -> Option<Input> {
     // Unix sockets were asked when they were accepted.
-    let stream = stream.tcp()?;
-    // A listener of both families shows an IPv4 peer as a mapped address.
-    let (local, peer) = (canonical(stream.local_addr().ok()?), canonical(stream.peer_addr().ok()?));
-    let uid = if peer.ip().is_loopback() { tcp_owner(local, peer) } else { None };
+    let stream = conn.stream.tcp()?;
+    let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
+    let uid = if conn.is_remote { None } else { tcp_owner(local, peer) };
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
@@ -343,13 +341,13 @@ impl Reactor {
         };
         let link = self.io.links.next_id();
         let registered = stream
-            .tune(self.io.limits.silence)
+            .tune(self.io.limits.silence, peer.is_remote)
             .and_then(|()| stream.register(&self.io.registry, Ready::Link(link).token()));
         if registered.is_err() {
             // The client has already closed.
             return;
         }
-        let mut conn = Conn::new(stream, role);
+        let mut conn = Conn::new(stream, role, peer.is_remote);
         conn.peer_group = peer.group;
         if is_refused {
             self.io.acceptor.refusals += 1;

@@ -271,8 +271,8 @@ impl Reactor {
                 HelperResult::Script { link, head, path, script } => {
                     self.io.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
-                HelperResult::Greeting { link, hello, prover } => {
-                    self.io.greet(link, hello, prover);
+                HelperResult::HostToken { link, prover } => {
+                    self.io.host_token_found(link, prover);
                 }
                 HelperResult::Proof { link, prover, proof } => {
                     self.io.proved(link, prover, proof);

@@ -6,7 +6,7 @@ use super::conn::{Conn, Phase};
 use super::frame_reader::NextFrame;
 use super::io::Limits;
 use super::listen::who_is;
-use crate::engine::input::{Input, Report};
+use crate::engine::input::Input;
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::WireError;
@@ -206,19 +206,16 @@ impl Reactor {
             return;
         };
         let arrived = Arrived { link, role: conn.role, kind, head, body };
-        let key = &self.io.state.key;
-        match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
+        let (key, authenticator) = (&self.io.state.key, &mut self.io.authenticator);
+        let input = inbound::input(
+            arrived,
+            |worker, secret| key.verify(worker, secret),
+            |signature| authenticator.check_signature(link, signature),
+        );
+        match input {
             Ok(input) => {
-                if let Input::Report { report, .. } = &input
-                    && let Report::Welcome(welcome) = &**report
-                    && !self.io.authenticator.is_right(link, welcome)
-                {
-                    let why = "the execd did not prove that it knows it".to_owned();
-                    self.step(Input::Unproven { link, why });
-                    return;
-                }
                 if depends_on_user(&input, self.io.authenticator.has_tokens())
-                    && let Some(known) = who_is(link, &conn.stream)
+                    && let Some(known) = who_is(link, conn)
                 {
                     self.step(known);
                 }

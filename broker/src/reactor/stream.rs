@@ -222,14 +222,15 @@ impl Stream {
     }
 
     /// Sets `TCP_NODELAY` and keepalive: within `silence` the kernel finds that the other machine
-    /// is gone, as long as no sent bytes are unacknowledged (`liveness` watches those).
-    pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
+    /// is gone, as long as no sent bytes are unacknowledged (`liveness` watches those). A peer that
+    /// is not `is_remote` (see `Conn`) needs no keepalive.
+    pub(super) fn tune(&self, silence: Duration, is_remote: bool) -> io::Result<()> {
         let Some(tcp) = self.tcp() else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
-        if !self.is_remote() {
-            // The peer is on this machine: if its process ends, the kernel closes its connections.
+        if !is_remote {
+            // If the peer's process ends, the kernel closes its connections.
             return Ok(());
         }
         // `silence` is divided into equal parts: one before the first probe, one after each probe.
@@ -241,12 +242,6 @@ impl Stream {
             .with_interval(share)
             .with_retries(KEEPALIVE_PROBES);
         SockRef::from(tcp).set_tcp_keepalive(&keepalive)
-    }
-
-    /// Whether the peer is on another machine, as far as its address tells.
-    pub(super) fn is_remote(&self) -> bool {
-        let peer = self.tcp().and_then(|tcp| tcp.peer_addr().ok());
-        peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback())
     }
 
     /// Ends the direction away from here; a peer that is gone already is no error.

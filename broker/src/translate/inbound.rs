@@ -1,7 +1,7 @@
 //! Turns a received frame into an input of the engine, and refuses kinds that this side may not
 //! send. The engine judges whether a frame may come at this moment.
 
-use crate::engine::input::{Input, Report, Start};
+use crate::engine::input::{Input, Report, Signature, Start};
 use bytes::Bytes;
 use protocol::decode::{self, WireError};
 use protocol::errors::ErrorCode;
@@ -31,13 +31,15 @@ pub struct Arrived {
     pub body: Bytes,
 }
 
-/// Makes an input of a frame. `prove` returns the start of a worker that its secret proves, if any.
+/// Makes an input of a frame. `prove` returns the start of a worker that its secret proves, if any;
+/// `check_signature` says what the signature of an execd's welcome is worth on this link.
 ///
 /// # Errors
 /// This side may not send this kind, or the body makes no sense; both are fatal to the link.
 pub fn input(
     arrived: Arrived,
     prove: impl FnOnce(WorkerId, &str) -> Option<Start>,
+    check_signature: impl FnOnce(Option<&str>) -> Signature,
 ) -> Result<Input, WireError> {
     let Arrived { link, role, kind, head, body } = arrived;
     if !kind.may_send(role) {
@@ -67,7 +69,10 @@ pub fn input(
         Frame::Ping { sequence } => Input::Ping { link, sequence },
         Frame::Pong { .. } => Input::Pong { link },
         Frame::StatusReply { sequence, text } => Input::StatusReply { link, sequence, text },
-        Frame::ExecWelcome(body) => report(Report::Welcome(body)),
+        Frame::ExecWelcome(body) => {
+            let signature = check_signature(body.signature.as_deref());
+            report(Report::Welcome(body, signature))
+        }
         Frame::ExecStarted(body) => report(Report::Started(body)),
         Frame::ExecFailed(mut body) => {
             body.text = show::brief(&body.text, LINE_BYTES_MAX);
@@ -108,7 +113,7 @@ fn misplaced(role: Role, kind: Kind, head: &Header) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::bodies::{Login, WorkerLogin};
+    use protocol::bodies::{ExecWelcome, Login, WorkerLogin};
     use protocol::kinds::KINDS;
     use protocol::names::{HostName, ServiceName};
 
@@ -117,11 +122,16 @@ mod tests {
         Arrived { link: LinkId::default(), role, kind, head, body: body.clone() }
     }
 
+    /// The input of a frame that proves nothing.
+    fn read(arrived: Arrived) -> Result<Input, WireError> {
+        input(arrived, |_, _| None, |_| Signature::Missing)
+    }
+
     #[test]
     fn each_side_may_send_what_the_table_says_and_nothing_else() {
         for row in KINDS {
             for role in [Role::Client, Role::Worker, Role::Host] {
-                let result = input(arrived(role, row.kind, &Bytes::new()), |_, _| None);
+                let result = read(arrived(role, row.kind, &Bytes::new()));
                 let is_misplaced =
                     matches!(&result, Err(e) if e.code == ErrorCode::BadState && e.skip.is_none());
                 assert_eq!(is_misplaced, !row.kind.may_send(role), "{role} {}", row.name);
@@ -132,7 +142,7 @@ mod tests {
     #[test]
     fn data_is_a_request_from_a_client_and_a_reply_from_a_worker() {
         let body = Bytes::from_static(b"hi");
-        let from = |role| input(arrived(role, Kind::Data, &body), |_, _| None);
+        let from = |role| read(arrived(role, Kind::Data, &body));
         assert!(matches!(from(Role::Client), Ok(Input::Request { .. })));
         assert!(matches!(from(Role::Worker), Ok(Input::Reply { .. })));
     }
@@ -148,22 +158,41 @@ mod tests {
             token: None,
         };
         let arrived = arrived(Role::Worker, Kind::WorkerLogin, &login.render());
-        let Ok(Input::WorkerLogin { proof, .. }) = input(arrived, |worker, secret| {
+        let prove = |worker, secret: &str| {
             assert_eq!((worker, secret), (WorkerId(3), "5.ab"));
             Some(Start { run: RunId(5), digest: 6 })
-        }) else {
+        };
+        let input = input(arrived, prove, |_| Signature::Missing);
+        let Ok(Input::WorkerLogin { proof, .. }) = input else {
             panic!("a worker-login becomes its own input");
         };
         assert_eq!(proof, Some(Start { run: RunId(5), digest: 6 }));
     }
 
     #[test]
+    fn a_welcome_carries_what_its_signature_is_worth() {
+        for (given, worth) in
+            [(None, Signature::Missing), (Some("0f".repeat(32)), Signature::Right)]
+        {
+            let welcome = ExecWelcome { signature: given.clone(), ..ExecWelcome::default() };
+            let arrived = arrived(Role::Host, Kind::ExecWelcome, &welcome.render());
+            let check = |signature: Option<&str>| {
+                assert_eq!(signature, given.as_deref());
+                worth
+            };
+            let Ok(Input::Report { report, .. }) = input(arrived, |_, _| None, check) else {
+                panic!("a welcome becomes a report");
+            };
+            assert!(matches!(*report, Report::Welcome(_, signature) if signature == worth));
+        }
+    }
+
+    #[test]
     fn a_login_that_makes_no_sense_says_so() {
-        let error =
-            input(arrived(Role::Client, Kind::Login, &Bytes::new()), |_, _| None).unwrap_err();
+        let error = read(arrived(Role::Client, Kind::Login, &Bytes::new())).unwrap_err();
         assert_eq!((error.code, error.skip), (ErrorCode::BadLogin, None));
         let login = Login::to(ServiceName::new("echo").unwrap());
-        let ok = input(arrived(Role::Client, Kind::Login, &login.render()), |_, _| None);
+        let ok = read(arrived(Role::Client, Kind::Login, &login.render()));
         assert!(matches!(ok, Ok(Input::Login { .. })));
     }
 }

@@ -3,10 +3,11 @@
 use super::clients::ENDS;
 use super::show::worker_id;
 use super::stimulus::{text, unknown};
+use super::tokens::claim;
 use super::words::Cursor;
 use super::world::{OPERATOR, World};
 use crate::shell::Ask;
-use broker::engine::input::{Expected, Input, Report};
+use broker::engine::input::{Expected, Input, Report, Signature};
 use protocol::bodies::{
     Child, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
     ExitCause, Stream,
@@ -14,13 +15,13 @@ use protocol::bodies::{
 use protocol::errors::ErrorCode;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
-use protocol::proof::Challenge;
+use protocol::proof::{Challenge, Claim};
 
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
-welcomes [policy=POLICY] [older=WORKER] [able to hand over], challenges, says goodbye [about=WORKER], \
-declines \"WHY\", remains unproven \"WHY\", \
+        const KNOWN: &str = "up [with WORKER…], connects [must=POLICY] [token=NAME] [and waits], is greeted [token=NAME], \
+refuses \"WHY\", welcomes [signed] [signed wrongly] [policy=POLICY] [older=WORKER] \
+[able to hand over], challenges, says goodbye [about=WORKER], declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
         let verb = line.word(KNOWN)?;
@@ -33,7 +34,16 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "connects" => {
                 let policy: Option<String> = line.pair("must");
                 let must = policy.map(|policy| Expected { policy, ..Expected::default() });
+                let claim = claim(line)?;
+                let waits = line.is("and") && line.is("waits");
                 self.host_connects(name, must.map(Box::new))?;
+                if !waits {
+                    self.host_claimed(name, claim)?;
+                }
+            }
+            "is" if line.is("greeted") => {
+                let claim = claim(line)?;
+                self.host_claimed(name, claim)?;
             }
             "refuses" => {
                 self.take_dial(name);
@@ -41,13 +51,18 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
                 self.step(Input::HostRefused { host, why: text(line) })?;
             }
             "welcomes" => {
+                let signature = match (line.is("signed"), line.is("wrongly")) {
+                    (false, _) => Signature::Missing,
+                    (true, true) => Signature::Wrong,
+                    (true, false) => Signature::Right,
+                };
                 let policy = line.pair("policy").unwrap_or_default();
                 let older = line.number("older")?.map(WorkerId);
                 let hands_over =
                     line.is("able") && line.is("to") && line.is("hand") && line.is("over");
                 let older = older.into_iter().collect();
                 let welcome = ExecWelcome { policy, older, hands_over, ..welcome() };
-                self.host_welcomes(name, welcome)?;
+                self.host_welcomes(name, welcome, signature)?;
             }
             "challenges" => {
                 let (salt, nonce) = (vec![1; 16], vec![2; 32]);
@@ -164,7 +179,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             self.command(OPERATOR, command.into_bytes())?;
         }
         self.host_connects(name, None)?;
-        self.host_welcomes(name, welcome())?;
+        self.host_claimed(name, None)?;
+        self.host_welcomes(name, welcome(), Signature::Missing)?;
         self.host_lists(name, children)
     }
 
@@ -176,8 +192,22 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
         self.step(Input::HostOpened { link, host, fd: 7 + link.index as i32, must })
     }
 
-    fn host_welcomes(&mut self, name: &str, welcome: ExecWelcome) -> Result<(), String> {
-        let report = Box::new(Report::Welcome(welcome));
+    /// The token for the hello was looked up. The built-in execd needs none.
+    fn host_claimed(&mut self, name: &str, claim: Option<Claim>) -> Result<(), String> {
+        let is_its = |ask: &Ask| matches!(ask, Ask::Claim(_, of) if of.as_str() == name);
+        match self.shell.take_asked(is_its) {
+            Some(Ask::Claim(link, _)) => self.step(Input::Claimed { link, claim }),
+            _ => Ok(()),
+        }
+    }
+
+    fn host_welcomes(
+        &mut self,
+        name: &str,
+        welcome: ExecWelcome,
+        signature: Signature,
+    ) -> Result<(), String> {
+        let report = Box::new(Report::Welcome(welcome, signature));
         self.step(Input::Report { link: self.link(name)?, report })
     }
 

@@ -136,9 +136,13 @@ impl World {
                 }
                 Item::new(format!("ask {name} status")).with("seq", sequence)
             }
-            Frame::ExecHello(hello) => Item::new(format!("hello {name}"))
-                .with("as", hello.host)
-                .with("broker", hello.broker),
+            Frame::ExecHello(hello) => {
+                let token = hello.token.map(|claim| claim.token.to_string());
+                Item::new(format!("hello {name}"))
+                    .showing("token", token.as_deref().unwrap_or_default(), token.is_some())
+                    .with("as", hello.host)
+                    .with("broker", hello.broker)
+            }
             Frame::ExecList => Item::new(format!("list {name}")),
             Frame::ExecStop(stop) => {
                 Item::new(format!("stop {} at {name}", self.worker_name(stop.worker)))

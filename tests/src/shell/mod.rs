@@ -30,6 +30,8 @@ pub enum Ask {
     Challenge(LinkId),
     /// Whether a proof is right: `Proven`.
     Verify(LinkId, Box<Proof>),
+    /// Which token is to be claimed at a host's execd: `Claimed`, or `Unproven`.
+    Claim(LinkId, HostName),
     /// An execd wants a proof: a frame goes there, or `Unproven` follows.
     Prove(LinkId),
     /// The token file: `TokensRead`, maybe after `CertificatesRead`.
@@ -127,7 +129,8 @@ impl<E> TestShell<E> {
         self.unread.remove(&link);
         self.free.push(link.index);
         self.asked.retain(|ask| match ask {
-            Ask::Challenge(of) | Ask::Verify(of, _) | Ask::Prove(of) => *of != link,
+            Ask::Challenge(of) | Ask::Verify(of, _) => *of != link,
+            Ask::Claim(of, _) | Ask::Prove(of) => *of != link,
             Ask::Dial(..) | Ask::Tokens(_) | Ask::File(..) | Ask::Save => true,
         });
         Some(end)

@@ -50,8 +50,9 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
         Action::Answer { link, head, reply, format } => {
             (Some(link), None, Deed::Answer(link, head, reply, format))
         }
-        Action::Greet { link, hello } => {
-            (Some(link), None, Deed::Send(link, Frame::ExecHello(*hello)))
+        Action::Claim { link, host } => {
+            let item = Item::new("look up the token of {}").quiet();
+            (Some(link), Some(item), Deed::Ask(Ask::Claim(link, host)))
         }
         Action::Start { link, start } => {
             let item = Item::new(format!("start {}#{} at {{}}", start.service, start.worker))

@@ -9,7 +9,7 @@ use super::links::{Conn, Peer, ReadResult};
 use super::world::{Event, ShutdownKind, World};
 use crate::shell::{self, Choices, Player, TestShell};
 use broker::engine::EngineOptions;
-use broker::engine::input::{Close, Input, Listening, Peer as From, Report};
+use broker::engine::input::{Close, Input, Listening, Peer as From};
 use broker::engine::origin::Origin;
 use broker::translate::inbound;
 use bytes::Bytes;
@@ -224,14 +224,8 @@ impl World {
                         self.comes_in(link, &head, &body);
                     }
                     let arrived = inbound::Arrived { link, role, kind, head, body };
-                    match inbound::input(arrived, shell::prove) {
-                        Ok(Input::Report { link, report }) => {
-                            let unproven = match &*report {
-                                Report::Welcome(welcome) => self.why_unproven(link, welcome),
-                                _ => None,
-                            };
-                            self.feed(unproven.unwrap_or(Input::Report { link, report }));
-                        }
+                    let check = |given: Option<&str>| self.check_signature(link, given);
+                    match inbound::input(arrived, shell::prove, check) {
                         Ok(input) => self.feed(input),
                         Err(error) => {
                             if let Some(conn) = self.conns.get_mut(&id) {

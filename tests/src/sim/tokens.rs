@@ -7,9 +7,8 @@ use super::links::Peer;
 use super::plan::Sabotage;
 use super::world::{Event, World};
 use crate::shell::Player;
-use broker::engine::input::Input;
+use broker::engine::input::{Input, Signature};
 use broker::engine::origin::Requester;
-use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -33,7 +32,7 @@ pub struct Authenticator {
     coming: Option<List>,
     /// The secret of the hosts' token as the broker has it.
     pub host_secret: u64,
-    /// Hosts' links that were greeted with this secret.
+    /// Hosts' links on which a token with this secret was claimed.
     greeted: BTreeMap<LinkId, u64>,
     next_secret: u64,
 }
@@ -275,12 +274,13 @@ impl World {
         Input::Proven { link, proven }
     }
 
-    /// The broker says hello to an execd, by a token where it needs one.
-    pub(super) fn greet(&mut self, link: LinkId, hello: &mut ExecHello) {
-        if self.must_prove(&hello.host) {
-            hello.token = Some(claim(HOST_TOKEN));
+    /// Which token the broker claims at an execd, where one is needed.
+    pub(super) fn claims(&mut self, link: LinkId, host: &HostName) -> Input {
+        let must = self.must_prove(host);
+        if must {
             self.authenticator.greeted.insert(link, self.authenticator.host_secret);
         }
+        Input::Claimed { link, claim: must.then(|| claim(HOST_TOKEN)) }
     }
 
     /// Whether the broker and the execd of a host prove a token to each other.
@@ -288,17 +288,18 @@ impl World {
         self.access.is_on && host.as_str() != "localhost"
     }
 
-    /// Checks an execd's welcome; returns the input that says why it is not trusted, if so.
-    pub(super) fn why_unproven(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
-        match self.authenticator.greeted.remove(&link) {
-            Some(secret) if welcome.signature != Some(signature(secret)) => {
-                let why = "the execd did not prove that it knows it".to_owned();
-                Some(Input::Unproven { link, why })
-            }
-            Some(_) | None => {
-                self.access.trusted.insert(link);
-                None
-            }
+    /// What the signature of an execd's welcome is worth. The access model is told which execds the
+    /// broker may trust.
+    pub(super) fn check_signature(&mut self, link: LinkId, given: Option<&str>) -> Signature {
+        let secret = self.authenticator.greeted.remove(&link);
+        let is_right = secret.is_some() && given == secret.map(signature).as_deref();
+        if is_right || secret.is_none() {
+            self.access.trusted.insert(link);
+        }
+        match given {
+            None => Signature::Missing,
+            Some(_) if is_right => Signature::Right,
+            Some(_) => Signature::Wrong,
         }
     }
 

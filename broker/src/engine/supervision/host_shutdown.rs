@@ -25,7 +25,13 @@ impl Supervision {
         let host = &mut self.hosts[key];
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
-            HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
+            HostState::Down
+            | HostState::Dialing
+            | HostState::Greeting(_)
+            | HostState::Greeted(_)
+            | HostState::Claimed(_)
+            | HostState::Proving(_)
+            | HostState::Untrusted(..) => false,
         };
         if !serves || std::mem::replace(&mut host.is_shutting_down, true) {
             return false;

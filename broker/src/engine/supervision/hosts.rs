@@ -1,6 +1,6 @@
-//! The hosts, machines with an execd: the broker dials them, greets their execds, asks which
-//! processes they have, and dials again those that it lost. `starts` and `process` handle the
-//! workers on them.
+//! The hosts, machines with an execd: the broker dials them, asks which processes they have, and
+//! dials again those that it lost. `greeting` says which execds are trusted; `starts` and `process`
+//! handle the workers on them.
 
 use super::host::RETRY_MIN_MS;
 use super::host_state::HostEvent;
@@ -12,21 +12,15 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Expected, Report};
 use crate::engine::keys::{HostKey, WorkerKey};
-use crate::engine::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
-use protocol::bodies::{ExecHello, ExecListed};
-use protocol::frame::Frame;
+use protocol::bodies::ExecListed;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
-use protocol::proof::Challenge;
 use protocol::settings::Setting;
 use protocol::show;
-
-/// Milliseconds that a host may take to send welcome and list, although it answers pings. This is
-/// longer than an execd lets a proof wait for its turn, and than many handshakes at once take.
-const GREETING_MS: u64 = 30_000;
 
 /// Milliseconds that a host must have been up before the next dial after a loss comes fast again;
 /// `host_retry_ms` if that is shorter. A host that comes up and closes at once is not healthy, and
@@ -95,6 +89,10 @@ impl Supervision {
             HostState::Down
             | HostState::Dialing
             | HostState::Greeting(_)
+            | HostState::Greeted(_)
+            | HostState::Claimed(_)
+            | HostState::Proving(_)
+            | HostState::Untrusted(..)
             | HostState::Listing(_) => None,
         }
     }
@@ -117,62 +115,9 @@ impl Supervision {
         host.enter(HostEvent::Open(link));
         (host.rejected_reports, host.is_shutting_down, host.is_silent) = (0, false, false);
         host.must = must;
-        let (address, is_builtin) = (host.address.clone(), host.is_builtin);
-        cx.timers.add(cx.now.plus_millis(GREETING_MS), Timer::Greeting(link));
-        let broker = cx.listening.instance.clone();
-        let hello = ExecHello { host: name, broker, token: None };
-        cx.out.push(if is_builtin {
-            Action::Send { link, frame: Frame::ExecHello(hello) }
-        } else {
-            Action::Greet { link, hello: Box::new(hello) }
-        });
+        let address = host.address.clone();
+        self.begin_greeting(link, key, cx);
         Some((key, address))
-    }
-
-    /// `Timer::Greeting`: closes a host that has not sent its welcome or its list in time.
-    pub(crate) fn on_greeting_due(&mut self, link: LinkId, key: HostKey, cx: &mut Context<'_>) {
-        let what = match self.hosts[key].state {
-            HostState::Greeting(at) if at == link => "exec-welcome",
-            HostState::Listing(at) if at == link => "exec-listed",
-            _ => return,
-        };
-        let why = format!("answers pings, but has sent no {what} for {GREETING_MS} ms; closing it");
-        cx.effects.push(Effect::DropLink { link, why });
-    }
-
-    /// Whether the hello was sent on this link and no welcome has come.
-    pub(crate) fn is_awaiting_welcome(&self, key: HostKey, link: LinkId) -> bool {
-        self.hosts[key].state == HostState::Greeting(link)
-    }
-
-    /// Has the host's token proved to an execd that asks for it.
-    pub(crate) fn on_challenged(
-        &mut self,
-        link: LinkId,
-        key: HostKey,
-        challenge: Box<Challenge>,
-        cx: &mut Context<'_>,
-    ) {
-        if self.is_awaiting_welcome(key, link) {
-            cx.out.push(Action::Prove { link, challenge });
-        }
-    }
-
-    /// Closes a host whose token can't be proved, or whose execd has not proved that it knows the
-    /// token.
-    pub(crate) fn on_unproven(
-        &mut self,
-        link: LinkId,
-        key: HostKey,
-        why: &str,
-        cx: &mut Context<'_>,
-    ) {
-        if cx.may_cause(Class::Host, Some(link)) {
-            let about = About { host: Some(self.hosts[key].name.clone()), ..About::default() };
-            let why = show::brief(why, TEXT_BYTES_MAX);
-            cx.record(FactKind::HostError, about, format!("the host's token: {why}"));
-        }
-        cx.effects.push(Effect::DropLink { link, why: "its token is not proved".to_owned() });
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, cx: &mut Context<'_>) {
@@ -245,18 +190,8 @@ impl Supervision {
     ) {
         let host = &mut self.hosts[key];
         match (report, host.state) {
-            (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
-                host.pid = welcome.hostpid;
-                host.version.clone_from(&welcome.version);
-                let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
-                if let Some(what) = host.differs(&welcome) {
-                    self.replace_execd(link, key, &welcome, what, cx);
-                    return;
-                }
-                host.older = welcome.older;
-                host.enter(HostEvent::Welcome);
-                cx.out.push(Action::Send { link, frame: Frame::ExecList });
-                self.record_policy(key, &before, cx);
+            (Report::Welcome(welcome, signature), state) if state.is_awaiting_welcome() => {
+                self.on_welcome(link, key, welcome, signature, cx);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
                 if let Some(why) = self.duplicate_host(key, &listed.children, cx.catalog) {
@@ -278,7 +213,7 @@ impl Supervision {
     /// Handles a report about a worker that `worker_of_report` found valid.
     fn on_valid_report(&mut self, key: WorkerKey, report: &Report, cx: &mut Context<'_>) {
         match report {
-            Report::Welcome(_) | Report::Listed(_) => {}
+            Report::Welcome(..) | Report::Listed(_) => {}
             Report::Started(started) => self.on_started(key, started, cx),
             Report::Failed(failed) => self.on_start_failed(key, failed, cx),
             Report::Exited(exited) => self.on_exited(key, exited, cx),

@@ -13,11 +13,13 @@
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
 //! | `host`, `host_state` | a host as it is configured, and how far the link to its execd is |
+//! | `greeting` | which execds are trusted |
 //! | `hosts`, `handover`, `host_shutdown` | the links to execds |
 
 mod absence;
 mod drain;
 mod exit_cause;
+mod greeting;
 mod handover;
 pub(crate) mod host;
 mod host_shutdown;

@@ -32,7 +32,7 @@ const REJECTED_REPORTS_MAX: u64 = 100;
 /// The name of a report on the wire, and the start that it names, if any.
 const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
     match report {
-        Report::Welcome(_) => ("exec-welcome", None),
+        Report::Welcome(..) => ("exec-welcome", None),
         Report::Listed(_) => ("exec-listed", None),
         Report::Started(body) => ("exec-started", Some((body.worker, body.run))),
         Report::Failed(body) => ("exec-failed", Some((body.worker, body.run))),

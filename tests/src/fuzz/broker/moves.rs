@@ -90,6 +90,7 @@ fn host_answers(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let link = player.open(Role::Host);
     player.feed(Input::HostOpened { link, host, fd: link.index as i32 + 5, must: None });
     if how > 1 {
+        tokens::claim_none(player);
         player.frame(link, words::welcome());
         let known = player.starts.front().map(|start| (start.start.worker, start.start.run));
         let listed = if how > 5 { words::report(source, known) } else { words_listed() };
@@ -303,6 +304,7 @@ fn seldom(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         5 => tokens::reload(player, source),
         6 => tokens::proof(player, source),
         7 if how >= 128 => tokens::certificates(player, source),
+        7 if how < 32 => tokens::execd(player, source),
         _ => player.feed(Input::Deadline),
     }
 }

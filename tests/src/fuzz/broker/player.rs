@@ -2,6 +2,7 @@
 //! is shown to the checker, and what it waits for the fuzzer's bytes answer.
 
 use super::checker::{Checker, Sabotage};
+use super::tokens::{self, ExecdProof};
 use crate::shell::{self, Ask, Choices, Deed, Inbox, Player, TestShell};
 use broker::engine::action::Action;
 use broker::engine::input::{Close, Input, Listening, Peer};
@@ -46,6 +47,8 @@ pub struct Conn {
     pub given: VecDeque<Header>,
     /// Sequence of the last status question.
     pub status: u32,
+    /// Of an execd: the proof that must come before it is trusted.
+    pub proof: ExecdProof,
     inbox: Inbox,
 }
 
@@ -157,6 +160,7 @@ impl BrokerPlayer {
             is_known: false,
             given: VecDeque::new(),
             status: 0,
+            proof: ExecdProof::Hello,
             inbox: Inbox::default(),
         })
     }
@@ -198,7 +202,8 @@ impl BrokerPlayer {
             let role = conn.role;
             let input = pulled.and_then(|(kind, head, body)| {
                 let arrived = inbound::Arrived { link, role, kind, head, body };
-                inbound::input(arrived, shell::prove)
+                let check = |given: Option<&str>| tokens::check_signature(&mut conn.proof, given);
+                inbound::input(arrived, shell::prove, check)
                     .inspect_err(|_| conn.inbox.is_malformed = true)
             });
             self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
@@ -257,6 +262,15 @@ impl BrokerPlayer {
                 if self.checker.watches(link, head.sequence) =>
             {
                 self.checker.to_operator(link, head);
+            }
+            (Frame::ExecHello(hello), _) => {
+                let is_claim = hello.token.is_some();
+                conn.proof = if is_claim { ExecdProof::Challenge } else { ExecdProof::Welcome };
+            }
+            (Frame::ExecList | Frame::ExecStart(_) | Frame::ExecStop(_), _)
+                if conn.proof != ExecdProof::Trusted =>
+            {
+                panic!("{} goes to an execd that is not trusted: {:?}", frame.kind(), conn.proof);
             }
             (Frame::ExecStart(start), _) => self.started(link, start.clone()),
             (Frame::Status { sequence }, _) => conn.status = *sequence,
@@ -367,6 +381,12 @@ impl Player for BrokerPlayer {
                     let is_dialled = self.shell.asked.iter().any(|ask| ask.is_dial(host.as_str()));
                     assert!(!is_dialled, "{host} is dialled twice");
                     assert!(!address.is_empty(), "{host} is dialled nowhere");
+                }
+                if let Ask::Prove(link) = &ask
+                    && let Some(conn) = self.shell.ends.get_mut(link)
+                {
+                    assert_eq!(conn.proof, ExecdProof::Challenge, "only one proof is made");
+                    conn.proof = ExecdProof::Signature;
                 }
                 self.shell.asked.push_back(ask);
             }

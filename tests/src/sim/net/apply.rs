@@ -131,6 +131,7 @@ impl World {
             }
             Ask::Challenge(link) => return self.sent(link, shell::challenge()),
             Ask::Verify(link, proof) => self.verify(link, &proof),
+            Ask::Claim(link, host) => self.claims(link, &host),
             Ask::Prove(link) => return self.sent(link, self.prove_to_host(link)),
             Ask::Tokens(requester) => return self.read_tokens(requester),
             Ask::File(link, head, path) => {
@@ -168,19 +169,15 @@ impl World {
         }
     }
 
-    fn sent(&mut self, link: LinkId, mut frame: Frame) {
+    fn sent(&mut self, link: LinkId, frame: Frame) {
         let Some(id) = self.conn_of(link) else {
             if let (true, Frame::Error { head, error }) = (self.is_operator(link), frame) {
                 self.answered(head.sequence, Err(error));
             }
             return;
         };
-        match &mut frame {
-            Frame::ExecHello(hello) => self.greet(link, hello),
-            Frame::ExecStart(_) if !self.access.trusted.contains(&link) => {
-                self.hold(Err(format!("link {link} is asked to start and is not trusted")));
-            }
-            _ => {}
+        if matches!(frame, Frame::ExecStart(_)) && !self.access.trusted.contains(&link) {
+            self.hold(Err(format!("link {link} is asked to start and is not trusted")));
         }
         let frame = match self.plan.sabotage {
             Sabotage::None => Some(frame),
