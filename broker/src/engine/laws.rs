@@ -30,9 +30,9 @@ impl Engine {
                 seat.link
             );
             law!(
-                seat.is_available == is_available,
+                seat.is_available() == is_available,
                 "law 1: worker {id} is available to requests: {}, should be: {}",
-                seat.is_available,
+                seat.is_available(),
                 is_available
             );
             law!(
