@@ -109,12 +109,14 @@ fn host() -> Vec<Edge> {
     let states = [
         HostState::Down,
         HostState::Dialing,
+        HostState::WaitingToDial,
         HostState::Greeting(link),
         HostState::Listing(link),
         HostState::Up(link),
     ];
     let events = [
         HostEvent::Dial,
+        HostEvent::Wait,
         HostEvent::Open(link),
         HostEvent::Welcome,
         HostEvent::List,

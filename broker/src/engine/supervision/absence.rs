@@ -25,7 +25,7 @@ impl Supervision {
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let is_up = |host: &Host| matches!(host.state, HostState::Up(_));
-        self.hosts.named(host).is_some_and(|host| is_up(host) && !host.is_silent)
+        self.hosts.named(host).is_some_and(|host| is_up(host) && !host.connection.is_silent)
     }
 
     /// Looks at a worker again later, because its host can't be reached now.
@@ -109,17 +109,17 @@ impl Supervision {
 
     /// The host has answered no ping for a while.
     pub(crate) fn silent_host(&mut self, key: HostKey) {
-        self.hosts[key].is_silent = true;
+        self.hosts[key].connection.is_silent = true;
     }
 
     /// Something came of a host.
     pub(crate) fn heard_host(&mut self, key: HostKey) {
-        self.hosts[key].is_silent = false;
+        self.hosts[key].connection.is_silent = false;
     }
 
     /// Silence is counted from now on.
     pub(crate) fn all_heard(&mut self) {
-        self.hosts.all_mut().for_each(|host| host.is_silent = false);
+        self.hosts.all_mut().for_each(|host| host.connection.is_silent = false);
     }
 }
 

@@ -25,9 +25,12 @@ impl Supervision {
         let host = &mut self.hosts[key];
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
-            HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
+            HostState::Down
+            | HostState::Dialing
+            | HostState::WaitingToDial
+            | HostState::Greeting(_) => false,
         };
-        if !serves || std::mem::replace(&mut host.is_shutting_down, true) {
+        if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }
         host.why = "its execd is shutting down and ends its workers".into();
@@ -61,7 +64,7 @@ impl Supervision {
 
     /// The link on which programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
-        let host = self.hosts.named(name).filter(|host| !host.is_shutting_down)?;
+        let host = self.hosts.named(name).filter(|host| !host.connection.is_shutting_down)?;
         self.host_link(&host.name)
     }
 

@@ -85,8 +85,9 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let host = &mut self.hosts[host];
-        host.rejected_reports = host.rejected_reports.saturating_add(1);
-        if host.rejected_reports == 1 {
+        let rejected = host.connection.rejected_reports.saturating_add(1);
+        host.connection.rejected_reports = rejected;
+        if rejected == 1 {
             let name = host.name.clone();
             if !cx.may_cause(Class::Host, Some(link)) {
                 return;
@@ -97,7 +98,7 @@ impl Supervision {
                  counted, not recorded)"
             );
             cx.record(FactKind::HostError, about, text);
-        } else if host.rejected_reports >= REJECTED_REPORTS_MAX {
+        } else if rejected >= REJECTED_REPORTS_MAX {
             let why = format!("sent {REJECTED_REPORTS_MAX} reports that were not valid");
             cx.effects.push(Effect::DropLink { link, why });
         }
