@@ -76,7 +76,7 @@ impl Engine {
         if let Some(link) = self.dispatch.seat(key).link {
             status::on_status_lost(self, link, self.dispatch.seat(key).id, out);
         }
-        let is_death = !self.supervision.worker(key).ends_with_host;
+        let is_death = self.supervision.is_death(key);
         let loss = Loss { is_orderly: how == Close::Eof, is_death, why };
         let had = self.dispatch.lose(key, loss, context!(self, out));
         self.supervision.lost(key, (how, why), had, context!(self, out));

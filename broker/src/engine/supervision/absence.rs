@@ -3,6 +3,7 @@
 //! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
 use super::machine::Supervision;
+use super::run::Reconnect;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
@@ -47,7 +48,7 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let until = cx.now.plus_millis(wait_ms);
-        self.workers[key].wait_until = until;
+        self.workers[key].run.wait_until = until;
         cx.timers.add(until, timer);
     }
 
@@ -57,11 +58,13 @@ impl Supervision {
     pub(super) fn return_wait_ms(&self, key: WorkerKey, work_ms: u64, cx: &Context<'_>) -> u64 {
         let worker = &self.workers[key];
         let least = cx.settings.get(Setting::ReturnMs);
-        let set = cx.settings.get(Setting::ReconnectMs);
-        let (reconnect, silence) =
-            worker.announced.unwrap_or_else(|| (set, silence_ms(cx.settings)));
+        let (reconnect, silence) = match worker.run.reconnect {
+            Reconnect::AsSet => (cx.settings.get(Setting::ReconnectMs), silence_ms(cx.settings)),
+            Reconnect::Announced { reconnect_ms, silence_ms } => (reconnect_ms, silence_ms),
+            Reconnect::Refused => return least,
+        };
         let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
-        if is_builtin || worker.is_closed_with_error || reconnect == 0 {
+        if is_builtin || reconnect == 0 {
             return least;
         }
         least.max(reconnect + silence + RETURN_MARGIN_MS + work_ms)
@@ -101,7 +104,8 @@ impl Supervision {
             return Unreachable::No;
         }
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
-        match (worker.is_remote, is_up && self.is_reached(&worker.host)) {
+        let is_remote = worker.connection.is_some_and(|connection| connection.is_remote);
+        match (is_remote, is_up && self.is_reached(&worker.host)) {
             (true, true) => Unreachable::KernelTells,
             (true, false) | (false, true | false) => Unreachable::MayBe,
         }
