@@ -29,6 +29,14 @@ impl Supervision {
         self.hosts.named(host).is_some_and(|host| is_up(host) && !host.connection.is_silent)
     }
 
+    /// Whether a worker whose connection is lost may work on, on a machine that is unreachable.
+    pub(super) fn is_lost_with_machine(&self, key: WorkerKey, how: Close) -> bool {
+        let worker = &self.workers[key];
+        let host = self.hosts.named(&worker.host);
+        let is_elsewhere = !worker.is_self_started && host.is_some_and(|host| !host.is_builtin);
+        how == Close::TimedOut || is_elsewhere && !self.is_reached(&worker.host)
+    }
+
     /// Looks at a worker again later, because its host can't be reached now.
     pub(super) fn look_later(&mut self, key: WorkerKey, timer: Timer, cx: &mut Context<'_>) {
         if self.host_link(&self.workers[key].host).is_some() {

@@ -1,12 +1,14 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
 //! `process` and `restart` decide what follows.
 
+use super::host_shutdown::is_fault;
 use super::machine::Supervision;
 use super::process_state::ProcessState;
 use super::run::ExpectedEnd;
 use super::workers::Worker;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
+use crate::engine::input::Close;
 use crate::engine::keys::WorkerKey;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExitCause;
@@ -90,9 +92,28 @@ impl Supervision {
         how
     }
 
-    /// Whether the loss of a worker's connection is a death, of which its request may be the cause.
-    pub(crate) fn is_death(&self, key: WorkerKey) -> bool {
-        self.workers[key].run.expected_end != ExpectedEnd::WithHost
+    /// Whether the loss of a worker's connection is a death, of which its request may be the
+    /// cause. It is not if the worker was asked to end and not killed for a fault, or is
+    /// unreachable.
+    pub(crate) fn is_death(&self, key: WorkerKey, how: Close) -> bool {
+        let worker = &self.workers[key];
+        let run = &worker.run;
+        let is_by_itself = match worker.state {
+            // Its process may have ended before its connection.
+            ProcessState::Ready | ProcessState::Returning => true,
+            ProcessState::Exiting | ProcessState::Terminating => run.killed.is_some(),
+            // Its login was found not to be valid.
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up => false,
+        };
+        let is_expected = match run.expected_end {
+            ExpectedEnd::No => false,
+            ExpectedEnd::Stop => true,
+            ExpectedEnd::WithHost => !(run.has_exited() && worker.exit_cause.is_some_and(is_fault)),
+        };
+        is_by_itself && !is_expected && !self.is_lost_with_machine(key, how)
     }
 
     /// Advice about a worker that ends too often; empty = there is none.

@@ -94,7 +94,7 @@ impl Supervision {
 }
 
 /// Whether an end is a signal that a program gets for a fault of its own.
-const fn is_fault(exit_cause: ExitCause) -> bool {
+pub(super) const fn is_fault(exit_cause: ExitCause) -> bool {
     match exit_cause {
         // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
         ExitCause::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
