@@ -204,7 +204,7 @@ impl Supervision {
             // When it was killed, that and the reason were recorded.
             self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), cx);
         }
-        let decision = self.workers[key].restart.ended(cx.now, ready, &cx.settings);
+        let decision = self.workers[key].restart.ended(cx.now, ready, cx.settings);
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {

@@ -26,7 +26,7 @@ pub(crate) struct Restart {
     /// Milliseconds that the next restart waits; 0 = it is started at once.
     wait_ms: u64,
     /// It was not started since its last end; the next start counts in `restarts`. Independent of
-    /// the other ends: an end that counts for nothing else is followed by a restart, too.
+    /// `ends`: one that is not noted there is followed by a restart, too.
     is_pending: bool,
 }
 

@@ -172,7 +172,7 @@ impl Workers {
         }
     }
 
-    /// The client with this id, if it is attached.
+    /// The worker with this id, if it is configured.
     pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerKey> {
         self.ids.get(&id).copied()
     }
@@ -182,7 +182,7 @@ impl Workers {
         self.table.get(key)
     }
 
-    /// All attached clients in the order of their ids.
+    /// All workers in the order of their ids.
     pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
