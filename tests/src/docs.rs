@@ -67,6 +67,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/architecture.md", "process", drawing("process")),
         ("docs/architecture.md", "host", drawing("host")),
         ("docs/architecture.md", "child", drawn(execd::engine::child::transitions())),
+        ("docs/architecture.md", "flags", crate::flags::page()),
     ]
 }
 

@@ -7,6 +7,7 @@ pub mod docs;
 pub mod far_host;
 pub mod fault;
 pub mod figures;
+pub mod flags;
 pub mod fuzz;
 pub mod lan;
 pub mod netns_link;

@@ -109,6 +109,7 @@ fn host() -> Vec<Edge> {
     let states = [
         HostState::Down,
         HostState::Dialing,
+        HostState::WaitingToDial,
         HostState::Greeting(link),
         HostState::Greeted(link),
         HostState::Claimed(link),
@@ -119,6 +120,7 @@ fn host() -> Vec<Edge> {
     ];
     let events = [
         HostEvent::Dial,
+        HostEvent::Wait,
         HostEvent::Open(link),
         HostEvent::Greet,
         HostEvent::Claim,

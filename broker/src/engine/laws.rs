@@ -24,15 +24,15 @@ impl Engine {
             let is_shutting_down = self.shutdown.is_some();
             let is_available = self.supervision.is_available(key, &self.catalog, is_shutting_down);
             law!(
-                worker.is_linked == seat.link.is_some(),
+                worker.is_linked() == seat.link.is_some(),
                 "law 2: worker {id} is linked: {}, and its link is {:?}",
-                worker.is_linked,
+                worker.is_linked(),
                 seat.link
             );
             law!(
-                seat.is_available == is_available,
+                seat.is_available() == is_available,
                 "law 1: worker {id} is available to requests: {}, should be: {}",
-                seat.is_available,
+                seat.is_available(),
                 is_available
             );
             law!(

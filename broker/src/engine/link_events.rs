@@ -54,7 +54,10 @@ impl Engine {
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
             End::Client(key) => self.client_gone(key, why, out),
-            End::Worker(key) => self.worker_lost(key, how, why, out),
+            End::Worker(key) => {
+                let is_death = self.is_death(key, how);
+                self.worker_lost(key, (how, is_death), why, out);
+            }
             End::Host(key) => {
                 let why = format!("its execd {why}");
                 self.supervision.host_down(key, why, context!(self, out));
@@ -70,13 +73,25 @@ impl Engine {
         }
     }
 
+    /// Whether the loss of a worker's connection may be the fault of the request that it has.
+    /// During the shutdown, whoever stops the broker may have stopped the worker as well.
+    fn is_death(&self, key: WorkerKey, how: Close) -> bool {
+        self.shutdown.is_none() && self.supervision.is_death(key, how)
+    }
+
     /// Handles the end of a worker's connection: its requests are lost, and it has some time to
-    /// come back or to end. One that started itself is forgotten.
-    fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+    /// come back or to end. One that started itself is forgotten. `is_death`: the request that it
+    /// had may be the cause.
+    fn worker_lost(
+        &mut self,
+        key: WorkerKey,
+        (how, is_death): (Close, bool),
+        why: &str,
+        out: Out<'_>,
+    ) {
         if let Some(link) = self.dispatch.seat(key).link {
             status::on_status_lost(self, link, self.dispatch.seat(key).id, out);
         }
-        let is_death = !self.supervision.worker(key).ends_with_host;
         let loss = Loss { is_orderly: how == Close::Eof, is_death, why };
         let had = self.dispatch.lose(key, loss, context!(self, out));
         self.supervision.lost(key, (how, why), had, context!(self, out));
@@ -84,10 +99,20 @@ impl Engine {
 
     /// Closes the connection of a worker, if it has one, and counts it as lost.
     pub(crate) fn disconnect(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+        let is_death = self.is_death(key, how);
+        self.drop_worker(key, (how, is_death), why, out);
+    }
+
+    /// Closes the connection that a worker had before it came back on a new one: it has not died.
+    pub(crate) fn replace_link(&mut self, key: WorkerKey, out: Out<'_>) {
+        self.drop_worker(key, (Close::Reset, false), "came back on a new connection", out);
+    }
+
+    fn drop_worker(&mut self, key: WorkerKey, end: (Close, bool), why: &str, out: Out<'_>) {
         if let Some(link) = self.dispatch.seat(key).link {
             self.close_link(link, out);
         }
-        self.worker_lost(key, how, why, out);
+        self.worker_lost(key, end, why, out);
     }
 
     /// Tells a worker to end, and shuts its connection for writing.

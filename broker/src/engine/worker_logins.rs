@@ -5,7 +5,7 @@
 use super::action::Action;
 use super::context::context;
 use super::hub::{Engine, Out};
-use super::input::{Close, Start};
+use super::input::Start;
 use super::keys::WorkerKey;
 use super::sessions::connection::End;
 use super::sessions::pending::PendingLogin;
@@ -95,7 +95,7 @@ impl Engine {
     ) {
         if self.dispatch.seat(key).link.is_some() {
             self.supervision.came_back(key);
-            self.disconnect(key, Close::Reset, "came back on a new connection", out);
+            self.replace_link(key, out);
         }
         let Some(connection) = self.sessions.connection(link) else { return };
         let is_remote = connection.peer.is_remote;

@@ -216,7 +216,8 @@ pub(super) struct Child {
     pub(super) digest: u32,
     /// The process id; 0 until there is a process.
     pub(super) pid: u32,
-    /// Whether an earlier execd started it under another policy.
+    /// Whether an earlier execd started it under another policy. Independent of the state: it never
+    /// changes.
     pub(super) is_older: bool,
     pub(super) state: State,
     /// The deadline of the state, if it has one.

@@ -419,7 +419,7 @@ pub const COMMANDS: &[Spec] = &[
         usage: "poison [n | clear]",
         syntax: "poison [n | clear]",
         short: "lists requests that killed workers, shows or forgets them",
-        long: "A request that several workers died of is set aside with its bytes. With a number one of them is shown as a hex dump; clear forgets all.",
+        long: "A request that several workers died of (poison_deaths) is set aside with its bytes. A worker that is unreachable, or that was asked to end by 'stop', 'shutdown' or the shutdown of its host or the broker, did not die of its request. With a number one of them is shown as a hex dump; clear forgets all.",
         args: &[arg(
             "n|clear",
             Takes::Words(&["clear"]),

@@ -4,7 +4,7 @@
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use super::stage::{Stage, StageEvent};
-use super::transaction::Transaction;
+use super::transaction::{Conversation, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -101,10 +101,7 @@ impl Dispatch {
             return;
         }
         let known = self.callers[client].in_flight.get(sequence);
-        let piece_of = known.filter(|&key| {
-            let transaction = &self.transactions[key];
-            !transaction.is_complete || transaction.in_conversation
-        });
+        let piece_of = known.filter(|&key| self.transactions[key].takes_frames());
         if let Some(transaction) = piece_of {
             self.fail(transaction, body, cx);
             if !error.more {
@@ -188,8 +185,7 @@ impl Dispatch {
             replied: 0,
             deaths: 0,
             is_complete: head.more == 0,
-            in_conversation: false,
-            is_abandoned: false,
+            conversation: Conversation::None,
             holds_reader: false,
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
@@ -353,7 +349,8 @@ impl Dispatch {
         let link = self.callers[client].link;
         let transaction = &self.transactions[key];
         let holder = transaction.stage.worker().map(|worker| self.seats[worker].id.0);
-        if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
+        let in_conversation = transaction.conversation == Conversation::Open;
+        if transaction.is_complete && !(in_conversation && head.workerid != 0) {
             if head.more != 0 {
                 if !self.may_come_in_pieces(client, cx) {
                     return;

@@ -22,7 +22,8 @@ pub(crate) struct Caller {
     pub(crate) service: ServiceKey,
     /// The priority of its requests that have none of their own; lower is served first.
     pub(crate) priority: u8,
-    /// After `block`, until `unblock`: its requests wait in no queue.
+    /// After `block`, until `unblock`: its requests wait in no queue. Independent of what it has
+    /// under way: an operator says it, and those that a worker has go on.
     pub(crate) is_blocked: bool,
     /// How many requests it may have under way, as announced at its login.
     pub(super) requests_max: u64,

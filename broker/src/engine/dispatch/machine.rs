@@ -6,7 +6,7 @@ use super::buckets::Buckets;
 use super::caller::Caller;
 use super::flow::Flow;
 use super::poison::Poison;
-use super::seat::Seat;
+use super::seat::{Availability, Seat};
 use super::service_queue::ServiceQueue;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
@@ -192,7 +192,10 @@ impl Dispatch {
     /// A worker logged in.
     pub(crate) fn open(&mut self, key: WorkerKey, link: LinkId) {
         let seat = &mut self.seats[key];
-        (seat.link, seat.is_draining) = (Some(link), false);
+        seat.link = Some(link);
+        if seat.availability == Availability::Draining {
+            seat.availability = Availability::Unavailable;
+        }
     }
 
     /// A worker may be given requests from now on, or no more.
@@ -203,11 +206,11 @@ impl Dispatch {
         cx: &mut Context<'_>,
     ) {
         let seat = &mut self.seats[key];
-        if seat.is_available == is_available {
+        if seat.is_available() == is_available {
             return;
         }
-        seat.is_available = is_available;
-        seat.is_draining &= !is_available;
+        seat.availability =
+            if is_available { Availability::Available } else { Availability::Unavailable };
         let service = seat.service;
         self.arrange(key, cx);
         if is_available {

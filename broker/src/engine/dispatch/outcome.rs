@@ -2,6 +2,7 @@
 //! time that is over. `replies` has the reply itself.
 
 use super::machine::Dispatch;
+use super::seat::Availability;
 use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
 use crate::engine::context::Context;
@@ -118,8 +119,7 @@ impl Dispatch {
         why: &str,
         cx: &mut Context<'_>,
     ) {
-        let transaction = &self.transactions[key];
-        if !transaction.is_complete || transaction.in_conversation {
+        if self.transactions[key].takes_frames() {
             self.abandon(worker, why, cx);
         }
     }
@@ -217,7 +217,8 @@ impl Dispatch {
         }
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
         let seat = &self.seats[worker];
-        if seat.is_draining && seat.current.is_some_and(|at| self.transactions[at].stage.is_ended())
+        if seat.availability == Availability::Draining
+            && seat.current.is_some_and(|at| self.transactions[at].stage.is_ended())
         {
             cx.effects.push(Effect::Emptied { worker, is_overdue: true });
         }

@@ -2,8 +2,9 @@
 //! gets a request first.
 
 use super::machine::Dispatch;
-use super::seat::WorkerList;
+use super::seat::{Availability, WorkerList};
 use super::stage::StageEvent;
+use super::transaction::Conversation;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -47,7 +48,7 @@ impl Dispatch {
         self.seats[worker].late_work_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
-        transaction.in_conversation = !is_last;
+        transaction.worker_said(is_last);
         transaction.replied += body.len() as u64;
         let (request, id) = (transaction.head, transaction.id);
         if transaction.stage.is_ended() {
@@ -196,7 +197,7 @@ impl Dispatch {
         }
         self.arrange(worker, cx);
         let seat = &self.seats[worker];
-        if seat.is_draining && seat.current.is_none() {
+        if seat.availability == Availability::Draining && seat.current.is_none() {
             cx.effects.push(Effect::Emptied { worker, is_overdue: false });
         }
         self.serve(service, cx);
@@ -206,7 +207,8 @@ impl Dispatch {
     /// now. A reply that nobody waits for any more is not waited for.
     pub(crate) fn drain(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let seat = &mut self.seats[worker];
-        seat.is_draining = true;
+        debug_assert!(!seat.is_available(), "worker {} is drained and available", seat.id);
+        seat.availability = Availability::Draining;
         let is_overdue = seat.current.is_some();
         if seat.current.is_none_or(|at| self.transactions[at].stage.is_ended()) {
             cx.effects.push(Effect::Emptied { worker, is_overdue });
@@ -231,9 +233,10 @@ impl Dispatch {
     pub(super) fn abandon(&mut self, worker: WorkerKey, why: &str, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current else { return };
         let transaction = &mut self.transactions[key];
-        if std::mem::replace(&mut transaction.is_abandoned, true) {
+        if transaction.conversation == Conversation::Over {
             return;
         }
+        transaction.conversation = Conversation::Over;
         let (sequence, id) = (transaction.head.sequence, transaction.id);
         self.send_over(worker, (sequence, id.0), why, cx);
     }

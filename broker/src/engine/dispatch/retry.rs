@@ -4,6 +4,7 @@
 use super::machine::Dispatch;
 use super::poison::Poison;
 use super::retry_budget::Level;
+use super::seat::Availability;
 use super::stage::StageEvent;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -42,7 +43,7 @@ impl Dispatch {
     pub(crate) fn lose(&mut self, worker: WorkerKey, loss: Loss<'_>, cx: &mut Context<'_>) -> Had {
         let had = self.had(worker, cx);
         let seat = &mut self.seats[worker];
-        (seat.link, seat.is_available, seat.is_draining) = (None, false, false);
+        (seat.link, seat.availability) = (None, Availability::Unavailable);
         let held = std::mem::take(&mut seat.held);
         (seat.taken_away, seat.late_work_since) = (VecDeque::new(), None);
         let current = seat.current.take();

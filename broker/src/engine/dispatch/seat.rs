@@ -21,6 +21,17 @@ pub(crate) enum WorkerList {
     Busy,
 }
 
+/// Whether a worker may be given requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Availability {
+    /// It may.
+    Available,
+    /// It may not.
+    Unavailable,
+    /// It may not, and `supervision` is to be told when it has nothing more to reply to.
+    Draining,
+}
+
 /// The request that a worker was sent last, for `last`.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
@@ -45,11 +56,8 @@ pub(crate) struct Seat {
     pub(crate) service: ServiceKey,
     /// Its connection, from its login until that is lost.
     pub(crate) link: Option<LinkId>,
-    /// It may be given requests, as `supervision` says.
-    pub(crate) is_available: bool,
-    /// `supervision` is to be told when it has nothing more to reply to. Independent of the rest: a
-    /// worker that is not available need not be stopped.
-    pub(super) is_draining: bool,
+    /// Whether it may be given requests, as `supervision` says.
+    pub(super) availability: Availability,
     /// The transaction that it has.
     pub(crate) current: Option<TransactionKey>,
     /// The transactions that it holds besides (`prefetch`), in order.
@@ -57,9 +65,10 @@ pub(crate) struct Seat {
     /// The list that the worker is in: [`list_by_state`](Self::list_by_state) as of the last
     /// change.
     pub(crate) list: WorkerList,
-    /// It is in its service's list `with_room`.
+    /// It is in its service's list `with_room`, which a law checks. Independent of `list`: only
+    /// some of the busy ones have room.
     pub(super) has_room: bool,
-    /// A `Timer::Overlong` of it is set.
+    /// A `Timer::Overlong` of it is set. Independent of what it has: the timer outlives a request.
     pub(super) is_timed: bool,
     /// Transactions that it completed.
     pub(crate) transactions: u64,
@@ -94,8 +103,7 @@ impl Seat {
             id,
             service,
             link: None,
-            is_available: false,
-            is_draining: false,
+            availability: Availability::Unavailable,
             current: None,
             held: VecDeque::new(),
             list: WorkerList::Lazy,
@@ -115,9 +123,14 @@ impl Seat {
         }
     }
 
+    /// Whether it may be given requests.
+    pub(crate) const fn is_available(&self) -> bool {
+        matches!(self.availability, Availability::Available)
+    }
+
     /// The list that the worker belongs in.
     pub(super) const fn list_by_state(&self) -> WorkerList {
-        match (self.current, self.is_available) {
+        match (self.current, self.is_available()) {
             (Some(_), _) => WorkerList::Busy,
             (None, true) => WorkerList::Idle,
             (None, false) => WorkerList::Lazy,

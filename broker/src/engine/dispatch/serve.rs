@@ -93,9 +93,9 @@ impl Dispatch {
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
         let is_one_frame = seat.current.is_some_and(|current| {
             let current = &self.transactions[current];
-            current.is_complete && !current.in_conversation && !current.stage.is_ended()
+            !current.takes_frames() && !current.stage.is_ended()
         });
-        prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available
+        prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available()
     }
 
     fn update_room(&mut self, key: WorkerKey, cx: &Context<'_>) {

@@ -50,17 +50,27 @@ pub(crate) struct Transaction {
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
     /// while a worker has it.
     pub(crate) is_complete: bool,
-    /// The worker's last frame had `more`, so it may wait for a frame of the client. Independent of
-    /// the stage: it outlives the outcome.
-    pub(crate) in_conversation: bool,
-    /// The worker was told that nobody waits for its reply.
-    pub(crate) is_abandoned: bool,
-    /// Its client is not read, because the pieces that wait are too many bytes.
-    pub(crate) holds_reader: bool,
+    /// Whether its worker may wait for a frame of the client.
+    pub(super) conversation: Conversation,
+    /// Its client is not read, because the pieces that wait are too many bytes. Independent of the
+    /// stage: pieces may wait while it is blocked, too.
+    pub(super) holds_reader: bool,
     /// The transaction before it in the queue.
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue.
     pub(crate) next: OptionKey<TransactionKey>,
+}
+
+/// Whether a worker may wait for a frame of the client. Independent of the stage: it outlives the
+/// outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conversation {
+    /// It does not: its last frame had no `more`, or none has come yet.
+    None,
+    /// Its last frame had `more`.
+    Open,
+    /// It was told that nobody waits for its reply.
+    Over,
 }
 
 impl Transaction {
@@ -69,6 +79,20 @@ impl Transaction {
         let next = self.stage.on(event);
         debug_assert!(next.is_some(), "{:?} of transaction {} in {:?}", event, self.id, self.stage);
         self.stage = next.unwrap_or(self.stage);
+    }
+
+    /// A frame of its worker came; `is_last`: it has no `more`.
+    pub(super) fn worker_said(&mut self, is_last: bool) {
+        self.conversation = match self.conversation {
+            Conversation::Over => Conversation::Over,
+            Conversation::None | Conversation::Open if is_last => Conversation::None,
+            Conversation::None | Conversation::Open => Conversation::Open,
+        };
+    }
+
+    /// Whether a further frame of the client may belong to it.
+    pub(super) fn takes_frames(&self) -> bool {
+        !self.is_complete || self.conversation == Conversation::Open
     }
 
     /// Whether all of it came in one frame.
@@ -101,7 +125,7 @@ impl Transaction {
     /// Whether all of it is still in memory, so that it could be given to another worker.
     pub(super) fn is_whole_in_memory(&self) -> bool {
         self.is_complete
-            && !self.in_conversation
+            && self.conversation != Conversation::Open
             && self.head.more == 0
             && self.body.len() == self.head.len as usize
     }

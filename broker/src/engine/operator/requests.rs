@@ -85,7 +85,7 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
         number(t.priority),
         Value::Word(place),
         worker.map_or(Value::None, |worker| number(worker.id.0)),
-        worker.map_or(Value::None, |worker| Value::maybe(worker.pid)),
+        worker.map_or(Value::None, |worker| Value::maybe(worker.run.pid)),
         Value::Micros(hub.now.since(t.arrived).0),
         Value::Micros(t.deadline.since(hub.now).0),
         number(t.attempt),

@@ -131,12 +131,12 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
 
 /// When the present state of a worker ends at the latest, and what comes then.
 fn until_of(hub: &Engine, worker: &Worker) -> Option<(Tick, &'static str)> {
-    let (id, run) = (worker.id, worker.run);
+    let (id, run) = (worker.id, worker.run.id);
     let (due, what) = match worker.state {
         ProcessState::Down | ProcessState::Ready => return None,
         ProcessState::Terminating => {
-            let is_coming = worker.kill_due > hub.now;
-            return is_coming.then_some((worker.kill_due, "killed in"));
+            let kill_due = worker.run.kill_due;
+            return (kill_due > hub.now).then_some((kill_due, "killed in"));
         }
         ProcessState::Backoff => (Timer::Restart(id, run), "starts in"),
         ProcessState::Starting | ProcessState::Up => {

@@ -23,7 +23,7 @@ pub(crate) struct Client {
     pub(crate) name: Option<String>,
     /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,
-    /// It promised at its login to answer pings.
+    /// It promised at its login to answer pings. Independent of all else: it never changes.
     pub(crate) heartbeat: bool,
     /// The last `block`: its tick and its origin.
     pub(crate) block_act: Option<Box<OperatorAct>>,

@@ -3,6 +3,7 @@
 //! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
 use super::machine::Supervision;
+use super::run::Reconnect;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
@@ -25,7 +26,15 @@ impl Supervision {
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let is_up = |host: &Host| matches!(host.state, HostState::Up(_));
-        self.hosts.named(host).is_some_and(|host| is_up(host) && !host.is_silent)
+        self.hosts.named(host).is_some_and(|host| is_up(host) && !host.connection.is_silent)
+    }
+
+    /// Whether a worker whose connection is lost may work on, on a machine that is unreachable.
+    pub(super) fn is_lost_with_machine(&self, key: WorkerKey, how: Close) -> bool {
+        let worker = &self.workers[key];
+        let host = self.hosts.named(&worker.host);
+        let is_elsewhere = !worker.is_self_started && host.is_some_and(|host| !host.is_builtin);
+        how == Close::TimedOut || is_elsewhere && !self.is_reached(&worker.host)
     }
 
     /// Looks at a worker again later, because its host can't be reached now.
@@ -47,7 +56,7 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let until = cx.now.plus_millis(wait_ms);
-        self.workers[key].wait_until = until;
+        self.workers[key].run.wait_until = until;
         cx.timers.add(until, timer);
     }
 
@@ -57,11 +66,13 @@ impl Supervision {
     pub(super) fn return_wait_ms(&self, key: WorkerKey, work_ms: u64, cx: &Context<'_>) -> u64 {
         let worker = &self.workers[key];
         let least = cx.settings.get(Setting::ReturnMs);
-        let set = cx.settings.get(Setting::ReconnectMs);
-        let (reconnect, silence) =
-            worker.announced.unwrap_or_else(|| (set, silence_ms(cx.settings)));
+        let (reconnect, silence) = match worker.run.reconnect {
+            Reconnect::AsSet => (cx.settings.get(Setting::ReconnectMs), silence_ms(cx.settings)),
+            Reconnect::Announced { reconnect_ms, silence_ms } => (reconnect_ms, silence_ms),
+            Reconnect::Refused => return least,
+        };
         let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
-        if is_builtin || worker.is_closed_with_error || reconnect == 0 {
+        if is_builtin || reconnect == 0 {
             return least;
         }
         least.max(reconnect + silence + RETURN_MARGIN_MS + work_ms)
@@ -101,7 +112,8 @@ impl Supervision {
             return Unreachable::No;
         }
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
-        match (worker.is_remote, is_up && self.is_reached(&worker.host)) {
+        let is_remote = worker.connection.is_some_and(|connection| connection.is_remote);
+        match (is_remote, is_up && self.is_reached(&worker.host)) {
             (true, true) => Unreachable::KernelTells,
             (true, false) | (false, true | false) => Unreachable::MayBe,
         }
@@ -109,17 +121,17 @@ impl Supervision {
 
     /// The host has answered no ping for a while.
     pub(crate) fn silent_host(&mut self, key: HostKey) {
-        self.hosts[key].is_silent = true;
+        self.hosts[key].connection.is_silent = true;
     }
 
     /// Something came of a host.
     pub(crate) fn heard_host(&mut self, key: HostKey) {
-        self.hosts[key].is_silent = false;
+        self.hosts[key].connection.is_silent = false;
     }
 
     /// Silence is counted from now on.
     pub(crate) fn all_heard(&mut self) {
-        self.hosts.all_mut().for_each(|host| host.is_silent = false);
+        self.hosts.all_mut().for_each(|host| host.connection.is_silent = false);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
+use super::run::{ExpectedEnd, RunOrigin};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -23,8 +24,8 @@ impl Supervision {
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessEvent::Terminate, cx.now);
-        worker.kill_due = cx.now.plus_millis(grace_ms);
-        let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
+        worker.run.kill_due = cx.now.plus_millis(grace_ms);
+        let stop = ExecStop { worker: worker.id, run: worker.run.id, grace_ms };
         let host = worker.host.clone();
         self.update_available(key, cx);
         if let Some(link) = self.host_link(&host) {
@@ -47,10 +48,10 @@ impl Supervision {
         let worker = &mut self.workers[key];
         let is_it = worker.host == host.name
             && !worker.is_self_started
-            && (run.0 == 0 || run == worker.run);
+            && (run.0 == 0 || run == worker.run.id);
         if is_it && worker.state == ProcessState::Terminating {
-            worker.is_unlisted = true;
-            let run = worker.run;
+            worker.run.listed(false);
+            let run = worker.run.id;
             self.on_unlisted_due(id, run, cx);
         }
     }
@@ -79,7 +80,9 @@ impl Supervision {
         worker.explain(said);
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
         // A process that an earlier broker started is not wanted either, whatever is said later.
-        worker.is_awaited &= worker.is_linked;
+        if worker.run.origin == RunOrigin::Awaited && !worker.is_linked() {
+            worker.run.origin = RunOrigin::Own;
+        }
         self.update_available(key, cx);
         match self.workers[key].state {
             ProcessState::Down => {}
@@ -89,11 +92,11 @@ impl Supervision {
             }
             ProcessState::Ready => self.ask_to_end(key, cx),
             ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
-                self.workers[key].is_stopping = true;
+                self.workers[key].run.expected_end = ExpectedEnd::Stop;
                 self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
             }
             ProcessState::Exiting => {
-                self.workers[key].is_stopping = true;
+                self.workers[key].run.expected_end = ExpectedEnd::Stop;
                 if !(is_busy && was_wanted) {
                     self.wait_for_end(key, cx);
                 }
@@ -105,7 +108,7 @@ impl Supervision {
     /// Asks a ready worker to end: `end` frame, socket shut for writing, and TERM after
     /// `stop_ask_ms`.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
-        self.workers[key].is_stopping = true;
+        self.workers[key].run.expected_end = ExpectedEnd::Stop;
         self.shut_worker(key, cx);
         self.wait_for_end(key, cx);
     }
@@ -114,7 +117,7 @@ impl Supervision {
     /// again. A busy worker replies first. TERM follows if it does not end.
     pub(crate) fn shut_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        if !worker.is_linked {
+        if !worker.is_linked() {
             return;
         }
         if worker.state == ProcessState::Ready {
@@ -130,7 +133,7 @@ impl Supervision {
         let worker = &self.workers[key];
         if worker.state == ProcessState::Exiting {
             let wait = cx.settings.get(Setting::StopAskMs);
-            cx.timers.add(cx.now.plus_millis(wait), Timer::StopAsk(worker.id, worker.run));
+            cx.timers.add(cx.now.plus_millis(wait), Timer::StopAsk(worker.id, worker.run.id));
         }
     }
 
@@ -173,7 +176,10 @@ impl Supervision {
                 self.ask_to_end(key, cx);
             }
             // Its host ends it, whatever it does now, so its end is no fault of its own.
-            self.workers[key].is_stopping |= self.workers[key].state.has_process();
+            let worker = &mut self.workers[key];
+            if worker.state.has_process() {
+                worker.run.expected_end = ExpectedEnd::Stop;
+            }
         }
     }
 

@@ -1,11 +1,14 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
 //! `process` and `restart` decide what follows.
 
+use super::host_shutdown::is_fault;
 use super::machine::Supervision;
 use super::process_state::ProcessState;
+use super::run::ExpectedEnd;
 use super::workers::Worker;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
+use crate::engine::input::Close;
 use crate::engine::keys::WorkerKey;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExitCause;
@@ -22,22 +25,14 @@ const LAST_LINE_MAX: usize = 512;
 /// Most characters kept of the text of a refused login.
 const REFUSED_MAX: usize = 200;
 
-impl Worker {
-    /// Forgets the causes of the run before; called when a process is started.
-    pub(crate) fn begin_run(&mut self) {
-        (self.killed, self.lost, self.login_refused) = (None, None, None);
-        self.tail_new = 0;
-    }
-}
-
 impl Supervision {
     /// Notes that a worker lost its connection. Usually its end follows at once, and the two are
     /// one fact; if not, the loss is recorded for itself.
     pub(super) fn note_loss(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
-        worker.lost = Some(how);
-        let due = Timer::Lost(worker.id, worker.run);
+        worker.run.lost = Some(how);
+        let due = Timer::Lost(worker.id, worker.run.id);
         cx.timers.add(cx.now.plus_millis(TOGETHER_MS), due);
     }
 
@@ -45,12 +40,11 @@ impl Supervision {
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        let is_expected = worker.ends_with_host || cx.is_shutting_down;
-        let is_linked = self.workers[key].is_linked;
-        if worker.state != ProcessState::Returning || is_linked || is_expected {
+        let is_expected = worker.run.expected_end == ExpectedEnd::WithHost || cx.is_shutting_down;
+        if worker.state != ProcessState::Returning || worker.is_linked() || is_expected {
             return;
         }
-        let how = worker.lost.as_deref().unwrap_or("lost its connection");
+        let how = worker.run.lost.as_deref().unwrap_or("lost its connection");
         let until = cx.timers.until(&Timer::Return(id, run)).unwrap_or(cx.now);
         let left = until.since(cx.now).as_millis();
         let what = format!("{how}; its process may come back within {left} ms");
@@ -63,7 +57,7 @@ impl Supervision {
         let why = why.strip_suffix(" and is killed").unwrap_or(why).to_owned();
         let worker = &mut self.workers[key];
         worker.why = format!("killed by the broker: it {why}");
-        worker.killed = Some(why);
+        worker.run.killed = Some(why);
     }
 
     /// Notes why a login was refused, if the program is the process of a worker: that is why the
@@ -73,11 +67,12 @@ impl Supervision {
         // count.
         let is_it = |w: &Worker| {
             let is_here = self.hosts.named(&w.host).is_some_and(|host| host.is_builtin);
-            w.pid == pid && !w.is_self_started && is_here
+            w.run.pid == pid && !w.is_self_started && is_here
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {
-            self.workers[key].login_refused = Some(text.chars().take(REFUSED_MAX).collect());
+            let text = text.chars().take(REFUSED_MAX).collect();
+            self.workers[key].run.login_refused = Some(text);
         }
     }
 
@@ -85,31 +80,55 @@ impl Supervision {
     /// of stderr.
     pub(super) fn how_it_ended(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
-        let mut how = match (&worker.killed, worker.exit_cause) {
+        let mut how = match (&worker.run.killed, worker.exit_cause) {
             (Some(why), _) => format!("killed by the broker: it {why}"),
             (None, Some(exit_cause)) => ended(exit_cause),
             (None, None) => "its process is gone".to_owned(),
         };
-        if let Some(line) = worker.tail.back().filter(|_| worker.tail_new > 0) {
+        if let Some(line) = worker.tail.back().filter(|_| worker.run.tail_new > 0) {
             how += "; last line of stderr: ";
             how += &show::brief(line, LAST_LINE_MAX);
         }
         how
     }
 
+    /// Whether the loss of a worker's connection is a death, of which its request may be the
+    /// cause. It is not if the worker was asked to end and not killed for a fault, or is
+    /// unreachable.
+    pub(crate) fn is_death(&self, key: WorkerKey, how: Close) -> bool {
+        let worker = &self.workers[key];
+        let run = &worker.run;
+        let is_by_itself = match worker.state {
+            // Its process may have ended before its connection.
+            ProcessState::Ready | ProcessState::Returning => true,
+            ProcessState::Exiting | ProcessState::Terminating => run.killed.is_some(),
+            // Its login was found not to be valid.
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up => false,
+        };
+        let is_expected = match run.expected_end {
+            ExpectedEnd::No => false,
+            ExpectedEnd::Stop => true,
+            ExpectedEnd::WithHost => !(run.has_exited() && worker.exit_cause.is_some_and(is_fault)),
+        };
+        is_by_itself && !is_expected && !self.is_lost_with_machine(key, how)
+    }
+
     /// Advice about a worker that ends too often; empty = there is none.
     pub(super) fn cure_of(&self, key: WorkerKey, cx: &Context<'_>) -> String {
         let worker = &self.workers[key];
-        if let Some(refused) = &worker.login_refused {
+        if let Some(refused) = &worker.run.login_refused {
             return format!(
                 "; it connected to the broker and was refused: {refused}; docs/protocol.md shows \
                  what a worker says first"
             );
         }
-        if !worker.was_ready {
+        if worker.run.ready.is_none() {
             return hint_never_connected(worker, cx);
         }
-        if worker.killed.is_none() && worker.exit_cause == Some(ExitCause::Signal(9)) {
+        if worker.run.killed.is_none() && worker.exit_cause == Some(ExitCause::Signal(9)) {
             return "; that signal was not the broker's: somebody said 'kill -9', or the kernel had \
                     no memory left (its log says 'Out of memory')"
                 .to_owned();

@@ -17,7 +17,8 @@ pub(crate) struct Host {
     pub(crate) address: String,
     /// How far the link is.
     pub(crate) state: HostState,
-    /// Whether it is `localhost`, whose execd this broker starts.
+    /// Whether it is `localhost`, whose execd this broker starts. Independent of the state: it
+    /// never changes.
     pub(crate) is_builtin: bool,
     /// Milliseconds that the next dial waits after a loss.
     pub(super) retry_ms: u64,
@@ -39,16 +40,24 @@ pub(crate) struct Host {
     pub(crate) unfit: Option<String>,
     /// Why it is down or shutting down, for `hosts`; empty = it is up.
     pub(crate) why: String,
-    /// Its present loss was recorded.
+    /// Its present loss was recorded. Independent of the state: a loss lasts over many dials, and
+    /// that of a built-in host is recorded late.
     pub(super) is_loss_recorded: bool,
-    /// The dial under way goes to an address that it had before.
-    pub(super) is_misdialled: bool,
-    /// Its execd reported on this connection that it shuts down, so nothing is started there.
-    pub(crate) is_shutting_down: bool,
-    /// Invalid reports on this connection.
-    pub(crate) rejected_reports: u64,
-    /// It answers no pings for now, and is not yet taken for lost.
-    pub(crate) is_silent: bool,
+    /// What is known from its present connection, or was from its last.
+    pub(super) connection: HostConnection,
+}
+
+/// What is known of a host from one connection. The next one begins with nothing of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HostConnection {
+    /// Its execd reported that it shuts down, so nothing is started there. Independent of the
+    /// state: it may come before the list, and the host stays up until its connection is gone.
+    pub(super) is_shutting_down: bool,
+    /// It answers no pings for now, and is not yet taken for lost. Independent of the state and of
+    /// `is_shutting_down`: an execd that shuts down may be unreachable as well.
+    pub(super) is_silent: bool,
+    /// Invalid reports.
+    pub(super) rejected_reports: u64,
 }
 
 /// All hosts, by key and by name.

@@ -3,7 +3,7 @@
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::machine::Supervision;
-use super::process_state::ProcessEvent;
+use super::run::ExpectedEnd;
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -27,13 +27,14 @@ impl Supervision {
             HostState::Listing(at) | HostState::Up(at) => at == link,
             HostState::Down
             | HostState::Dialing
+            | HostState::WaitingToDial
             | HostState::Greeting(_)
             | HostState::Greeted(_)
             | HostState::Claimed(_)
             | HostState::Proving(_)
             | HostState::Untrusted(..) => false,
         };
-        if !serves || std::mem::replace(&mut host.is_shutting_down, true) {
+        if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }
         host.why = "its execd is shutting down and ends its workers".into();
@@ -58,8 +59,10 @@ impl Supervision {
             let worker = &mut self.workers[key];
             let is_there = worker.host == self.hosts[host].name && !worker.is_self_started;
             let runs = is_there && worker.state.has_process();
-            if runs && worker.killed.is_none() {
-                worker.ends_with_host = true;
+            if runs && worker.run.killed.is_none() {
+                if worker.run.expected_end == ExpectedEnd::No {
+                    worker.run.expected_end = ExpectedEnd::WithHost;
+                }
                 self.update_available(key, cx);
             }
         }
@@ -67,7 +70,7 @@ impl Supervision {
 
     /// The link on which programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
-        let host = self.hosts.named(name).filter(|host| !host.is_shutting_down)?;
+        let host = self.hosts.named(name).filter(|host| !host.connection.is_shutting_down)?;
         self.host_link(&host.name)
     }
 
@@ -75,18 +78,18 @@ impl Supervision {
     /// is asked to, except by a signal for a fault of its own.
     pub(crate) fn is_ended_with_host(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
-        let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
-        worker.ends_with_host && !is_asked && !worker.exit_cause.is_some_and(is_fault)
+        worker.run.expected_end == ExpectedEnd::WithHost
+            && worker.is_wanted
+            && worker.run.killed.is_none()
+            && !worker.exit_cause.is_some_and(is_fault)
     }
 
     /// Handles such an end: the worker is started again when its host is back, and the end counts
     /// neither for its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessEvent::End, cx.now);
+        worker.gone(cx.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");
-        worker.pid = 0;
-        (worker.has_exited, worker.ends_with_host) = (false, false);
         self.update_available(key, cx);
         let what = format!("ended with its host, whose execd is shutting down: {how}");
         self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
@@ -95,7 +98,7 @@ impl Supervision {
 }
 
 /// Whether an end is a signal that a program gets for a fault of its own.
-const fn is_fault(exit_cause: ExitCause) -> bool {
+pub(super) const fn is_fault(exit_cause: ExitCause) -> bool {
     match exit_cause {
         // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
         ExitCause::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),

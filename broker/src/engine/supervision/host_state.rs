@@ -9,6 +9,9 @@ pub(crate) enum HostState {
     Down,
     /// `Action::Dial` was given and has no answer yet.
     Dialing,
+    /// A dial to an address that it had before has no answer yet; when it has, the present address
+    /// is dialled.
+    WaitingToDial,
     /// `Action::Claim` was given and has no answer yet; the hello was not sent.
     Greeting(LinkId),
     /// The hello was sent and named no token. The welcome has not come.
@@ -31,6 +34,8 @@ pub(crate) enum HostState {
 pub(crate) enum HostEvent {
     /// It is dialled.
     Dial,
+    /// It is to be dialled, and an earlier dial has no answer yet.
+    Wait,
     /// The dial succeeded: the token for the hello is looked up.
     Open(LinkId),
     /// The hello is sent and names no token.
@@ -60,7 +65,7 @@ impl HostState {
             | Self::Untrusted(link, _)
             | Self::Listing(link)
             | Self::Up(link) => Some(link),
-            Self::Down | Self::Dialing => None,
+            Self::Down | Self::Dialing | Self::WaitingToDial => None,
         }
     }
 
@@ -68,7 +73,7 @@ impl HostState {
     pub(crate) const fn is_awaiting_welcome(self) -> bool {
         match self {
             Self::Greeting(_) | Self::Greeted(_) | Self::Claimed(_) | Self::Proving(_) => true,
-            Self::Down | Self::Dialing => false,
+            Self::Down | Self::Dialing | Self::WaitingToDial => false,
             Self::Untrusted(..) | Self::Listing(_) | Self::Up(_) => false,
         }
     }
@@ -77,7 +82,7 @@ impl HostState {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
-            Self::Dialing => "dialing",
+            Self::Dialing | Self::WaitingToDial => "dialing",
             Self::Greeting(_)
             | Self::Greeted(_)
             | Self::Claimed(_)
@@ -92,9 +97,12 @@ impl HostState {
     /// of its processes is asked for. One that answers before it is asked, or does not prove the
     /// token that the hello named, is not.
     pub(crate) const fn on(self, event: HostEvent) -> Option<Self> {
-        use HostEvent::{Challenge, Claim, Dial, Fail, Greet, List, Open, SignedWelcome, Welcome};
+        use HostEvent::{
+            Challenge, Claim, Dial, Fail, Greet, List, Open, SignedWelcome, Wait, Welcome,
+        };
         Some(match (self, event) {
             (Self::Down, Dial) => Self::Dialing,
+            (Self::Down, Wait) => Self::WaitingToDial,
             (Self::Dialing, Open(link)) => Self::Greeting(link),
             (Self::Greeting(link), Greet) => Self::Greeted(link),
             (Self::Greeting(link), Claim) => Self::Claimed(link),
@@ -117,6 +125,7 @@ impl HostState {
             (
                 Self::Down
                 | Self::Dialing
+                | Self::WaitingToDial
                 | Self::Greeting(_)
                 | Self::Greeted(_)
                 | Self::Claimed(_)
@@ -127,17 +136,20 @@ impl HostState {
                 Fail,
             ) => Self::Down,
             (Self::Down, Open(_) | Greet | Claim | Challenge | Welcome | SignedWelcome | List)
-            | (Self::Dialing, Dial | Greet | Claim | Challenge | Welcome | SignedWelcome | List)
-            | (Self::Greeting(_), Dial | Open(_) | List)
-            | (Self::Greeted(_) | Self::Claimed(_) | Self::Proving(_), Dial | Open(_) | Greet)
-            | (Self::Greeted(_) | Self::Claimed(_) | Self::Proving(_), Claim | List)
+            | (
+                Self::Dialing,
+                Dial | Wait | Greet | Claim | Challenge | Welcome | SignedWelcome | List,
+            )
+            | (Self::Greeting(_), Dial | Wait | Open(_) | List)
+            | (Self::Greeted(_) | Self::Claimed(_) | Self::Proving(_), Dial | Wait | Open(_))
+            | (Self::Greeted(_) | Self::Claimed(_) | Self::Proving(_), Greet | Claim | List)
             | (
                 Self::Listing(_),
-                Dial | Open(_) | Greet | Claim | Challenge | Welcome | SignedWelcome,
+                Dial | Wait | Open(_) | Greet | Claim | Challenge | Welcome | SignedWelcome,
             )
             | (
-                Self::Untrusted(..) | Self::Up(_),
-                Dial | Open(_) | Greet | Claim | Challenge | Welcome | SignedWelcome | List,
+                Self::WaitingToDial | Self::Untrusted(..) | Self::Up(_),
+                Dial | Wait | Open(_) | Greet | Claim | Challenge | Welcome | SignedWelcome | List,
             ) => return None,
         })
     }

@@ -13,7 +13,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Expected, Report};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
-use crate::engine::supervision::host::Host;
+use crate::engine::supervision::host::{Host, HostConnection};
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecListed;
@@ -52,10 +52,7 @@ impl Supervision {
             unfit: None,
             why: "not dialled yet".into(),
             is_loss_recorded: false,
-            is_misdialled: false,
-            is_shutting_down: false,
-            rejected_reports: 0,
-            is_silent: false,
+            connection: HostConnection::default(),
         });
         self.dial(key, cx);
     }
@@ -71,13 +68,13 @@ impl Supervision {
     fn dial(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         if host.state == HostState::Down && !cx.is_shutting_down {
-            host.enter(HostEvent::Dial);
             // Only one dial of a host at a time, because its outcome names the host and not the
             // address. `dial_ended` dials the new address.
             if !self.dials.insert(host.name.clone()) {
-                host.is_misdialled = true;
+                host.enter(HostEvent::Wait);
                 return;
             }
+            host.enter(HostEvent::Dial);
             cx.out.push(Action::Dial { host: host.name.clone(), address: host.address.clone() });
         }
     }
@@ -88,6 +85,7 @@ impl Supervision {
             HostState::Up(link) => Some(link),
             HostState::Down
             | HostState::Dialing
+            | HostState::WaitingToDial
             | HostState::Greeting(_)
             | HostState::Greeted(_)
             | HostState::Claimed(_)
@@ -113,7 +111,7 @@ impl Supervision {
         };
         let host = &mut self.hosts[key];
         host.enter(HostEvent::Open(link));
-        (host.rejected_reports, host.is_shutting_down, host.is_silent) = (0, false, false);
+        host.connection = HostConnection::default();
         host.must = must;
         let address = host.address.clone();
         self.begin_greeting(link, key, cx);
@@ -134,7 +132,7 @@ impl Supervision {
         self.dials.remove(name);
         let key = self.hosts.find(name)?;
         let host = &mut self.hosts[key];
-        if std::mem::take(&mut host.is_misdialled) {
+        if host.state == HostState::WaitingToDial {
             host.enter(HostEvent::Fail);
             self.dial(key, cx);
             return None;
@@ -151,7 +149,7 @@ impl Supervision {
         let name = host.name.clone();
         let was_up = matches!(host.state, HostState::Up(_));
         host.enter(HostEvent::Fail);
-        if std::mem::take(&mut host.is_shutting_down) {
+        if std::mem::take(&mut host.connection.is_shutting_down) {
             why = format!("its execd was shutting down; {why}");
         }
         if was_up {
@@ -166,7 +164,7 @@ impl Supervision {
         // A built-in execd that is being started refuses once or twice; that is not recorded.
         let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
         host.is_loss_recorded |= is_news;
-        let more = match host.rejected_reports {
+        let more = match host.connection.rejected_reports {
             0 | 1 => String::new(),
             count => format!("; {count} of its reports were ignored"),
         };
@@ -227,7 +225,7 @@ impl Supervision {
         host.enter(HostEvent::List);
         let away = std::mem::replace(&mut host.since, cx.now);
         (host.handing, host.unfit) = (0, None);
-        if !host.is_shutting_down {
+        if !host.connection.is_shutting_down {
             host.why.clear();
         }
         let mut text = format!(
@@ -248,7 +246,7 @@ impl Supervision {
         }
         self.record_older(key, cx);
         self.host_listed(key, link, &listed.children, cx);
-        if self.hosts[key].is_shutting_down {
+        if self.hosts[key].connection.is_shutting_down {
             self.end_with_host(key, cx);
         }
     }
@@ -269,7 +267,7 @@ impl Supervision {
             host.since = cx.now;
         }
         host.enter(HostEvent::Fail);
-        host.is_shutting_down = false;
+        host.connection.is_shutting_down = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
             cx.effects.push(Effect::CloseLink { link });

@@ -3,6 +3,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
+use super::run::{EndReport, Run, RunOrigin};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
@@ -25,7 +26,6 @@ impl Supervision {
             worker.why.clear();
         }
         worker.restart.reset();
-        worker.is_to_restart = false;
         match worker.state {
             ProcessState::Down | ProcessState::Backoff => self.launch(key, cx),
             // It is ending because it was stopped, and is started again when it has ended.
@@ -42,7 +42,9 @@ impl Supervision {
     /// The saved configuration has it started: an earlier broker may have done so.
     pub(crate) fn await_earlier(&mut self, key: WorkerKey) {
         let worker = &mut self.workers[key];
-        worker.is_awaited |= worker.state == ProcessState::Down;
+        if worker.state == ProcessState::Down {
+            worker.run.origin = RunOrigin::Awaited;
+        }
     }
 
     /// `pause` of one worker.
@@ -100,16 +102,9 @@ impl Supervision {
         };
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];
-        worker.run = run;
-        worker.announced = None;
-        worker.pid = 0;
+        worker.run = Run::new(run, RunOrigin::Own, cx.now);
         worker.enter(ProcessEvent::Start, cx.now);
-        worker.begin_run();
-        worker.started = cx.now;
-        worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
-        (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
-        (worker.is_of_earlier_broker, worker.is_awaited, worker.is_over) = (false, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
+        worker.restarts += u64::from(worker.restart.started());
         cx.out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(
             key,
@@ -138,8 +133,10 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let worker = &mut self.workers[key];
-        worker.is_unlisted = false;
-        worker.pid = started.pid;
+        if worker.run.end_report == EndReport::Unlisted {
+            worker.run.end_report = EndReport::None;
+        }
+        worker.run.pid = started.pid;
         match worker.state {
             ProcessState::Starting => {
                 worker.enter(ProcessEvent::Run, cx.now);

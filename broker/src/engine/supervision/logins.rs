@@ -3,7 +3,8 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
-use super::workers::WorkerSpec;
+use super::run::{EndReport, Reconnect, Run, RunOrigin};
+use super::workers::{WorkerConnection, WorkerSpec};
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
@@ -71,7 +72,7 @@ impl Supervision {
     /// A worker comes back before the loss of its old connection was noticed: whatever its host
     /// thinks, it has not ended, and no other is to be started.
     pub(crate) fn came_back(&mut self, key: WorkerKey) {
-        self.workers[key].has_exited = false;
+        self.workers[key].run.end_report = EndReport::None;
     }
 
     /// A worker logged in.
@@ -80,19 +81,16 @@ impl Supervision {
         let is_adopted = matches!(
             worker.state,
             ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
-        ) || worker.was_ready
-            || worker.is_of_earlier_broker;
-        (worker.is_linked, worker.is_remote) = (true, entry.is_remote);
-        worker.announced = Some(entry.announced);
+        ) || worker.run.ready.is_some()
+            || worker.run.origin == RunOrigin::Adopted;
+        if !worker.state.has_process() {
+            let id = entry.run.unwrap_or_default();
+            worker.run = Run::new(id, worker.run.origin, cx.now);
+        }
+        worker.connection = Some(WorkerConnection { is_remote: entry.is_remote, pid: entry.pid });
         worker.enter(ProcessEvent::LogIn, cx.now);
         worker.why.clear();
-        (worker.lost, worker.login_refused) = (None, None);
-        (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_unreachable, worker.is_closed_with_error) =
-            (false, false, false);
-        worker.ready_since = cx.now;
-        (worker.pid, worker.login_pid) = (entry.pid, entry.pid);
-        worker.run = entry.run.unwrap_or(worker.run);
+        worker.run.logged_in(entry.pid, entry.announced, cx.now);
         let (kind, what) = match (worker.is_self_started, is_adopted) {
             (true, _) => (FactKind::WorkerReady, "started itself and is ready"),
             (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
@@ -107,6 +105,6 @@ impl Supervision {
 
     /// The connection of a worker is closed because it sent what it may not.
     pub(crate) fn refused(&mut self, key: WorkerKey) {
-        self.workers[key].is_closed_with_error = true;
+        self.workers[key].run.reconnect = Reconnect::Refused;
     }
 }

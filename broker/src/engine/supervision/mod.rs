@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `machine` | what the machine owns, and what others may ask it |
 //! | `workers`, `process_state` | a worker as it is configured, and how far its process is |
+//! | `run` | what is known of one start of its process |
 //! | `launch` | a worker is started |
 //! | `process` | up, lost, ended, started again |
 //! | `starts` | what identifies a start, and which messages about it are valid |
@@ -31,6 +32,7 @@ mod machine;
 mod process;
 pub(crate) mod process_state;
 mod restart;
+pub(crate) mod run;
 mod start_failures;
 mod starts;
 pub(crate) mod workers;

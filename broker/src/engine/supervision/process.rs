@@ -5,6 +5,7 @@
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Decision;
+use super::run::{EndReport, ExpectedEnd};
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::dispatch::retry::Had;
@@ -34,7 +35,7 @@ impl Supervision {
             && !worker.is_paused
             && !catalog[worker.service].is_paused
             && worker.is_wanted
-            && !worker.ends_with_host
+            && worker.run.expected_end != ExpectedEnd::WithHost
             && !is_shutting_down
     }
 
@@ -71,13 +72,13 @@ impl Supervision {
 
     /// The worker with this id, if this is its present run.
     pub(crate) fn worker_of_run(&self, id: WorkerId, run: RunId) -> Option<WorkerKey> {
-        self.workers.find(id).filter(|&key| self.workers[key].run == run)
+        self.workers.find(id).filter(|&key| self.workers[key].run.id == run)
     }
 
     /// Handles the report that a process ended.
     pub(crate) fn on_exited(&mut self, key: WorkerKey, exited: &ExecExited, cx: &mut Context<'_>) {
         if self.workers[key].state.has_process() {
-            self.workers[key].is_over = true;
+            self.workers[key].run.end_report = EndReport::Exited;
             self.exited(key, exited, cx);
         }
     }
@@ -90,11 +91,10 @@ impl Supervision {
             worker.tail.clear();
             exited.tail.iter().for_each(|line| worker.keep_line(line));
         }
-        worker.pid = 0;
-        worker.has_exited = true;
-        if worker.is_linked {
+        worker.run.pid = 0;
+        if worker.is_linked() {
             // What it sent before its end is still to be read; the end of the connection follows.
-            let (id, run) = (worker.id, worker.run);
+            let (id, run) = (worker.id, worker.run.id);
             if worker.state == ProcessState::Ready {
                 worker.enter(ProcessEvent::Lose, cx.now);
             }
@@ -115,19 +115,19 @@ impl Supervision {
     ) {
         let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
-        worker.is_linked = false;
+        worker.connection = None;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
-        worker.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
-        let (id, run) = (worker.id, worker.run);
+        worker.run.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
+        let (id, run) = (worker.id, worker.run.id);
         if worker.is_self_started {
             if cx.may_cause(Class::SelfStarted, None) {
                 let what = format!("(started by itself) {why}");
                 self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
             }
             self.forget_worker(key, cx);
-        } else if worker.has_exited {
+        } else if worker.run.has_exited() {
             self.ended(key, cx);
         } else if worker.state == ProcessState::Exiting {
             // Its socket was shut while it was busy, and it is not busy any more.
@@ -162,7 +162,7 @@ impl Supervision {
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
             self.ended_with_host(key, &how, cx);
-        } else if self.workers[key].is_unreachable
+        } else if self.workers[key].run.is_unreachable
             && !matches!(exit_cause, Some(ExitCause::Signal(_)))
         {
             self.ended_unreachable(key, &how, cx);
@@ -175,11 +175,9 @@ impl Supervision {
     /// it is started again, and the end counts neither for its backoff nor as a failure.
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessEvent::End, cx.now);
+        worker.gone(cx.now);
         worker.why = format!("unreachable: {how}");
-        worker.pid = 0;
-        (worker.has_exited, worker.is_stopping) = (false, false);
-        worker.is_to_restart = worker.is_wanted;
+        worker.restart.ended_unreachable(worker.is_wanted);
         self.update_available(key, cx);
         self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, unreachable: {how}"), cx);
         self.launch(key, cx);
@@ -187,15 +185,11 @@ impl Supervision {
 
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        let ready = worker.was_ready.then_some(worker.ready_since);
-        let exit_cause = worker.exit_cause;
-        let was_stopping = std::mem::take(&mut worker.is_stopping)
-            || cx.is_shutting_down && is_exit_of_shutdown(exit_cause);
-        let worker = &mut self.workers[key];
-        worker.enter(ProcessEvent::End, cx.now);
-        worker.pid = 0;
-        worker.has_exited = false;
-        let is_killed = worker.killed.is_some();
+        let ready = worker.run.ready;
+        let was_stopping = worker.run.expected_end == ExpectedEnd::Stop
+            || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
+        worker.gone(cx.now);
+        let is_killed = worker.run.killed.is_some();
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
         self.update_available(key, cx);
@@ -210,8 +204,7 @@ impl Supervision {
             // When it was killed, that and the reason were recorded.
             self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), cx);
         }
-        self.workers[key].is_to_restart = true;
-        let decision = self.workers[key].restart.ended(cx.now, ready, &cx.settings);
+        let decision = self.workers[key].restart.ended(cx.now, ready, cx.settings);
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {
@@ -221,7 +214,7 @@ impl Supervision {
             Decision::Now => self.launch(key, cx),
             Decision::At(at) => {
                 self.workers[key].enter(ProcessEvent::Wait, cx.now);
-                cx.timers.add(at, Timer::Restart(id, self.workers[key].run));
+                cx.timers.add(at, Timer::Restart(id, self.workers[key].run.id));
                 let wait = at.since(cx.now).as_millis();
                 self.worker_fact(
                     FactKind::WorkerRestart,
@@ -247,11 +240,12 @@ impl Supervision {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         if !matches!(worker.state, ProcessState::Starting | ProcessState::Up)
-            || cx.now < worker.wait_until
+            || cx.now < worker.run.wait_until
         {
             return;
         }
-        if self.is_reached(&self.workers[key].host) && !self.workers[key].ends_with_host {
+        let ends_with_host = worker.run.expected_end == ExpectedEnd::WithHost;
+        if self.is_reached(&worker.host) && !ends_with_host {
             let within =
                 format!("within {} ms (worker_login_ms)", cx.settings.get(Setting::WorkerLoginMs));
             let what = format!("did not log in {within} and is killed");
@@ -270,18 +264,19 @@ impl Supervision {
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        if cx.now < worker.wait_until {
+        if cx.now < worker.run.wait_until {
             // It came back, and was lost again after that.
             return;
         }
-        match worker.is_linked {
-            true if worker.has_exited => {
+        let ends_with_host = worker.run.expected_end == ExpectedEnd::WithHost;
+        match worker.is_linked() {
+            true if worker.run.has_exited() => {
                 let (how, why) = (Close::Reset, "ended".to_owned());
                 cx.effects.push(Effect::Disconnect { worker: key, how, why });
             }
             false
                 if worker.state == ProcessState::Returning
-                    && (worker.ends_with_host || !self.is_reached(&worker.host)) =>
+                    && (ends_with_host || !self.is_reached(&worker.host)) =>
             {
                 // The broker can't have it ended, or its host ends it anyway, and no other is
                 // started in its place: its host will report what became of it.
@@ -301,8 +296,9 @@ impl Supervision {
     /// process is taken for ended, for a cause that is not known.
     pub(crate) fn on_unlisted_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
-        if is_unlisted && self.workers[key].state.has_process() {
+        let worker = &mut self.workers[key];
+        if worker.run.end_report == EndReport::Unlisted {
+            worker.run.end_report = EndReport::Missing;
             let (worker, tail) = (id, Vec::new());
             let exited = ExecExited {
                 worker,
@@ -326,7 +322,7 @@ impl Supervision {
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
+            worker.run.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         cx.effects.push(Effect::HostGone { host });
     }

@@ -25,6 +25,9 @@ pub(crate) struct Restart {
     early: u64,
     /// Milliseconds that the next restart waits; 0 = it is started at once.
     wait_ms: u64,
+    /// It was not started since its last end; the next start counts in `restarts`. Independent of
+    /// `ends`: one that is not noted there is followed by a restart, too.
+    is_pending: bool,
 }
 
 const MINUTE_MS: u64 = 60_000;
@@ -33,6 +36,16 @@ impl Restart {
     /// Forgets all ends.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
+    }
+
+    /// Notes an end that counts for no backoff. `is_wanted`: it is to be started again.
+    pub(crate) const fn ended_unreachable(&mut self, is_wanted: bool) {
+        self.is_pending = is_wanted;
+    }
+
+    /// The worker is started. Returns whether that is a restart after an unexpected end.
+    pub(crate) const fn started(&mut self) -> bool {
+        std::mem::replace(&mut self.is_pending, false)
     }
 
     /// Notes an end at `now` and decides what to do. `ready` is when the worker became ready;
@@ -51,6 +64,7 @@ impl Restart {
             }
             Some(_) => self.early = 0,
         }
+        self.is_pending = true;
         while self.ends.front().is_some_and(|&end| now.since(end).as_millis() >= MINUTE_MS) {
             self.ends.pop_front();
         }

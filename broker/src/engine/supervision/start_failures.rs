@@ -3,6 +3,7 @@
 
 use super::machine::Supervision;
 use super::process_state::ProcessEvent;
+use super::run::ExpectedEnd;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
@@ -25,12 +26,13 @@ impl Supervision {
         if !worker.state.has_process() {
             return;
         }
+        let is_stopping = worker.run.expected_end == ExpectedEnd::Stop;
         // Shortened, because it is kept and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.permanent && worker.is_wanted {
-            self.workers[key].enter(ProcessEvent::End, cx.now);
+            self.workers[key].gone(cx.now);
             self.give_up(key, said, "", cx);
-        } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
+        } else if failed.again_ms > 0 && worker.is_wanted && !is_stopping {
             self.put_off(key, failed, said, cx);
         } else {
             self.ended_so(key, format!("it could not be started: {said}"), cx);
@@ -42,11 +44,10 @@ impl Supervision {
     fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, cx: &mut Context<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.enter(ProcessEvent::End, cx.now);
+        worker.gone(cx.now);
         worker.enter(ProcessEvent::Wait, cx.now);
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
-        worker.pid = 0;
         self.update_available(key, cx);
         cx.timers.add(cx.now.plus_millis(wait_ms), Timer::Restart(failed.worker, failed.run));
         self.worker_fact(FactKind::WorkerRestart, key, &what, cx);

@@ -6,6 +6,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
+use super::run::{EndReport, ExpectedEnd, Run, RunOrigin};
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
@@ -72,7 +73,7 @@ impl Supervision {
             self.reject_report(link, host, &why, cx);
             return None;
         }
-        (worker.run == run && run.0 > 0).then_some(key)
+        (worker.run.id == run && run.0 > 0).then_some(key)
     }
 
     /// Counts an invalid report. The first one of a connection is recorded; after too many, the
@@ -85,8 +86,9 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let host = &mut self.hosts[host];
-        host.rejected_reports = host.rejected_reports.saturating_add(1);
-        if host.rejected_reports == 1 {
+        let rejected = host.connection.rejected_reports.saturating_add(1);
+        host.connection.rejected_reports = rejected;
+        if rejected == 1 {
             let name = host.name.clone();
             if !cx.may_cause(Class::Host, Some(link)) {
                 return;
@@ -97,7 +99,7 @@ impl Supervision {
                  counted, not recorded)"
             );
             cx.record(FactKind::HostError, about, text);
-        } else if host.rejected_reports >= REJECTED_REPORTS_MAX {
+        } else if rejected >= REJECTED_REPORTS_MAX {
             let why = format!("sent {REJECTED_REPORTS_MAX} reports that were not valid");
             cx.effects.push(Effect::DropLink { link, why });
         }
@@ -126,7 +128,7 @@ impl Supervision {
     /// always proves its digest.
     fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32, catalog: &Catalog) -> bool {
         let worker = &self.workers[key];
-        worker.is_awaited
+        worker.run.origin == RunOrigin::Awaited
             && worker.is_wanted
             && worker.failed.is_none()
             && (1..=self.run_base).contains(&run.0)
@@ -167,7 +169,9 @@ impl Supervision {
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Returning
-            | ProcessState::Ready => worker.run == run && !worker.is_over,
+            | ProcessState::Ready => {
+                worker.run.id == run && worker.run.end_report != EndReport::Exited
+            }
             ProcessState::Down | ProcessState::Backoff => {
                 self.may_be_earlier(key, run, start.digest, catalog)
             }
@@ -179,11 +183,13 @@ impl Supervision {
                 "run {run} of worker {id} may not log in now: the worker is {word}; {ADVICE}"
             ));
         }
-        if self.workers[key].is_linked && worker.login_pid != login.hostpid {
+        if let Some(connection) = worker.connection
+            && connection.pid != login.hostpid
+        {
             return Err(format!(
                 "run {run} of worker {id} is logged in as process {}, and this is process {}; \
                  {ADVICE}",
-                worker.login_pid, login.hostpid
+                connection.pid, login.hostpid
             ));
         }
         Ok(key)
@@ -203,7 +209,7 @@ impl Supervision {
                 worker.host != self.hosts[host].name
                     && !worker.is_self_started
                     && worker.state.has_process()
-                    && worker.run == child.run
+                    && worker.run.id == child.run
                     && child.digest == self.digest(key, catalog)
             })
         };
@@ -246,10 +252,14 @@ impl Supervision {
             if worker.host != self.hosts[host].name || worker.is_self_started {
                 continue;
             }
-            worker.is_awaited = false;
-            let (id, run) = (worker.id, worker.run);
-            worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
-            if worker.is_unlisted {
+            if worker.run.origin == RunOrigin::Awaited {
+                worker.run.origin = RunOrigin::Own;
+            }
+            let (id, run) = (worker.id, worker.run.id);
+            if worker.state.has_process() {
+                worker.run.listed(listed.contains(&(id, run)));
+            }
+            if worker.run.end_report == EndReport::Unlisted {
                 cx.timers.add(cx.now.plus_millis(UNLISTED_MS), Timer::Unlisted(id, run));
             } else if worker.state == ProcessState::Down {
                 self.launch(key, cx);
@@ -274,28 +284,31 @@ impl Supervision {
             | ProcessState::Ready
             | ProcessState::Returning
             | ProcessState::Exiting
-            | ProcessState::Terminating => worker.run == child.run,
+            | ProcessState::Terminating => worker.run.id == child.run,
         };
         if !is_ours {
             return false;
         }
-        (worker.is_over, worker.is_awaited) = (false, false);
-        let outlived = std::mem::take(&mut worker.ends_with_host);
-        worker.pid = child.pid;
-        worker.announced = worker.announced.filter(|_| worker.run == child.run);
-        worker.run = child.run;
+        let outlived = worker.run.expected_end == ExpectedEnd::WithHost;
+        if outlived {
+            worker.run.expected_end = ExpectedEnd::No;
+        }
+        if !worker.state.has_process() {
+            worker.run = Run::new(child.run, RunOrigin::Adopted, cx.now);
+        } else if worker.run.origin == RunOrigin::Awaited {
+            worker.run.origin = RunOrigin::Adopted;
+        }
+        worker.run.pid = child.pid;
         let (id, run) = (worker.id, child.run);
         match worker.state {
             ProcessState::Down
             | ProcessState::Backoff
             | ProcessState::Starting
             | ProcessState::Up => {
-                worker.is_of_earlier_broker |=
-                    matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
                 worker.enter(ProcessEvent::Run, cx.now);
-                worker.started = cx.now;
+                worker.run.started = cx.now;
                 let mut wait = cx.settings.get(Setting::WorkerLoginMs);
-                if worker.is_of_earlier_broker {
+                if worker.run.origin == RunOrigin::Adopted {
                     // It may be in the middle of a request of the broker before this one.
                     let reconnect = cx.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key, 0, cx));
@@ -339,13 +352,11 @@ impl Supervision {
         }
         for key in self.workers.keys() {
             let worker = &self.workers[key];
-            if !worker.is_linked || !worker.is_awaited || worker.host != name {
+            let is_unconfirmed = worker.is_linked() && worker.run.origin == RunOrigin::Awaited;
+            let (id, run) = (worker.id, worker.run.id);
+            if !is_unconfirmed || worker.host != name || newest.get(&id) == Some(&run) {
                 continue;
             }
-            if newest.get(&worker.id) == Some(&worker.run) {
-                continue;
-            }
-            let (id, run) = (worker.id, worker.run);
             let text = format!(
                 "run {run} of worker {id} is none of the processes that host {name} has; this \
                  process is to end"
@@ -361,9 +372,8 @@ impl Supervision {
     /// login.
     fn forget_start(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessEvent::End, cx.now);
-        (worker.run, worker.pid) = (RunId(0), 0);
-        (worker.was_ready, worker.has_exited) = (false, false);
+        worker.gone(cx.now);
+        worker.run = Run::new(RunId(0), RunOrigin::Own, cx.now);
         self.update_available(key, cx);
     }
 }

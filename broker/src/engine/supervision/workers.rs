@@ -4,6 +4,7 @@
 
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Restart;
+use super::run::{EndReport, Run, RunOrigin};
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
@@ -27,12 +28,15 @@ pub(crate) struct Worker {
     pub(crate) path: String,
     /// Arguments of its program from `argv[ISDARGMAX]` on; the broker gives the ones before.
     pub(crate) args: Vec<String>,
-    /// It started itself, and is forgotten when its link is gone.
+    /// It started itself, and is forgotten when its link is gone. Independent of the state: it
+    /// never changes.
     pub(crate) is_self_started: bool,
 
-    /// After `start`, until `stop`: it is to have a process.
+    /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
+    /// what is, not what an operator wants.
     pub(crate) is_wanted: bool,
-    /// After `pause` of this worker, until `ready`.
+    /// After `pause` of this worker, until `ready`. Independent of the state and of `is_wanted`: a
+    /// paused worker keeps its process.
     pub(crate) is_paused: bool,
     /// Why the broker does not start it any more, until the next `start`: it ended too often, a
     /// start failed for good, or no run number is left (`give_up`). `None` = it has not failed.
@@ -45,65 +49,13 @@ pub(crate) struct Worker {
     pub(crate) since: Tick,
     /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When execd is due to send KILL to its process, after it was asked to end it, also by a
-    /// `stop`.
-    pub(crate) kill_due: Tick,
-    /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
-    pub(crate) killed: Option<String>,
-    /// How its connection was lost in this run; `None` = it was not, or the worker came back.
-    pub(crate) lost: Option<String>,
-    /// Why a login of its process was refused in this run; `None` = none was.
-    pub(crate) login_refused: Option<String>,
-    /// The run that `state` is about; 0 = it was never started.
-    pub(crate) run: RunId,
-    /// Process id on its host; 0 = not known.
-    pub(crate) pid: u32,
-    /// It is connected. Independent of the state: a process that is being ended may be, or not.
-    pub(crate) is_linked: bool,
-    /// Its connection comes from another machine.
-    pub(crate) is_remote: bool,
-    /// When it last logged in.
-    pub(crate) ready_since: Tick,
-    /// When the last start was asked for, or its process was adopted.
-    pub(crate) started: Tick,
-    /// It has logged in during this run.
-    pub(crate) was_ready: bool,
-    /// An earlier broker started the process of this run; its host listed it. Whether it was ready
-    /// before is not known.
-    pub(crate) is_of_earlier_broker: bool,
-    /// The saved configuration has it started, and its host has not listed its processes yet. Until
-    /// it does, a process that an earlier broker started may log in; the list confirms such a
-    /// login, or ends it.
-    pub(crate) is_awaited: bool,
-    /// Its host reported the end of this run (`exec-exited`), so no login with its secret is
-    /// accepted any more. The state says what else rules a login out.
-    pub(crate) is_over: bool,
-    /// Its host did not list the process of this run; `Timer::Unlisted` takes it for ended.
-    pub(crate) is_unlisted: bool,
-    /// As far as the broker could see, it could not be reached, like its machine: its end is no
-    /// crash.
-    pub(crate) is_unreachable: bool,
-    /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
-    pub(crate) ends_with_host: bool,
-    /// Until when it may take to log in or to come back; once its process has ended, until when its
-    /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
-    pub(crate) wait_until: Tick,
-    /// It was logged in, and the broker closed its connection with an error, as for a frame that it
-    /// may not send.
-    pub(crate) is_closed_with_error: bool,
-    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = it has not logged in to
-    /// this broker in this run.
-    pub(crate) announced: Option<(u64, u64)>,
-    /// Process id that it gave at its login.
-    pub(crate) login_pid: u32,
-    /// It is being ended because of a `stop` or the broker's shutdown, not because of a fault.
-    pub(crate) is_stopping: bool,
-    /// Its process has ended; its connection is still open, and what it sent is still to be read.
-    pub(crate) has_exited: bool,
+    /// The run that `state` is about.
+    pub(crate) run: Run,
+    /// Its connection, from its login until that is lost. Independent of the state: a process that
+    /// is being ended may be connected, or not.
+    pub(super) connection: Option<WorkerConnection>,
     /// History of its ends, which decides when it is started again.
     pub(crate) restart: Restart,
-    /// It ended unexpectedly and was not started since; the next start counts in `restarts`.
-    pub(crate) is_to_restart: bool,
 
     /// How often it was started again after an unexpected end (`worker->restarts`).
     pub(crate) restarts: u64,
@@ -111,8 +63,15 @@ pub(crate) struct Worker {
     pub(crate) exit_cause: Option<ExitCause>,
     /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
-    /// How many of these lines are of the process that runs, or ran last.
-    pub(crate) tail_new: usize,
+}
+
+/// The connection of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WorkerConnection {
+    /// It comes from another machine. Independent of the worker's host, which is a name.
+    pub(super) is_remote: bool,
+    /// Process id that the worker gave at its login.
+    pub(super) pid: u32,
 }
 
 /// All workers, by key and by id.
@@ -192,35 +151,12 @@ impl Workers {
             state: ProcessState::Down,
             since,
             why: "not started yet".to_owned(),
-            kill_due: Tick(0),
-            killed: None,
-            lost: None,
-            login_refused: None,
-            run: RunId(0),
-            pid: 0,
-            is_linked: false,
-            is_remote: false,
-            ready_since: Tick(0),
-            started: Tick(0),
-            was_ready: false,
-            is_of_earlier_broker: false,
-            is_awaited: false,
-            is_over: false,
-            is_unlisted: false,
-            is_unreachable: false,
-            ends_with_host: false,
-            is_closed_with_error: false,
-            announced: None,
-            wait_until: Tick(0),
-            login_pid: 0,
-            is_stopping: false,
-            has_exited: false,
+            run: Run::new(RunId(0), RunOrigin::Own, Tick(0)),
+            connection: None,
             restart: Restart::default(),
-            is_to_restart: false,
             restarts: 0,
             exit_cause: None,
             tail: VecDeque::new(),
-            tail_new: 0,
         });
         self.ids.insert(id, key);
         *self.counts.entry(service).or_default() += 1;
@@ -236,7 +172,7 @@ impl Workers {
         }
     }
 
-    /// The client with this id, if it is attached.
+    /// The worker with this id, if it is configured.
     pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerKey> {
         self.ids.get(&id).copied()
     }
@@ -246,7 +182,7 @@ impl Workers {
         self.table.get(key)
     }
 
-    /// All attached clients in the order of their ids.
+    /// All workers in the order of their ids.
     pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
@@ -295,6 +231,18 @@ impl Worker {
         self.state = next;
     }
 
+    /// Its process is gone, or never began.
+    pub(super) fn gone(&mut self, now: Tick) {
+        self.enter(ProcessEvent::End, now);
+        self.run.pid = 0;
+        self.run.end_report = EndReport::None;
+    }
+
+    /// Whether it is connected.
+    pub(crate) const fn is_linked(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Shows a command as the reason why the worker is as it is.
     pub(crate) fn explain(&mut self, said: &OperatorAct) {
         self.since = said.at;
@@ -307,6 +255,6 @@ impl Worker {
             self.tail.pop_front();
         }
         self.tail.push_back(show::brief(line, LINE_BYTES_MAX));
-        self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
+        self.run.tail_new = (self.run.tail_new + 1).min(TAIL_MAX);
     }
 }

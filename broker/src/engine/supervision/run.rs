@@ -1,0 +1,156 @@
+//! One run of a worker: what is known of one start of its process. A new run replaces the whole of
+//! it, so nothing of an earlier process is taken for the present one's.
+
+use protocol::ids::RunId;
+use protocol::time::Tick;
+
+/// One start of a worker's process, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Its number; 0 = none, or the worker started itself.
+    pub(crate) id: RunId,
+    /// Which broker started the process.
+    pub(super) origin: RunOrigin,
+    /// When the start was asked for, or the process was adopted.
+    pub(crate) started: Tick,
+    /// Process id on its host; 0 = not known.
+    pub(crate) pid: u32,
+    /// When it last logged in; `None` = it has not.
+    pub(super) ready: Option<Tick>,
+    /// Until when it may take to log in or to come back; once its process has ended, until when its
+    /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
+    pub(super) wait_until: Tick,
+    /// Whether, and for how long, it looks for its broker once its connection is lost.
+    pub(super) reconnect: Reconnect,
+    /// How its connection was lost; `None` = it was not, or the worker came back.
+    pub(super) lost: Option<String>,
+    /// Why a login of its process was refused; `None` = none was.
+    pub(super) login_refused: Option<String>,
+    /// Whether its end is expected, apart from a fault.
+    pub(super) expected_end: ExpectedEnd,
+    /// Why the broker had its process ended because of a fault; `None` = it did not. Independent of
+    /// `expected_end`: a worker that is stopped may be killed because it does not end.
+    pub(super) killed: Option<String>,
+    /// When execd is due to send KILL to its process, after it was asked to end it, also by a
+    /// `stop`.
+    pub(crate) kill_due: Tick,
+    /// As far as the broker could see, it could not be reached, like its machine: its end is no
+    /// crash. Independent of the state and of what ends it: its host may be lost at any time, and
+    /// that counts until the worker logs in again.
+    pub(super) is_unreachable: bool,
+    /// What its host said of its end.
+    pub(super) end_report: EndReport,
+    /// How many of the last lines of stderr are of this process.
+    pub(super) tail_new: usize,
+}
+
+/// Which broker started a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunOrigin {
+    /// This one, or nobody did; one that started itself, too.
+    Own,
+    /// The saved configuration has the worker started, and its host has not listed its processes
+    /// yet. Until it does, a process that an earlier broker started may log in; the list confirms
+    /// such a login, or ends it.
+    Awaited,
+    /// An earlier one; its host listed the process. Whether it was ready before is not known.
+    Adopted,
+}
+
+/// What a process does when its connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reconnect {
+    /// It has not logged in to this broker: it does what the settings say.
+    AsSet,
+    /// It looks for its broker for so long.
+    Announced {
+        /// `reconnect_ms`, as announced at its login.
+        reconnect_ms: u64,
+        /// `silence_ms`, as announced at its login.
+        silence_ms: u64,
+    },
+    /// It does not come back: the broker closed its connection with an error, as for a frame that
+    /// it may not send.
+    Refused,
+}
+
+/// Whether the end of a process is expected: such an end is no crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExpectedEnd {
+    /// It is not.
+    No,
+    /// Its host shuts down and ends it; it gets no more requests.
+    WithHost,
+    /// Because of a `stop` or the broker's shutdown. It replaces `WithHost`.
+    Stop,
+}
+
+/// What a host said of the end of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndReport {
+    /// Nothing.
+    None,
+    /// Its list does not have the process; `Timer::Unlisted` takes it for ended.
+    Unlisted,
+    /// The process was taken for ended. If its connection is still open, what it sent is still to
+    /// be read; if it logs in again, it has not ended.
+    Missing,
+    /// The process ended (`exec-exited`), so no login with its secret is accepted any more. If its
+    /// connection is still open, what it sent is still to be read.
+    Exited,
+}
+
+impl Run {
+    /// A run that begins now.
+    pub(super) const fn new(id: RunId, origin: RunOrigin, now: Tick) -> Self {
+        Self {
+            id,
+            origin,
+            started: now,
+            pid: 0,
+            ready: None,
+            wait_until: Tick(0),
+            reconnect: Reconnect::AsSet,
+            lost: None,
+            login_refused: None,
+            expected_end: ExpectedEnd::No,
+            killed: None,
+            kill_due: Tick(0),
+            is_unreachable: false,
+            end_report: EndReport::None,
+            tail_new: 0,
+        }
+    }
+
+    /// Its process logged in; `announced` are `reconnect_ms` and `silence_ms`. What was thought of
+    /// its end does not hold.
+    pub(super) fn logged_in(&mut self, pid: u32, announced: (u64, u64), now: Tick) {
+        (self.pid, self.ready) = (pid, Some(now));
+        let (reconnect_ms, silence_ms) = announced;
+        self.reconnect = Reconnect::Announced { reconnect_ms, silence_ms };
+        (self.lost, self.login_refused, self.is_unreachable) = (None, None, false);
+        self.end_report = EndReport::None;
+        if self.expected_end == ExpectedEnd::Stop {
+            self.expected_end = ExpectedEnd::No;
+        }
+    }
+
+    /// Whether its process has ended, as its host said.
+    pub(super) const fn has_exited(&self) -> bool {
+        match self.end_report {
+            EndReport::None | EndReport::Unlisted => false,
+            EndReport::Missing | EndReport::Exited => true,
+        }
+    }
+
+    /// A list of its host has it, or does not.
+    pub(super) const fn listed(&mut self, is_listed: bool) {
+        self.end_report = match (self.end_report, is_listed) {
+            (EndReport::None | EndReport::Unlisted, true) => EndReport::None,
+            (EndReport::None | EndReport::Unlisted, false) => EndReport::Unlisted,
+            // It is listed after its end was reported: it may log in once more.
+            (EndReport::Exited, true) | (EndReport::Missing, _) => EndReport::Missing,
+            (EndReport::Exited, false) => EndReport::Exited,
+        };
+    }
+}
