@@ -181,6 +181,7 @@ impl Beat {
         })));
         let text = "config service echo selfstart=1 queue_max=1000000".to_owned();
         beat.give(Input::Script { origin: Origin::File("bench".into()), text });
+        beat.give(Input::Started);
         beat
     }
 

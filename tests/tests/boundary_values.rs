@@ -64,6 +64,7 @@ impl World {
         let text =
             "config service echo prefetch=1\nconfig worker echo localhost /bin/echo\nstart 1";
         world.step(Input::Script { origin: Origin::State, text: text.to_owned() });
+        world.step(Input::Started);
         world
     }
 
@@ -333,6 +334,7 @@ fn at_the_end_of_all_numbers_nothing_is_started() {
         world.step(Input::Listening(Box::new(Listening { execd, ..Listening::default() })));
         let text = "config service echo\nconfig worker echo localhost /bin/echo\nstart 1";
         world.step(Input::Script { origin: Origin::State, text: text.to_owned() });
+        world.step(Input::Started);
         world.host(3);
         world.step(Input::Script { origin: Origin::Broker, text: "clone 1\nstart 2".into() });
         let expected = u64::MAX - run_base;

@@ -97,7 +97,7 @@ fn every_command_is_for_those_whose_role_allows_its_effect() {
                 _ => false,
             });
             assert_eq!(facts.count(), usize::from(is_denied), "a refusal is remembered");
-            let changed = said.iter().any(|action| matches!(action, Action::Persist));
+            let changed = said.iter().any(|action| matches!(action, Action::Store { .. }));
             assert!(!(is_denied && changed), "'{roles}': {} was done", row.example);
             checked += 1;
         }

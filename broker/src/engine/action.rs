@@ -34,9 +34,7 @@ pub enum Action {
         /// The frame; the reactor encodes it for the role of the receiver.
         frame: Frame,
     },
-    /// Sends an operator the answer to a command; the reactor formats it. If the step ends with
-    /// `Persist`, the reactor writes the configuration first and adds a warning to the answer if
-    /// that failed.
+    /// Sends an operator the answer to a command; the reactor formats it. No input confirms it.
     Answer {
         /// The operator's link.
         link: LinkId,
@@ -129,10 +127,13 @@ pub enum Action {
         /// `HOST:PORT`, `tls://HOST:PORT` or `unix:PATH`.
         address: String,
     },
-    /// The configuration changed: write `Engine::save_script` to the state directory before the
-    /// replies of this turn leave. `Input::PersistFailed` follows each failure, `Input::Persisted`
-    /// the first write that succeeds after one that failed.
-    Persist,
+    /// The configuration changed: writes `Engine::save_script` to the state directory and brings it
+    /// to the disk. `Input::Stored` answers. If several wait, one write of what is in force then
+    /// may answer them all, by the highest number.
+    Store {
+        /// Goes back in the input; each is higher than the one before.
+        number: u64,
+    },
     /// Reads a file of commands for an operator; `Input::Sourced` answers.
     Source {
         /// The operator's link.

@@ -29,6 +29,8 @@ pub(crate) struct Context<'a> {
     pub(crate) catalog: &'a Catalog,
     /// Where the broker listens, and what it is called.
     pub(crate) listening: &'a Listening,
+    /// Whether the start is over: before, no host is dialled.
+    pub(crate) is_started: bool,
     /// Whether the broker shuts down: nothing new begins.
     pub(crate) is_shutting_down: bool,
     /// Records facts.
@@ -77,18 +79,23 @@ impl Context<'_> {
 
     /// Sends an error as the outcome of a request, unless its sender waits for nothing.
     pub(crate) fn answer_error(&mut self, link: LinkId, request: &Header, error: ErrorBody) {
-        if request.reply == 0 {
-            return;
-        }
-        let head = Header {
-            sequence: request.sequence,
-            transaction: request.transaction,
-            trace_id: request.trace_id,
-            span_id: request.span_id,
-            ..Header::default()
-        };
-        self.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+        self.out.extend(refusal(link, request, error));
     }
+}
+
+/// An error as the outcome of a request; `None` if its sender waits for nothing.
+pub(crate) fn refusal(link: LinkId, request: &Header, error: ErrorBody) -> Option<Action> {
+    if request.reply == 0 {
+        return None;
+    }
+    let head = Header {
+        sequence: request.sequence,
+        transaction: request.transaction,
+        trace_id: request.trace_id,
+        span_id: request.span_id,
+        ..Header::default()
+    };
+    Some(Action::Send { link, frame: Frame::Error { head, error } })
 }
 
 /// Lends a machine of the hub what it needs, while the machine itself is borrowed.
@@ -100,6 +107,7 @@ macro_rules! context {
             settings: &$hub.settings,
             catalog: &$hub.catalog,
             listening: &$hub.listening,
+            is_started: $hub.is_started,
             is_shutting_down: $hub.shutdown.is_some(),
             facts: &mut $hub.facts,
             timers: &mut $hub.timers,

@@ -12,6 +12,7 @@ use super::fact_log::FactLog;
 use super::input::{Certificates, Listening};
 use super::quotas::Class;
 use super::sessions::Sessions;
+use super::store::Store;
 use super::supervision::Supervision;
 use super::timers::Timers;
 use super::wall_clock::WallClock;
@@ -56,16 +57,13 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
+    /// `Input::Started` came: hosts are dialled. Independent of the shutdown.
+    pub(super) is_started: bool,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) listings: Listings,
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
-    /// Why the last write of the configuration failed; `None` = what is in force is saved.
-    pub(super) unsaved: Option<String>,
-    /// A `Timer::Persist` is set.
-    pub(super) is_to_persist: bool,
-    /// The configuration was changed in this step.
-    pub(super) is_changed: bool,
+    pub(super) store: Store,
 }
 
 impl Engine {
@@ -90,13 +88,12 @@ impl Engine {
             timers: Timers::default(),
             facts,
             effects: Effects::default(),
+            is_started: false,
             shutdown: None,
             listings: Listings::default(),
             status_queries: BTreeMap::new(),
             next_query: 0,
-            unsaved: None,
-            is_to_persist: false,
-            is_changed: false,
+            store: Store::default(),
         }
     }
 
@@ -142,11 +139,14 @@ impl Engine {
         context!(self, &mut Vec::new()).may_cause(class, link)
     }
 
-    /// Records a change of the configuration with its origin, and has it saved at the end of the
+    /// Records a change of the configuration with its origin, and has it stored at the end of the
     /// step.
     pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
-        // What is read from the state directory need not be written there again.
-        self.is_changed |= *origin != Origin::State;
+        // What is read from the state directory or the command line at the start need not be
+        // written there again.
+        if !matches!(origin, Origin::State | Origin::Broker) {
+            self.store.changed();
+        }
         self.noted(origin, text, out);
     }
 

@@ -212,6 +212,9 @@ pub enum Input {
     },
     /// Once, before all other inputs.
     Listening(Box<Listening>),
+    /// Once, after `Listening` and the scripts of the start, if the broker is to run: hosts are
+    /// dialled from now on. No input of a link comes before it.
+    Started,
     /// A script is to be run at the start: the saved configuration, the settings of the command
     /// line that override it, a file of `--source`. `Action::ScriptDone` answers it.
     Script {
@@ -463,14 +466,13 @@ pub enum Input {
         /// The commands, or why the file can't be read.
         script: Result<String, String>,
     },
-    /// The configuration could not be written, or not synced to the disk. It comes after each
-    /// failure.
-    PersistFailed {
-        /// The path and the error of the system.
-        why: String,
+    /// The configuration was written and brought to the disk, or not.
+    Stored {
+        /// The number of the `Action::Store`; those with lower numbers are answered with it.
+        number: u64,
+        /// The path and the error of the system, if it failed.
+        result: Result<(), String>,
     },
-    /// The configuration was written, for the first time after a write that failed.
-    Persisted,
     /// A signal asked the process to end in order. It comes for each such signal; after a second
     /// one the reactor ends the broker at once.
     Terminate {

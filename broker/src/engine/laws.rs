@@ -44,6 +44,10 @@ impl Engine {
     }
 
     fn check_links(&self) -> Result<(), String> {
+        law!(self.store.is_sound(), "law 8: an answer waits for no write");
+        for link in self.store.links() {
+            law!(self.sessions.end(link).is_some(), "law 8: an answer waits for link {link}");
+        }
         for (link, slot) in self.sessions.connections() {
             let is_right = match slot.end {
                 End::Free => false,

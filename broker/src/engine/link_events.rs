@@ -151,6 +151,7 @@ impl Engine {
         self.facts.quotas_mut().closed(link, || from(&slot.peer));
         self.dispatch.flow_mut().close(link, &mut self.effects, out);
         self.sessions.close(link);
+        self.store.forget(link);
     }
 
     /// `Timer::LeftOut`: says what was left out in the last second.

@@ -32,6 +32,7 @@ mod sessions;
 mod shutdown;
 mod shutdown_step;
 mod step;
+mod store;
 mod supervision;
 mod timers;
 mod wall_clock;

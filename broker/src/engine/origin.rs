@@ -30,15 +30,15 @@ impl Origin {
     /// Who asked for a change, as facts name it.
     pub(crate) fn who(&self) -> String {
         match self {
-            Origin::State => "the saved configuration".into(),
-            Origin::File(path) => format!("file {path}"),
-            Origin::Operator { client, from, uid, token } => {
+            Self::State => "the saved configuration".into(),
+            Self::File(path) => format!("file {path}"),
+            Self::Operator { client, from, uid, token } => {
                 let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
                 let token =
                     token.as_ref().map_or_else(String::new, |token| format!(", token {token}"));
                 format!("client {client} ({from}{uid}{token})")
             }
-            Origin::Broker => "the broker".into(),
+            Self::Broker => "the broker".into(),
         }
     }
 }

@@ -67,7 +67,9 @@ pub(crate) fn check_shutdown(hub: &mut Engine, out: Out<'_>) {
     if shutdown.step == Step::Draining && hub.dispatch.counts().1 == 0 {
         stop_all(hub, out);
     }
-    if hub.shutdown.as_ref().is_some_and(|d| d.step == Step::Stopping(Vec::new())) {
+    // A change that was made is stored before the end; `Timer::End` limits how long that may take.
+    let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
+    if hub.shutdown.as_ref().is_some_and(is_stopped) && !hub.store.is_busy() {
         end_now(hub, out);
     }
 }
@@ -117,6 +119,7 @@ fn end_now(hub: &mut Engine, out: Out<'_>) {
         && shutdown.step != Step::Done
     {
         shutdown.step = Step::Done;
+        hub.store.give_up(out);
         out.push(Action::End(BrokerExit::Exit(shutdown.status)));
     }
 }

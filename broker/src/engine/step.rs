@@ -83,6 +83,7 @@ impl Engine {
             Input::Deadline => self.on_time(out),
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
+            Input::Started => self.on_started(out),
             Input::Script { origin, text } => run::on_script(self, origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
@@ -178,13 +179,12 @@ impl Engine {
             Input::Sourced { link, head, path, script } => {
                 run::on_sourced(self, link, head, path, script, out)
             }
-            Input::Persisted => save::on_persisted(self, out),
-            Input::PersistFailed { why } => save::on_persist_failed(self, why, out),
+            Input::Stored { number, result } => save::on_stored(self, number, result, out),
             Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
         }
         self.settle(out);
-        if std::mem::take(&mut self.is_changed) {
-            out.push(Action::Persist);
+        if let Some(number) = self.store.begin() {
+            out.push(Action::Store { number });
         }
         if self.shutdown.is_some() {
             shutdown::check_shutdown(self, out);
@@ -308,17 +308,24 @@ impl Engine {
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
         self.wall_clock.set(self.now, listening.wall);
-        let text = format!(
-            "isectd {} listens: clients on port {}, workers on port {}",
-            listening.version, listening.client_port, listening.worker_port
-        );
         let execd = listening.execd.clone();
         self.listening = listening;
-        self.record(FactKind::BrokerStarted, About::default(), text, out);
         if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
             self.supervision.add_host(&name, address, true, context!(self, out));
         }
         heartbeat::start_heartbeat(self, out);
+    }
+
+    /// The configuration was read and accepted: hosts are dialled from now on.
+    fn on_started(&mut self, out: Out<'_>) {
+        let listening = &self.listening;
+        let text = format!(
+            "isectd {} listens: clients on port {}, workers on port {}",
+            listening.version, listening.client_port, listening.worker_port
+        );
+        self.record(FactKind::BrokerStarted, About::default(), text, out);
+        self.is_started = true;
+        self.supervision.dial_all(context!(self, out));
     }
 
     /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
@@ -361,10 +368,8 @@ impl Engine {
                 Timer::LeftOut => self.on_left_out_due(out),
                 Timer::Heartbeat => heartbeat::on_heartbeat(self, out),
                 Timer::StatusAnswer(query) => status::answer_status_query(self, query, out),
-                Timer::Persist => {
-                    self.is_to_persist = false;
-                    self.is_changed |= self.unsaved.is_some();
-                }
+                Timer::Store => self.store.retry(),
+                Timer::StoreWait(number) => save::on_store_wait_due(self, number, out),
                 Timer::Listing => listing::on_listing(self, out),
                 Timer::End => shutdown::on_shutdown_due(self, out),
             }

@@ -39,8 +39,10 @@ pub(crate) enum Timer {
     Heartbeat,
     /// When to answer the `send … status` with this number with what has come.
     StatusAnswer(u64),
-    /// When to try again to write the configuration.
-    Persist,
+    /// When to try again to store the configuration.
+    Store,
+    /// When to answer operators whose changes wait for the `Action::Store` with this number.
+    StoreWait(u64),
     /// When to make the next part of a long listing.
     Listing,
     /// When to take the next step of the shutdown, whatever is still missing.
@@ -73,7 +75,8 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Overlong(_)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
-        | Timer::Persist
+        | Timer::Store
+        | Timer::StoreWait(_)
         | Timer::Listing
         | Timer::End => false,
     }
@@ -95,7 +98,7 @@ impl Timers {
             matches!(
                 due,
                 Timer::Heartbeat
-                    | Timer::Persist
+                    | Timer::Store
                     | Timer::Listing
                     | Timer::Dial(_)
                     | Timer::Restart(..)

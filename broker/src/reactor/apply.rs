@@ -3,7 +3,6 @@
 use super::io::Io;
 use super::log;
 use crate::engine::action::Action;
-use crate::engine::fact::FactKind;
 use crate::engine::input::Start;
 use crate::engine::origin::Origin;
 use crate::translate::outbound;
@@ -39,18 +38,9 @@ impl Io {
             Action::ShutWrite { link } => self.shut_write(link),
             Action::StopReading { link } => self.stop_reading(link),
             Action::ResumeReading { link } => self.resume_reading(link),
-            Action::Dial { host, address } => match &mut self.held_dials {
-                Some(held) => held.push((host, address)),
-                None => self.dial(host, address),
-            },
-            Action::Persist => self.wants_persist = true,
+            Action::Dial { host, address } => self.dial(host, address),
+            Action::Store { number } => self.storing.want(number),
             Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
-            // The broker counts as started only when its configuration was read and accepted.
-            Action::Record(fact)
-                if fact.kind == FactKind::BrokerStarted && self.held_dials.is_some() =>
-            {
-                self.held_start = Some(fact);
-            }
             Action::Record(fact) => log::fact(&fact),
             Action::ScriptDone { origin, failures } => self.script_done(&origin, failures),
             Action::End(how) => self.exit = Some(how),
@@ -77,7 +67,7 @@ impl Io {
                 }
             }
             // At the start, failures end the broker; later, the engine answers the operator itself.
-            Origin::File(path) if self.held_dials.is_some() => {
+            Origin::File(path) if self.is_starting => {
                 self.failures.extend(failures.iter().map(|failure| format!("{path}: {failure}")));
             }
             Origin::File(_) | Origin::Operator { .. } => {}

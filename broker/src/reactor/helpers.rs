@@ -1,8 +1,7 @@
-//! Helper threads for work that may block (resolving a name, reading a file, syncing a disk), and
+//! Helper threads for work that may block (resolving a name, reading a file), and
 //! the channel that brings their results to the loop. `pre_login` has threads of its own for TLS
 //! handshakes.
 
-use super::state_dir::Paths;
 use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;
 use crate::config::{script, tokens};
@@ -10,7 +9,7 @@ use crate::engine::origin::Requester;
 use crate::translate::outbound;
 use auth::list::TokenList;
 use auth::prover::Prover;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
 use protocol::address::ParsedAddress;
 use protocol::bodies::{ErrorBody, Format};
@@ -23,8 +22,6 @@ use protocol::limits::EXECD_PORT;
 use protocol::names::HostName;
 use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Channel, Proof};
-use std::fs::File;
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -101,8 +98,13 @@ pub(super) enum HelperResult {
         /// The session, which the connection lent to the helper.
         session: Box<Session>,
     },
-    /// The configuration is written but could not be brought to the disk.
-    NotSynced(String),
+    /// A write of the configuration has ended.
+    Stored {
+        /// The number of its `Action::Store`.
+        number: u64,
+        /// The path and the error of the system, if it failed.
+        result: Result<(), String>,
+    },
 }
 
 /// Sends results of helper threads into the loop.
@@ -127,13 +129,12 @@ pub(super) struct Helpers {
     waker: Arc<Waker>,
     results: (Sender<HelperResult>, Receiver<HelperResult>),
     running: Arc<AtomicUsize>,
-    sync: Option<Sender<()>>,
 }
 
 impl Helpers {
     /// Makes the channel; no helper runs yet.
     pub(super) fn new(waker: Waker) -> Self {
-        Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default(), sync: None }
+        Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default() }
     }
 
     /// A sender for threads that are not started here.
@@ -251,30 +252,6 @@ impl Helpers {
         let _ = self.results.0.send(failed);
         let _ = self.waker.wake();
     }
-
-    /// Syncs the saved configuration to the disk in the background. Calls during a sync are merged
-    /// to one further sync.
-    pub(super) fn sync(&mut self, paths: &Paths) {
-        let sync = self.sync.get_or_insert_with(|| {
-            let (jobs, work) = bounded(1);
-            let (sender, waker) = (self.results.0.clone(), Arc::clone(&self.waker));
-            let paths = paths.clone();
-            // If the thread can't start, the file is written all the same; the kernel syncs it
-            // later.
-            let _ = thread::Builder::new().name("isectd-sync".to_owned()).spawn(move || {
-                for () in work {
-                    if let Err(why) = sync_paths(&paths) {
-                        let _ = sender.send(HelperResult::NotSynced(why));
-                        let _ = waker.wake();
-                    }
-                }
-            });
-            jobs
-        });
-        match sync.try_send(()) {
-            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-        }
-    }
 }
 
 /// The first address of a host.
@@ -291,17 +268,4 @@ fn look_up(address: &str) -> Result<SocketAddr, String> {
 
 fn too_many() -> String {
     format!("{THREADS_MAX} helper threads are busy already; try again")
-}
-
-fn sync_paths(paths: &Paths) -> Result<(), String> {
-    for path in [paths.config(), paths.dir.clone()] {
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        match synced {
-            // The file was replaced meanwhile; the next round syncs the new one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Ok(()) => {}
-            Err(error) => return Err(format!("{}: {error}", path.display())),
-        }
-    }
-    Ok(())
 }

@@ -15,9 +15,9 @@ use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
 use super::small_bodies::SmallBodies;
 use super::state_dir::StateDir;
+use super::store::Storing;
 use super::tls_config::TlsConfig;
 use crate::engine::action::BrokerExit;
-use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
 use crate::translate::outbound;
 use mio::Registry;
@@ -25,7 +25,6 @@ use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
 use protocol::limits::HEADER_BYTES;
-use protocol::names::HostName;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
 use std::cmp::Reverse;
@@ -114,12 +113,10 @@ pub(super) struct Io {
     pub(super) redials: Vec<Redial>,
     /// Number of dials that have ended, well or not.
     pub(super) dials_done: u64,
-    /// Dials that wait for the end of the start; `None` = the start is over.
-    pub(super) held_dials: Option<Vec<(HostName, String)>>,
-    /// The fact that the broker has started, logged at the end of the start.
-    pub(super) held_start: Option<Box<Fact>>,
-    /// The configuration is to be written before this turn's replies leave.
-    pub(super) wants_persist: bool,
+    /// The scripts of the start are run; a command that fails ends the broker.
+    pub(super) is_starting: bool,
+    /// The configuration that is being stored.
+    pub(super) storing: Storing,
     /// Commands of `--source` that failed at the start.
     pub(super) failures: Vec<String>,
     /// How the broker is to end; `None` = it runs on.
@@ -167,9 +164,8 @@ impl Io {
             again: Vec::new(),
             redials: Vec::new(),
             dials_done: 0,
-            held_dials: Some(Vec::new()),
-            held_start: None,
-            wants_persist: false,
+            is_starting: true,
+            storing: Storing::default(),
             failures: Vec::new(),
             exit: None,
             eager: Vec::new(),

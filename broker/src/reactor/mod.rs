@@ -26,6 +26,7 @@ mod setup;
 mod signals;
 mod small_bodies;
 mod state_dir;
+mod store;
 mod stream;
 mod tls_config;
 mod worker_secret;
@@ -34,7 +35,6 @@ use crate::config::load::Config;
 use crate::engine::Engine;
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::input::Input;
-use crate::engine::save::set_unsaved;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
 use buffer_pool::BufferPool;
@@ -82,8 +82,6 @@ struct Reactor {
     /// The first signal arrived; the next one ends the broker at once.
     is_asked: bool,
     is_hurried: bool,
-    /// The last attempt to write the configuration failed.
-    is_unsaved: bool,
 }
 
 /// Runs the broker until it ends; the exit status.
@@ -154,7 +152,7 @@ impl Reactor {
         for _ in 0..ROUNDS_MAX {
             self.settle();
             self.io.flush_all();
-            if self.io.inputs.is_empty() && !self.io.wants_persist {
+            if self.io.inputs.is_empty() {
                 break;
             }
         }
@@ -285,12 +283,12 @@ impl Reactor {
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);
                 }
-                HelperResult::NotSynced(why) => self.io.tell(None, Input::PersistFailed { why }),
+                HelperResult::Stored { number, result } => self.io.stored(number, result),
             }
         }
     }
 
-    /// Gives the engine its waiting inputs, and writes the configuration if it changed.
+    /// Gives the engine its waiting inputs, and has the configuration stored if it changed.
     fn settle(&mut self) {
         // Inputs added by these steps belong to the same turn, up to a limit.
         let mut most = self.io.inputs.len() + 1024;
@@ -301,52 +299,13 @@ impl Reactor {
             self.step(input);
             most -= 1;
         }
-        if mem::take(&mut self.io.wants_persist) {
-            self.save();
-        }
-    }
-
-    /// Writes the configuration; returns the error, if any.
-    fn save(&mut self) -> Option<String> {
-        match self.io.state.persist(&self.engine.save_script()) {
-            Ok(()) => {
-                self.io.helpers.sync(&self.io.state.paths);
-                if mem::take(&mut self.is_unsaved) {
-                    self.io.tell(None, Input::Persisted);
-                }
-                None
-            }
-            Err(why) => {
-                self.is_unsaved = true;
-                self.io.tell(None, Input::PersistFailed { why: why.clone() });
-                Some(why)
-            }
-        }
-    }
-
-    /// Saves before answers leave, so that an operator who made a change learns whether it is
-    /// saved. Failed saves of earlier changes do not count.
-    #[cold]
-    fn save_before_answers(&mut self) {
-        if !self.actions.iter().any(|action| matches!(action, Action::Answer { .. })) {
-            return;
-        }
-        self.actions.pop();
-        let unsaved = self.save();
-        for action in &mut self.actions {
-            if let Action::Answer { reply, .. } = action {
-                set_unsaved(reply, unsaved.as_deref());
-            }
-        }
+        self.io.store(&self.engine);
     }
 
     /// Gives the engine one input and carries out its actions.
     #[inline]
     fn step(&mut self, input: Input) {
         self.engine.step(self.io.now, input, &mut self.actions);
-        if matches!(self.actions.last(), Some(Action::Persist)) {
-            self.save_before_answers();
-        }
         for action in self.actions.drain(..) {
             self.io.apply(action);
         }

@@ -10,7 +10,6 @@ use super::helpers::Helpers;
 use super::io::{Io, Limits};
 use super::links::Ready;
 use super::listen::Listener;
-use super::log;
 use super::memory_trim::MemoryTrim;
 use super::signals::Signals;
 use super::state_dir::StateDir;
@@ -106,7 +105,6 @@ impl Reactor {
             ports_file: None,
             is_asked: false,
             is_hurried: false,
-            is_unsaved: false,
         })
     }
 
@@ -139,8 +137,6 @@ impl Reactor {
                 self.step(Input::Script { origin: Origin::Broker, text });
             }
         }
-        // Running the saved configuration changes nothing that must be saved again.
-        self.io.wants_persist = false;
         for (path, text) in config.sources {
             self.step(Input::Script { origin: Origin::File(path), text });
         }
@@ -156,12 +152,8 @@ impl Reactor {
             // No tokens were in force before, or `--tokens none` is given.
             self.io.state.note_tokens(None);
         }
-        if let Some(fact) = self.io.held_start.take() {
-            log::fact(&fact);
-        }
-        for (host, address) in self.io.held_dials.take().unwrap_or_default() {
-            self.io.dial(host, address);
-        }
+        self.io.is_starting = false;
+        self.step(Input::Started);
         Ok(())
     }
 

@@ -112,18 +112,6 @@ impl StateDir {
         }
     }
 
-    /// Writes the configuration, whole or not at all. A private directory keeps none.
-    ///
-    /// # Errors
-    /// The text has the file and the error of the system.
-    pub(super) fn persist(&self, script: &str) -> Result<(), String> {
-        if self.is_private {
-            return Ok(());
-        }
-        let path = self.paths.config();
-        replace(&path, script.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))
-    }
-
     /// Keeps a copy of a configuration with lines that failed, and returns its path.
     ///
     /// # Errors
@@ -431,7 +419,7 @@ mod tests {
             let state = StateDir::open(Some(&dir)).unwrap();
             assert_eq!(state.script().unwrap(), "");
             assert_eq!(state.port("worker 127.0.0.1"), None);
-            state.persist("config service echo\n").unwrap();
+            replace(&state.paths.config(), b"config service echo\n").unwrap();
             state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
             state.key.sign(WorkerId(1), START)
         };
@@ -555,7 +543,6 @@ mod tests {
         let state = StateDir::open(None).unwrap();
         let dir = state.paths.dir.clone();
         assert!(dir.is_dir() && state.is_private);
-        state.persist("config service echo\n").unwrap();
         state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
         state.note_tokens(Some(Path::new("/t")));
         let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();

@@ -3,8 +3,8 @@
 
 use super::item::Item;
 use super::words;
-use super::world::{OPERATOR, World};
-use crate::shell::{Deed, Player, TestShell};
+use super::world::{Disk, OPERATOR, World};
+use crate::shell::{Ask, Deed, Player, TestShell};
 use broker::engine::input::Input;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -36,6 +36,9 @@ impl Player for World {
             Deed::Answer(link, head, reply, format) => {
                 let item = self.show_answer(self.name(link), &head, &reply.render(format));
                 self.items.push(item);
+            }
+            Deed::Ask(Ask::Store(number)) if !matches!(self.disk, Disk::Stalls) => {
+                self.shell.push(Input::Stored { number, result: self.disk.result() });
             }
             Deed::Ask(ask) => self.shell.asked.push_back(ask),
             Deed::Record(fact) => self.items.push(Item::fact(&fact)),

@@ -2,7 +2,7 @@
 //! `service …` are here; clients, workers and hosts are in `clients`, `workers`, `hosts`.
 
 use super::words::{self, Cursor};
-use super::world::{OPERATOR, World};
+use super::world::{Disk, OPERATOR, World};
 use crate::shell::Ask;
 use broker::engine::input::Input;
 use broker::engine::origin::Origin;
@@ -48,7 +48,8 @@ impl World {
 
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
-reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
+reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", \
+stalls saving, saves again, has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
 has certificates [\"READ; …\"] [lost=\"WHY; …\"] [expiring=\"WHAT; …\"] [without tokens], \
 clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         let verb = line.word(KNOWN)?;
@@ -76,7 +77,7 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
             }
             "reads" | "cannot" => {
                 if verb == "cannot" && line.is("save") {
-                    return self.step(Input::PersistFailed { why: text(line) });
+                    return self.disk_is(Disk::Fails(text(line)));
                 }
                 line.is("read");
                 let ask = self.shell.take_asked(|ask| matches!(ask, Ask::File(..)));
@@ -86,6 +87,8 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
                 let script = if verb == "reads" { Ok(text(line)) } else { Err(text(line)) };
                 self.step(Input::Sourced { link, head, path, script })?;
             }
+            "stalls" if line.is("saving") => self.disk_is(Disk::Stalls)?,
+            "saves" if line.is("again") => self.disk_is(Disk::Works)?,
             "has" if line.is("certificates") => self.act_certificates(line)?,
             "has" => self.act_tokens(true, line)?,
             "lacks" => self.act_tokens(false, line)?,
@@ -151,6 +154,18 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
     }
 
     /// An operator command that must succeed.
+    /// The disk is like this from now on. What waits to be written is written by it.
+    fn disk_is(&mut self, disk: Disk) -> Result<(), String> {
+        self.disk = disk;
+        let mut number = None;
+        while let Some(Ask::Store(next)) = self.shell.take_asked(|ask| matches!(ask, Ask::Store(_)))
+        {
+            number = Some(next);
+        }
+        let result = self.disk.result();
+        number.map_or(Ok(()), |number| self.step(Input::Stored { number, result }))
+    }
+
     fn setup(&mut self, command: &str) -> Result<(), String> {
         self.look();
         self.command(OPERATOR, command.as_bytes().to_vec())?;

@@ -50,6 +50,28 @@ pub struct WorkerEnd {
     pub status: u32,
 }
 
+/// What the disk does with the configuration.
+#[derive(Debug, Default)]
+pub enum Disk {
+    /// It takes it at once.
+    #[default]
+    Works,
+    /// It fails with this error.
+    Fails(String),
+    /// It does not answer.
+    Stalls,
+}
+
+impl Disk {
+    /// How a write ends.
+    pub(super) fn result(&self) -> Result<(), String> {
+        match self {
+            Self::Works | Self::Stalls => Ok(()),
+            Self::Fails(why) => Err(why.clone()),
+        }
+    }
+}
+
 /// The world around one engine.
 #[derive(Debug)]
 pub struct World {
@@ -67,6 +89,8 @@ pub struct World {
     worker_lists: BTreeMap<u32, (String, &'static str)>,
     /// Names of the peers that answer no pings.
     pub silent: BTreeSet<String>,
+    /// What becomes of the configuration.
+    pub disk: Disk,
     /// Items since the last call of [`look`](World::look).
     pub(super) items: Vec<Item>,
 }
@@ -117,9 +141,11 @@ impl World {
             services: BTreeMap::new(),
             worker_lists: BTreeMap::new(),
             silent: BTreeSet::new(),
+            disk: Disk::Works,
             items: Vec::new(),
         };
         world.step(Input::Listening(Box::new(listening(has_execd))))?;
+        world.step(Input::Started)?;
         Ok(world)
     }
 
@@ -138,6 +164,7 @@ impl World {
         self.clients.clear();
         self.step(Input::Listening(Box::new(fresh)))?;
         self.step(Input::Script { origin: Origin::State, text })?;
+        self.step(Input::Started)?;
         self.operator(OPERATOR, Format::Text)
     }
 

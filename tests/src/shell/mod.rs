@@ -38,8 +38,8 @@ pub enum Ask {
     Tokens(Requester),
     /// A file that an operator named in this command: `Sourced`.
     File(LinkId, Header, String),
-    /// The configuration is to be saved: `PersistFailed`, or nothing.
-    Save,
+    /// The configuration is to be stored: `Stored` with this number.
+    Store(u64),
 }
 
 impl Ask {
@@ -131,7 +131,7 @@ impl<E> TestShell<E> {
         self.asked.retain(|ask| match ask {
             Ask::Challenge(of) | Ask::Verify(of, _) => *of != link,
             Ask::Claim(of, _) | Ask::Prove(of) => *of != link,
-            Ask::Dial(..) | Ask::Tokens(_) | Ask::File(..) | Ask::Save => true,
+            Ask::Dial(..) | Ask::Tokens(_) | Ask::File(..) | Ask::Store(_) => true,
         });
         Some(end)
     }

@@ -87,7 +87,9 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
             let item = Item::new(format!("dial {host}")).with("address", &address);
             (None, Some(item), Deed::Ask(Ask::Dial(host, address)))
         }
-        Action::Persist => (None, Some(Item::new("saved").quiet()), Deed::Ask(Ask::Save)),
+        Action::Store { number } => {
+            (None, Some(Item::new("saved").quiet()), Deed::Ask(Ask::Store(number)))
+        }
         Action::Close { link } => (Some(link), said("close {}"), Deed::Close(link)),
         Action::ShutWrite { link } => (Some(link), said("shut {}"), Deed::Shut(link)),
         Action::StopReading { link } => {

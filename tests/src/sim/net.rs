@@ -100,8 +100,10 @@ impl World {
         }
         let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
         // Reading the saved configuration must not save it again; new commands must.
-        let origin = if self.saved.is_empty() { Origin::Broker } else { Origin::State };
+        let origin =
+            if self.saved.is_empty() { Origin::File("first".into()) } else { Origin::State };
         self.feed(Input::Script { origin, text });
+        self.feed(Input::Started);
     }
 
     fn first_script(&self) -> String {

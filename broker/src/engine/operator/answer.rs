@@ -1,7 +1,7 @@
-//! Sends an operator the answer to its command.
+//! Sends an operator the answer to its command: now, or when what it changed is stored.
 
 use crate::engine::action::Action;
-use crate::engine::context::context;
+use crate::engine::context::refusal;
 use crate::engine::hub::{Engine, Out};
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
@@ -25,17 +25,19 @@ pub(crate) fn answer(
 ) {
     let client = hub.sessions.client(client);
     let link = client.link;
-    match answer {
+    let action = match answer {
         Ok(reply) if head.reply != 0 => {
             let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);
             let head =
                 Header { sequence: head.sequence, more: u16::from(is_watch), ..Header::default() };
-            out.push(Action::Answer { link, head, reply: Box::new(reply), format: client.format });
+            Action::Answer { link, head, reply: Box::new(reply), format: client.format }
         }
-        Ok(_) => {}
+        Ok(_) => return,
         Err(error) => {
             let error = ErrorBody::new(error.code, error.text);
-            context!(hub, out).answer_error(link, head, error);
+            let Some(action) = refusal(link, head, error) else { return };
+            action
         }
-    }
+    };
+    hub.store.answer(link, action, &mut hub.timers, hub.now, out);
 }

@@ -75,7 +75,7 @@ pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
         ("version", text(&listening.version)),
         ("Uptime", Value::Micros(hub.now.0)),
     ];
-    fields.push(("unsaved", hub.unsaved.as_ref().map_or(Value::Unsaid, text)));
+    fields.push(("unsaved", hub.store.unsaved().map_or(Value::Unsaid, text)));
     OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
 }
 

@@ -9,7 +9,6 @@ use super::listing;
 use super::load;
 use super::read;
 use super::result::fact_kinds;
-use super::save::set_unsaved;
 use super::settings;
 use super::show;
 use super::status;
@@ -25,6 +24,7 @@ use crate::engine::operator::answer::origin_of;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
+use crate::engine::store::set_unsaved;
 use bytes::Bytes;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -110,7 +110,7 @@ fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<
     let mut answer = run(hub, origin, request, out);
     // What follows from it is done before it is answered.
     hub.settle(out);
-    if let (Ok(reply), Some(why)) = (&mut answer, &hub.unsaved) {
+    if let (Ok(reply), Some(why)) = (&mut answer, hub.store.unsaved()) {
         set_unsaved(reply, Some(why));
     }
     if let Err(error) = &answer {

@@ -8,24 +8,11 @@ use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::quote;
-use protocol::op::reply::{Block, OpReply, Value};
 use protocol::settings::{ServiceSetting, Setting};
 use std::fmt::Write as _;
 
 /// Milliseconds until the next attempt, after the configuration could not be written.
 const RETRY_MS: u64 = 5000;
-
-/// Puts a warning at the end of an answer that the configuration is not saved, and why; `None`
-/// removes it.
-pub fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
-    let is_other = |block: &Block| !matches!(block, Block::Line { name: "warning", .. });
-    reply.blocks.retain(is_other);
-    reply.blocks.extend(why.map(|why| Block::Line {
-        name: "warning",
-        text: format!("warning: the configuration is not saved: {why}"),
-        fields: vec![("unsaved", Value::Text(why.to_owned()))],
-    }));
-}
 
 impl Engine {
     /// The configuration as a script of commands, with the ids of services and workers.
@@ -81,25 +68,34 @@ impl Engine {
     }
 }
 
-/// The configuration could not be written: records that, tells operators from now on, and tries
-/// again.
-pub(crate) fn on_persist_failed(hub: &mut Engine, why: String, out: Out<'_>) {
-    if !std::mem::replace(&mut hub.is_to_persist, true) {
-        hub.timers.add(hub.now.plus_millis(RETRY_MS), Timer::Persist);
+/// A write of the configuration has ended: lets the answers go that waited for it. If it failed,
+/// records that, tells operators from now on, and tries again.
+pub(crate) fn on_stored(hub: &mut Engine, number: u64, result: Result<(), String>, out: Out<'_>) {
+    if result.is_err() && hub.store.takes_retry() {
+        hub.timers.add(hub.now.plus_millis(RETRY_MS), Timer::Store);
     }
-    if hub.unsaved.as_ref() != Some(&why) {
-        let text = format!("the configuration was not saved: {why}; it is tried again");
-        hub.record(FactKind::PersistFailed, About::default(), text, out);
+    if hub.store.ended(number, result, out) {
+        record_unsaved(hub, "; it is tried again", out);
     }
-    hub.unsaved = Some(why);
 }
 
-/// The configuration could be written again.
-pub(crate) fn on_persisted(hub: &mut Engine, out: Out<'_>) {
-    if hub.unsaved.take().is_some() {
-        let text = "the configuration is saved again".to_owned();
-        hub.record(FactKind::Changed, About::default(), text, out);
+/// `Timer::StoreWait`: the disk takes no change and gives no error. Operators are answered without
+/// it.
+pub(crate) fn on_store_wait_due(hub: &mut Engine, number: u64, out: Out<'_>) {
+    if hub.store.is_overdue(number, out) {
+        record_unsaved(hub, "", out);
     }
+}
+
+/// Records that the configuration is not stored, and why, or that it is again.
+fn record_unsaved(hub: &mut Engine, more: &str, out: Out<'_>) {
+    let (kind, text) = match hub.store.unsaved() {
+        Some(why) => {
+            (FactKind::PersistFailed, format!("the configuration was not saved: {why}{more}"))
+        }
+        None => (FactKind::Changed, "the configuration is saved again".to_owned()),
+    };
+    hub.record(kind, About::default(), text, out);
 }
 
 fn save_broker(hub: &Engine, out: &mut String) {

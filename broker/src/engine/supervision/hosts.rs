@@ -28,7 +28,7 @@ use protocol::show;
 const STEADY_MS: u64 = 10_000;
 
 impl Supervision {
-    /// Adds a host and dials it.
+    /// Adds a host and dials it, or has it dialled at the end of the start.
     pub(crate) fn add_host(
         &mut self,
         name: &HostName,
@@ -64,10 +64,16 @@ impl Supervision {
         }
     }
 
-    /// Dials a host that is down, unless the broker shuts down.
+    /// Dials all hosts, at the end of the start.
+    pub(crate) fn dial_all(&mut self, cx: &mut Context<'_>) {
+        let keys: Vec<HostKey> = self.hosts.by_name().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.dial(key, cx));
+    }
+
+    /// Dials a host that is down, unless the broker still starts, or shuts down.
     fn dial(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
-        if host.state == HostState::Down && !cx.is_shutting_down {
+        if host.state == HostState::Down && cx.is_started && !cx.is_shutting_down {
             // Only one dial of a host at a time, because its outcome names the host and not the
             // address. `dial_ended` dials the new address.
             if !self.dials.insert(host.name.clone()) {

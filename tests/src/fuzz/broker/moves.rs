@@ -288,11 +288,18 @@ fn self_started(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     player.frame(link, Frame::WorkerLogin(login));
 }
 
+/// A write of the configuration has ended.
+fn stored(player: &mut BrokerPlayer, result: Result<(), String>) {
+    if let Some(Ask::Store(number)) = player.shell.take_asked(|ask| matches!(ask, Ask::Store(_))) {
+        player.feed(Input::Stored { number, result });
+    }
+}
+
 fn seldom(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let how = source.byte();
     match how & 7 {
-        0 => player.feed(Input::PersistFailed { why: "no room".into() }),
-        1 => player.feed(Input::Persisted),
+        0 => stored(player, Err("no room".to_owned())),
+        1 => stored(player, Ok(())),
         2 => player.feed(Input::Terminate { signal: "TERM" }),
         3 => {
             if let Some(link) = pick(player, source, |conn| conn.role == Role::Client) {

@@ -134,6 +134,7 @@ impl BrokerPlayer {
                         config worker pipe localhost /bin/pipe\nstart all\n";
             self.feed(Input::Script { origin: Origin::Broker, text: text.into() });
         }
+        self.feed(Input::Started);
     }
 
     fn listens(&mut self, has_execd: bool) {
@@ -306,6 +307,7 @@ impl BrokerPlayer {
         self.shell.now = Tick(0);
         self.listens(self.has_execd);
         self.feed(Input::Script { origin: Origin::State, text: script });
+        self.feed(Input::Started);
     }
 
     /// A command of an operator that is known to the checker.

@@ -138,10 +138,14 @@ impl World {
                 let script = Err(format!("no file {path} in a simulation"));
                 Input::Sourced { link, head, path, script }
             }
-            Ask::Save if self.persist_fails => Input::PersistFailed { why: "no room".into() },
-            Ask::Save => {
-                let script = self.broker.as_ref().map(|broker| broker.shell.engine.save_script());
-                return script.into_iter().for_each(|script| self.saved = script);
+            Ask::Store(number) if self.persist_fails => {
+                Input::Stored { number, result: Err("no room".to_owned()) }
+            }
+            // The operator waits for each of its answers, so the disk takes it at once.
+            Ask::Store(number) => {
+                let Some(broker) = &self.broker else { return };
+                self.saved = broker.shell.engine.save_script();
+                Input::Stored { number, result: Ok(()) }
             }
         };
         if let Some(shell) = self.shell() {

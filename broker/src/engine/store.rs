@@ -1,0 +1,178 @@
+//! Whether the configuration in force is stored, and the answers that wait for that. An operator
+//! who made a change is answered when the change is on the disk, or when it is known that it is
+//! not.
+
+use super::action::Action;
+use super::timers::{Timer, Timers};
+use protocol::ids::LinkId;
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// Milliseconds that an answer waits for the disk. Then it goes out with a warning.
+pub(crate) const WAIT_MS: u64 = 5000;
+
+/// Most answers that wait at once. If there are more, the oldest goes out with a warning.
+const HELD_MAX: usize = 1000;
+
+/// An answer that waits.
+#[derive(Debug)]
+struct Held {
+    /// Number of the `Action::Store` that it waits for.
+    number: u64,
+    link: LinkId,
+    action: Action,
+}
+
+/// What is stored, and what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    /// Number of the last `Action::Store`.
+    last: u64,
+    /// Number of the last `Action::Store` that was answered.
+    done: u64,
+    /// This step changed the configuration, so it ends with `Action::Store`.
+    is_changed: bool,
+    /// `Timer::Store` is set. Independent of `unsaved`: a disk that takes no answer sets that, and
+    /// no timer.
+    is_retry_set: bool,
+    /// Why what is in force is not stored; `None` = it is, or it is being written.
+    unsaved: Option<String>,
+    /// The oldest first.
+    held: VecDeque<Held>,
+}
+
+impl Store {
+    /// Has the configuration stored at the end of this step.
+    pub(crate) fn changed(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// The number for `Action::Store`, if the configuration is to be stored.
+    pub(crate) fn begin(&mut self) -> Option<u64> {
+        std::mem::take(&mut self.is_changed).then(|| {
+            self.last += 1;
+            self.last
+        })
+    }
+
+    /// Why what is in force is not stored; `None` = it is, or it is being written.
+    pub(crate) fn unsaved(&self) -> Option<&String> {
+        self.unsaved.as_ref()
+    }
+
+    /// Whether a change of the configuration is being written.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_changed || self.done < self.last
+    }
+
+    /// Takes an answer to an operator: it goes out now, or waits for what this step changed.
+    pub(crate) fn answer(
+        &mut self,
+        link: LinkId,
+        action: Action,
+        timers: &mut Timers,
+        now: Tick,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.is_changed {
+            out.push(action);
+            return;
+        }
+        let number = self.last + 1;
+        if self.held.back().is_none_or(|held| held.number != number) {
+            timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(number));
+        }
+        self.held.push_back(Held { number, link, action });
+        if self.held.len() > HELD_MAX {
+            let why = format!("more than {HELD_MAX} changes wait for the disk");
+            self.held.pop_front().into_iter().for_each(|held| held.release(Some(&why), out));
+        }
+    }
+
+    /// A write has ended: lets the answers go that waited for it. Returns whether it is news that
+    /// the configuration is stored, or is not.
+    pub(crate) fn ended(
+        &mut self,
+        number: u64,
+        result: Result<(), String>,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        self.done = self.done.max(number);
+        let before = std::mem::replace(&mut self.unsaved, result.err());
+        self.release(number, out);
+        before != self.unsaved
+    }
+
+    /// The answers that wait for this write have waited long enough. Returns whether that is news.
+    pub(crate) fn is_overdue(&mut self, number: u64, out: &mut Vec<Action>) -> bool {
+        if self.done >= number {
+            return false;
+        }
+        let why = format!("the disk has not taken it for {WAIT_MS} ms");
+        let is_news = self.unsaved.as_ref() != Some(&why);
+        self.unsaved = Some(why);
+        self.release(number, out);
+        is_news
+    }
+
+    /// The broker ends now: lets all answers go.
+    pub(crate) fn give_up(&mut self, out: &mut Vec<Action>) {
+        self.held.drain(..).for_each(|held| held.release(Some("the broker ended first"), out));
+    }
+
+    fn release(&mut self, number: u64, out: &mut Vec<Action>) {
+        while let Some(held) = self.held.pop_front_if(|held| held.number <= number) {
+            held.release(self.unsaved.as_deref(), out);
+        }
+    }
+
+    /// Whether `Timer::Store` is to be set; asked once for each failure.
+    pub(crate) fn takes_retry(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_retry_set, true)
+    }
+
+    /// `Timer::Store`: has the configuration written again, if it is not stored.
+    pub(crate) fn retry(&mut self) {
+        self.is_retry_set = false;
+        self.is_changed |= self.unsaved.is_some();
+    }
+
+    /// Forgets the answers to a link that is gone.
+    pub(crate) fn forget(&mut self, link: LinkId) {
+        if !self.held.is_empty() {
+            self.held.retain(|held| held.link != link);
+        }
+    }
+
+    /// The links of the answers that wait.
+    pub(crate) fn links(&self) -> impl Iterator<Item = LinkId> {
+        self.held.iter().map(|held| held.link)
+    }
+
+    /// Whether each waiting answer has a write that will let it go.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.held.iter().all(|held| self.done < held.number && held.number <= self.last)
+    }
+}
+
+impl Held {
+    fn release(mut self, unsaved: Option<&str>, out: &mut Vec<Action>) {
+        if let Action::Answer { reply, .. } = &mut self.action {
+            set_unsaved(reply, unsaved);
+        }
+        out.push(self.action);
+    }
+}
+
+/// Puts a warning at the end of an answer that the configuration is not saved, and why; `None`
+/// removes it.
+pub(crate) fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
+    let is_other = |block: &Block| !matches!(block, Block::Line { name: "warning", .. });
+    reply.blocks.retain(is_other);
+    reply.blocks.extend(why.map(|why| Block::Line {
+        name: "warning",
+        text: format!("warning: the configuration is not saved: {why}"),
+        fields: vec![("unsaved", Value::Text(why.to_owned()))],
+    }));
+}
