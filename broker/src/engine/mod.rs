@@ -31,6 +31,7 @@ mod recent;
 mod sessions;
 mod shutdown;
 mod shutdown_step;
+mod start;
 mod step;
 mod store;
 mod supervision;

@@ -3,10 +3,9 @@
 use super::action::Action;
 use super::context::context;
 use super::effect::Effect;
-use super::fact::{About, FactKind};
 use super::heartbeat;
 use super::hub::{Engine, Out};
-use super::input::{Input, Listening};
+use super::input::Input;
 use super::operator::certificates;
 use super::operator::listing;
 use super::operator::read;
@@ -16,6 +15,7 @@ use super::operator::status;
 use super::operator::tokens;
 use super::sessions::connection::End;
 use super::shutdown;
+use super::start;
 use super::timers::Timer;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -23,7 +23,6 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, TransactionId};
-use protocol::names::HostName;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
@@ -82,8 +81,8 @@ impl Engine {
             }
             Input::Deadline => self.on_time(out),
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
-            Input::Listening(listening) => self.on_listening(*listening, out),
-            Input::Started => self.on_started(out),
+            Input::Listening(listening) => start::on_listening(self, *listening, out),
+            Input::Started => start::on_started(self, out),
             Input::Script { origin, text } => run::on_script(self, origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
@@ -304,28 +303,6 @@ impl Engine {
         if let Some(host) = self.sessions.heard(link, self.now) {
             self.supervision.heard_host(host);
         }
-    }
-
-    fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
-        self.wall_clock.set(self.now, listening.wall);
-        let execd = listening.execd.clone();
-        self.listening = listening;
-        if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
-            self.supervision.add_host(&name, address, true, context!(self, out));
-        }
-        heartbeat::start_heartbeat(self, out);
-    }
-
-    /// The configuration was read and accepted: hosts are dialled from now on.
-    fn on_started(&mut self, out: Out<'_>) {
-        let listening = &self.listening;
-        let text = format!(
-            "isectd {} listens: clients on port {}, workers on port {}",
-            listening.version, listening.client_port, listening.worker_port
-        );
-        self.record(FactKind::BrokerStarted, About::default(), text, out);
-        self.is_started = true;
-        self.supervision.dial_all(context!(self, out));
     }
 
     /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.

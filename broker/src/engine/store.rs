@@ -122,7 +122,8 @@ impl Store {
     }
 
     fn release(&mut self, number: u64, out: &mut Vec<Action>) {
-        while let Some(held) = self.held.pop_front_if(|held| held.number <= number) {
+        let count = self.held.iter().take_while(|held| held.number <= number).count();
+        for held in self.held.drain(..count) {
             held.release(self.unsaved.as_deref(), out);
         }
     }

@@ -156,7 +156,7 @@ impl Dispatch {
 
     /// Takes out the transactions whose time is over at this tick. Give the list back to
     /// [`expired`](Self::expired), which keeps its memory.
-    pub(crate) fn take_expired(&mut self, cx: &Context<'_>) -> Vec<TransactionKey> {
+    pub(crate) fn take_expired(&mut self, cx: &mut Context<'_>) -> Vec<TransactionKey> {
         let mut due = std::mem::take(&mut self.due_keys);
         self.wheel.take_due(cx.now, &mut due);
         due

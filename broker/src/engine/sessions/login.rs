@@ -239,7 +239,7 @@ impl Sessions {
     }
 
     /// A connection is a client or a worker from now on, and was told what holds for it.
-    pub(crate) fn log_in(&mut self, link: LinkId, end: End, cx: &Context<'_>) {
+    pub(crate) fn log_in(&mut self, link: LinkId, end: End, cx: &mut Context<'_>) {
         self.links.announce(link, super::silence::limits_to_announce(cx.settings));
         if let Some(connection) = self.links.get_mut(link) {
             connection.enter(PhaseEvent::Admit);

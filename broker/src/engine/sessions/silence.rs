@@ -100,14 +100,14 @@ impl Sessions {
     /// What others sent meanwhile may be unread, and what they wait for unsent, so all timers for
     /// them are put off by what this returns. Deadlines of requests are not put off, because they
     /// were promised.
-    pub(crate) fn standstill(&self, cx: &Context<'_>) -> Option<Micros> {
+    pub(crate) fn standstill(&self, cx: &mut Context<'_>) -> Option<Micros> {
         let late = cx.now.since(self.next_beat?);
         (late.as_millis() >= self.beat_ms).then(|| late + Micros::from_millis(self.beat_ms))
     }
 
     /// Whether the next heartbeat is still to come: what calls for it was set under an earlier
     /// setting, and a later setting has set an earlier one in its place.
-    pub(crate) fn is_before_beat(&self, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_before_beat(&self, cx: &mut Context<'_>) -> bool {
         self.next_beat.is_some_and(|next| cx.now < next)
     }
 
@@ -119,7 +119,7 @@ impl Sessions {
     }
 
     /// Whether nothing came from a link for so many milliseconds.
-    pub(crate) fn is_silent_for(&self, link: LinkId, ms: u64, cx: &Context<'_>) -> bool {
+    pub(crate) fn is_silent_for(&self, link: LinkId, ms: u64, cx: &mut Context<'_>) -> bool {
         let connection = self.links.get(link);
         connection.is_some_and(|connection| cx.now.since(connection.heard).as_millis() >= ms)
     }
@@ -137,7 +137,7 @@ impl Sessions {
     }
 
     /// How much silence of a link is borne, by what was announced to it.
-    pub(crate) fn limits_of(&self, link: LinkId, cx: &Context<'_>) -> Option<SilenceLimits> {
+    pub(crate) fn limits_of(&self, link: LinkId, cx: &mut Context<'_>) -> Option<SilenceLimits> {
         let connection = self.links.get(link)?;
         Some(self.limits(connection.announced, cx.settings))
     }

@@ -37,7 +37,7 @@ impl Supervision {
     pub(crate) fn add_self_started(
         &mut self,
         login: &WorkerLogin,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Result<WorkerKey, ErrorBody> {
         let Some(service) = cx.catalog.find(login.service.as_str()) else {
             let text = cx.catalog.unknown(login.service.as_str());
