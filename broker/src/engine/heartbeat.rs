@@ -83,6 +83,7 @@ fn close_idle(hub: &mut Engine, idle_ms: u64, out: Out<'_>) {
         let is_over = !hub.dispatch.flow().is_unread(link)
             && hub.dispatch.caller(key).in_flight.is_empty()
             && hub.facts.watch_of(id).is_none()
+            && !hub.owes_answer(id, link)
             && hub.sessions.is_silent_for(link, idle_ms, context!(hub, out));
         if is_over {
             let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");

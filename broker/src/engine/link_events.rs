@@ -49,13 +49,19 @@ impl Engine {
     /// Removes a link that ended or was closed, and lets its client, worker or host know. `why`
     /// continues a sentence about it, as in "lost its connection".
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
+        self.link_ended(link, (how, how), why, out);
+    }
+
+    /// As [`link_gone`](Self::link_gone); `shown` is the end that says of the peer's machine as
+    /// much as is known.
+    fn link_ended(&mut self, link: LinkId, (how, shown): (Close, Close), why: &str, out: Out<'_>) {
         let Some(end) = self.sessions.end(link) else { return };
         self.free_link(link, out);
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
             End::Client(key) => self.client_gone(key, why, out),
             End::Worker(key) => {
-                let is_death = self.is_death(key, how);
+                let is_death = self.is_death(key, shown);
                 self.worker_lost(key, (how, is_death), why, out);
             }
             End::Host(key) => {
@@ -239,7 +245,8 @@ impl Engine {
         let why = format!("was closed: {}", error.code);
         out.push(Action::Send { link, frame: Frame::refusal(error) });
         out.push(Action::Close { link });
-        self.link_gone(link, Close::Reset, &why, out);
+        // What it sent shows that its machine is reached, as an end that its machine sends does.
+        self.link_ended(link, (Close::Reset, Close::Torn), &why, out);
     }
 
     /// The name of an end in facts, and its ids.

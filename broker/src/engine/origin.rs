@@ -22,7 +22,8 @@ pub enum Origin {
         /// The token that the client proved; `None` = it has the rights of its user.
         token: Option<TokenName>,
     },
-    /// The broker itself: the settings of its command line.
+    /// The broker itself: the settings of its command line. Its changes are not written, as it
+    /// makes them at each start.
     Broker,
 }
 

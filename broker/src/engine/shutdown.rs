@@ -56,6 +56,8 @@ pub(crate) fn begin_shutdown(
         hub.supervision.update_available(key, context!(hub, out));
     }
     hub.timers.add(until, Timer::End);
+    // The disk may work again.
+    hub.store.try_again();
     if !may_finish {
         stop_all(hub, out);
     }

@@ -36,7 +36,8 @@ impl Engine {
     /// with each step, the caller owes an [`Input::Deadline`].
     ///
     /// # Order of the calls
-    /// - [`Input::Listening`] comes first, and once.
+    /// - [`Input::Listening`] comes first, and once. The scripts of the start follow, with the
+    ///   tokens and certificates, and then [`Input::Started`], once; inputs of links come after it.
     /// - The inputs of a link begin with its `ClientOpened`, `WorkerOpened` or `HostOpened`, which
     ///   comes once. Frames follow in the order in which the peer sent them; a peer may send any
     ///   frame at any time. `Known` stands right before the login that it is about.
@@ -182,7 +183,7 @@ impl Engine {
             Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
         }
         self.settle(out);
-        if let Some(number) = self.store.begin() {
+        if let Some(number) = self.store.begin(&mut self.timers, self.now) {
             out.push(Action::Store { number });
         }
         if self.shutdown.is_some() {
@@ -305,7 +306,7 @@ impl Engine {
         }
     }
 
-    /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
+    /// Handles all timers that are due: deadlines of transactions first, then the timers.
     fn on_time(&mut self, out: Out<'_>) {
         heartbeat::excuse_standstill(self, out);
         self.on_deadlines(out);

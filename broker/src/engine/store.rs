@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 /// Milliseconds that an answer waits for the disk. Then it goes out with a warning.
 pub(crate) const WAIT_MS: u64 = 5000;
 
-/// Most answers that wait at once. If there are more, the oldest goes out with a warning.
+/// Most answers of one connection that wait at once. If there are more, the oldest goes out with a
+/// warning.
 const HELD_MAX: usize = 1000;
 
 /// An answer that waits.
@@ -31,6 +32,8 @@ pub(crate) struct Store {
     last: u64,
     /// Number of the last `Action::Store` that was answered.
     done: u64,
+    /// Number of the last `Action::Store` whose answer is overdue.
+    overdue: u64,
     /// This step changed the configuration, so it ends with `Action::Store`.
     is_changed: bool,
     /// `Timer::Store` is set. Independent of `unsaved`: a disk that takes no answer sets that, and
@@ -49,11 +52,13 @@ impl Store {
     }
 
     /// The number for `Action::Store`, if the configuration is to be stored.
-    pub(crate) fn begin(&mut self) -> Option<u64> {
-        std::mem::take(&mut self.is_changed).then(|| {
-            self.last += 1;
-            self.last
-        })
+    pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> Option<u64> {
+        if !std::mem::take(&mut self.is_changed) {
+            return None;
+        }
+        self.last += 1;
+        timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(self.last));
+        Some(self.last)
     }
 
     /// Why what is in force is not stored; `None` = it is, or it is being written.
@@ -67,26 +72,20 @@ impl Store {
     }
 
     /// Takes an answer to an operator: it goes out now, or waits for what this step changed.
-    pub(crate) fn answer(
-        &mut self,
-        link: LinkId,
-        action: Action,
-        timers: &mut Timers,
-        now: Tick,
-        out: &mut Vec<Action>,
-    ) {
+    pub(crate) fn answer(&mut self, link: LinkId, action: Action, out: &mut Vec<Action>) {
         if !self.is_changed {
             out.push(action);
             return;
         }
-        let number = self.last + 1;
-        if self.held.back().is_none_or(|held| held.number != number) {
-            timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(number));
-        }
-        self.held.push_back(Held { number, link, action });
-        if self.held.len() > HELD_MAX {
-            let why = format!("more than {HELD_MAX} changes wait for the disk");
-            self.held.pop_front().into_iter().for_each(|held| held.release(Some(&why), out));
+        self.held.push_back(Held { number: self.last + 1, link, action });
+        // The sum is looked at first: counting those of one link takes longer.
+        if self.held.len() > HELD_MAX
+            && self.held.iter().filter(|held| held.link == link).count() > HELD_MAX
+        {
+            let why = format!("{HELD_MAX} changes of this connection wait for the disk");
+            let oldest = self.held.iter().position(|held| held.link == link);
+            let oldest = oldest.and_then(|at| self.held.remove(at));
+            oldest.into_iter().for_each(|held| held.release(Some(&why), out));
         }
     }
 
@@ -99,7 +98,11 @@ impl Store {
         out: &mut Vec<Action>,
     ) -> bool {
         self.done = self.done.max(number);
-        let before = std::mem::replace(&mut self.unsaved, result.err());
+        let before = self.unsaved.clone();
+        // A later change that the disk has not taken in time is not stored with this one.
+        if result.is_err() || self.done >= self.overdue {
+            self.unsaved = result.err();
+        }
         self.release(number, out);
         before != self.unsaved
     }
@@ -110,6 +113,7 @@ impl Store {
             return false;
         }
         let why = format!("the disk has not taken it for {WAIT_MS} ms");
+        self.overdue = number;
         let is_news = self.unsaved.as_ref() != Some(&why);
         self.unsaved = Some(why);
         self.release(number, out);
@@ -136,6 +140,11 @@ impl Store {
     /// `Timer::Store`: has the configuration written again, if it is not stored.
     pub(crate) fn retry(&mut self) {
         self.is_retry_set = false;
+        self.try_again();
+    }
+
+    /// Has the configuration written again, if the last write failed.
+    pub(crate) fn try_again(&mut self) {
         self.is_changed |= self.unsaved.is_some();
     }
 
@@ -144,6 +153,11 @@ impl Store {
         if !self.held.is_empty() {
             self.held.retain(|held| held.link != link);
         }
+    }
+
+    /// Whether an answer to this link waits.
+    pub(crate) fn holds_answer(&self, link: LinkId) -> bool {
+        self.held.iter().any(|held| held.link == link)
     }
 
     /// The links of the answers that wait.

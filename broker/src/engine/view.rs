@@ -1,5 +1,5 @@
 //! Plain structs for those who look at the engine from outside: scripts and the simulation. What
-//! operators see is made in `op_read` and `op_show`.
+//! operators see is made in `read` and `show`.
 
 use super::dispatch::seat::WorkerList;
 use super::hub::Engine;

@@ -1,6 +1,6 @@
-//! Helper threads for work that may block (resolving a name, reading a file), and
-//! the channel that brings their results to the loop. `pre_login` has threads of its own for TLS
-//! handshakes.
+//! Helper threads for work that may block (resolving a name, reading a file), and the channel that
+//! brings their results to the loop. `pre_login` has threads of its own for TLS handshakes, `store`
+//! for the configuration.
 
 use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;

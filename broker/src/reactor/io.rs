@@ -109,7 +109,7 @@ pub(super) struct Io {
     /// Connections to read in the next turn without waiting for an event.
     pub(super) again: Vec<LinkId>,
     /// Dials to the built-in execd, which may not listen yet, to be tried again. The engine has
-    /// other hosts dialled again (`Due::Dial`).
+    /// other hosts dialled again (`Timer::Dial`).
     pub(super) redials: Vec<Redial>,
     /// Number of dials that have ended, well or not.
     pub(super) dials_done: u64,

@@ -166,6 +166,7 @@ impl Reactor {
     fn due(&self) -> Option<Tick> {
         let is_busy = !self.io.again.is_empty()
             || !self.io.inputs.is_empty()
+            || self.io.storing.is_ready()
             || self.io.pre_login.has_reads()
             || self.has_waiting();
         if is_busy {

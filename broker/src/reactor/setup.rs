@@ -157,9 +157,11 @@ impl Reactor {
         Ok(())
     }
 
-    /// Writes the file of addresses, once, after the first dials have ended.
+    /// Writes the file of addresses, once, after the first dials have ended and what files of
+    /// `--source` have changed is stored.
     pub(super) fn write_ports_file(&mut self) -> Result<(), Fatal> {
-        if self.ports_file.is_none() || (self.io.dials_done == 0 && !self.io.redials.is_empty()) {
+        let is_dialling = self.io.dials_done == 0 && !self.io.redials.is_empty();
+        if self.ports_file.is_none() || is_dialling || self.io.storing.is_busy() {
             return Ok(());
         }
         let Some(PortsFile { path, text }) = self.ports_file.take() else {

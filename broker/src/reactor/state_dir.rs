@@ -10,11 +10,12 @@ use execd::os::private;
 use nix::errno::Errno;
 use protocol::address;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Run numbers reserved for one broker, until the next one starts on this directory.
@@ -61,7 +62,8 @@ pub(super) struct StateDir {
     /// The directory is temporary (`--state none`): nothing is kept in it, and it is removed at the
     /// end.
     pub(super) is_private: bool,
-    _lock: Lock,
+    /// Also held by the thread that stores the configuration.
+    pub(super) lock: Arc<Lock>,
 }
 
 /// The fatal error for a file or directory that can't be used.
@@ -92,7 +94,7 @@ impl StateDir {
         let lock = lock.map_or_else(|| self::lock(&paths.dir), Ok)?;
         // A temporary directory keeps no key, since no later broker uses it.
         let key = if is_private { make_key()? } else { key(&paths.dir)? };
-        Ok(Self { paths, key, is_private, _lock: lock })
+        Ok(Self { paths, key, is_private, lock: Arc::new(lock) })
     }
 
     /// The saved configuration; empty at the first start.
@@ -234,11 +236,24 @@ impl StateDir {
 
 /// Writes a file whole or not at all: writes a temporary file, then renames it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_after(path, bytes, |_| Ok(()))
+}
+
+/// The same; what it replaces is there until the new file is on the disk.
+pub(super) fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_after(path, bytes, File::sync_all)
+}
+
+fn replace_after(
+    path: &Path,
+    bytes: &[u8],
+    and_then: impl Fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
     let written = private::create(&beside)
-        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| and_then(&file)))
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);

@@ -3,11 +3,13 @@
 
 use super::helpers::{HelperResult, ResultSender};
 use super::io::Io;
-use super::state_dir::{Paths, replace};
+use super::state_dir::{Paths, StateDir, replace_synced};
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crossbeam_channel::{Sender, bounded};
 use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::thread;
 
 /// A configuration to be written, and the number of its `Action::Store`.
@@ -27,6 +29,16 @@ impl Storing {
     pub(super) fn want(&mut self, number: u64) {
         self.wanted = Some(number);
     }
+
+    /// Whether a write can begin.
+    pub(super) fn is_ready(&self) -> bool {
+        self.wanted.is_some() && !self.is_writing
+    }
+
+    /// Whether a write is under way or wanted.
+    pub(super) fn is_busy(&self) -> bool {
+        self.wanted.is_some() || self.is_writing
+    }
 }
 
 impl Io {
@@ -42,7 +54,7 @@ impl Io {
             return;
         }
         if self.storing.jobs.is_none() {
-            match start(self.state.paths.clone(), self.helpers.result_sender()) {
+            match start(&self.state, self.helpers.result_sender()) {
                 Ok(jobs) => self.storing.jobs = Some(jobs),
                 Err(error) => {
                     let why = format!("no thread can be started to write it: {error}");
@@ -53,6 +65,11 @@ impl Io {
         }
         let job = (number, engine.save_script());
         self.storing.is_writing = self.storing.jobs.as_ref().is_some_and(|to| to.send(job).is_ok());
+        if !self.storing.is_writing {
+            self.storing.jobs = None;
+            let why = "the thread that writes it has ended".to_owned();
+            self.tell(None, Input::Stored { number, result: Err(why) });
+        }
     }
 
     /// A write has ended.
@@ -62,10 +79,13 @@ impl Io {
     }
 }
 
-/// Starts the thread. It ends with the loop, or with the process.
-fn start(paths: Paths, results: ResultSender) -> std::io::Result<Sender<Job>> {
+/// Starts the thread. It ends with the loop, or with the process. Until then it has the lock, too,
+/// so that no other broker reads what it is about to replace.
+fn start(state: &StateDir, results: ResultSender) -> io::Result<Sender<Job>> {
     let (jobs, work) = bounded::<Job>(1);
+    let (paths, lock) = (state.paths.clone(), Arc::clone(&state.lock));
     thread::Builder::new().name("isectd-store".to_owned()).spawn(move || {
+        let _lock = lock;
         for (number, script) in work {
             let result = write(&paths, &script);
             results.tell(HelperResult::Stored { number, result });
@@ -77,11 +97,17 @@ fn start(paths: Paths, results: ResultSender) -> std::io::Result<Sender<Job>> {
 /// Writes the configuration, whole or not at all, and brings it to the disk.
 fn write(paths: &Paths, script: &str) -> Result<(), String> {
     let path = paths.config();
-    replace(&path, script.as_bytes())
-        .and_then(|()| File::open(&path)?.sync_all())
+    replace_synced(&path, script.as_bytes())
         .map_err(|error| format!("{}: {error}", path.display()))?;
     let dir = File::open(&paths.dir).and_then(|dir| dir.sync_all());
-    dir.map_err(|error| format!("{}: {error}", paths.dir.display()))
+    match dir {
+        Ok(()) => Ok(()),
+        // Some file systems can't sync a directory; there the name follows later.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        Err(error) => Err(format!("{}: {error}", paths.dir.display())),
+    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl World {
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", \
-stalls saving, saves again, has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
+stalls saving, saves the first, saves again, has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
 has certificates [\"READ; …\"] [lost=\"WHY; …\"] [expiring=\"WHAT; …\"] [without tokens], \
 clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         let verb = line.word(KNOWN)?;
@@ -89,6 +89,14 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
             }
             "stalls" if line.is("saving") => self.disk_is(Disk::Stalls)?,
             "saves" if line.is("again") => self.disk_is(Disk::Works)?,
+            "saves" if line.is("the") => {
+                line.is("first");
+                let first = self.shell.take_asked(|ask| matches!(ask, Ask::Store(_)));
+                let Some(Ask::Store(number)) = first else {
+                    return Err("nothing waits to be saved".into());
+                };
+                self.step(Input::Stored { number, result: Ok(()) })?;
+            }
             "has" if line.is("certificates") => self.act_certificates(line)?,
             "has" => self.act_tokens(true, line)?,
             "lacks" => self.act_tokens(false, line)?,
@@ -153,7 +161,6 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         Ok(())
     }
 
-    /// An operator command that must succeed.
     /// The disk is like this from now on. What waits to be written is written by it.
     fn disk_is(&mut self, disk: Disk) -> Result<(), String> {
         self.disk = disk;
@@ -166,6 +173,7 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         number.map_or(Ok(()), |number| self.step(Input::Stored { number, result }))
     }
 
+    /// An operator command that must succeed.
     fn setup(&mut self, command: &str) -> Result<(), String> {
         self.look();
         self.command(OPERATOR, command.as_bytes().to_vec())?;

@@ -191,7 +191,7 @@ impl Dispatch {
         }
     }
 
-    /// Sets `Due::Overlong` of a worker to this tick, unless it is set already.
+    /// Sets `Timer::Overlong` of a worker to this tick, unless it is set already.
     pub(super) fn watch_overlong(&mut self, key: WorkerKey, at: Tick, cx: &mut Context<'_>) {
         let seat = &mut self.seats[key];
         if !std::mem::replace(&mut seat.is_timed, true) {

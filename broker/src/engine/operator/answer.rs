@@ -8,6 +8,7 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::origin::Origin;
 use protocol::bodies::ErrorBody;
 use protocol::header::Header;
+use protocol::ids::{ClientId, LinkId};
 
 pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
@@ -16,6 +17,17 @@ pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     Origin::Operator { client: client.id, from, uid, token }
 }
 
+impl Engine {
+    /// Whether an operator waits for an answer: to a change that is being stored, to a long
+    /// listing, or to a question to workers.
+    pub(crate) fn owes_answer(&self, client: ClientId, link: LinkId) -> bool {
+        self.store.holds_answer(link)
+            || self.listings.0.iter().any(|open| open.link == link)
+            || self.status_queries.values().any(|query| query.client == client)
+    }
+}
+
+/// Answers an operator.
 pub(crate) fn answer(
     hub: &mut Engine,
     client: ClientKey,
@@ -39,5 +51,5 @@ pub(crate) fn answer(
             action
         }
     };
-    hub.store.answer(link, action, &mut hub.timers, hub.now, out);
+    hub.store.answer(link, action, out);
 }

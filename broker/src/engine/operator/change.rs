@@ -1,5 +1,5 @@
 //! The operator's verbs: what they change, and the answers that the manual prints for them. Each
-//! change leaves a fact that names who asked. `op_config` makes and deletes services, workers and
+//! change leaves a fact that names who asked. `config` makes and deletes services, workers and
 //! hosts.
 
 use super::config;

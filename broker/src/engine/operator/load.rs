@@ -1,5 +1,5 @@
 //! The command `load`: how much each service has to do, and what became of its requests. How long
-//! requests take is shown by `latency`, in `op_show`.
+//! requests take is shown by `latency`, in `show`.
 
 use super::names;
 use crate::engine::hub::Engine;

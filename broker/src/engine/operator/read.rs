@@ -1,5 +1,5 @@
 //! Commands that only show: the status page, services, clients, the queue, and the values and
-//! columns that all tables use. Workers, hosts and latency are in `op_show`, settings in
+//! columns that all tables use. Workers, hosts and latency are in `show`, settings in
 //! `op_settings`.
 
 use super::settings;

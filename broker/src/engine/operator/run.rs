@@ -1,5 +1,5 @@
 //! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
-//! `op_read` and `op_show` make what commands show; `op_change` and `op_config` carry out changes.
+//! `read` and `show` make what commands show; `change` and `config` carry out changes.
 
 use super::answer;
 use super::change;

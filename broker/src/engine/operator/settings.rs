@@ -1,5 +1,5 @@
 //! Commands that show the configuration: the settings of the broker and of a service, the page of a
-//! service, and the kinds of facts that are kept. `op_config` and `op_change` change it.
+//! service, and the kinds of facts that are kept. `config` and `change` change it.
 
 use super::names;
 use crate::engine::hub::Engine;

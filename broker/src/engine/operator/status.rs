@@ -1,5 +1,5 @@
 //! `send … status`: asks workers for their status and shows their answers together. The answer
-//! waits for the workers, unlike those of most commands in `op_run`.
+//! waits for the workers, unlike those of most commands in `run`.
 
 use super::answer;
 use super::change;

@@ -29,12 +29,19 @@ impl Supervision {
         self.hosts.named(host).is_some_and(|host| is_up(host) && !host.connection.is_silent)
     }
 
-    /// Whether a worker whose connection is lost may work on, on a machine that is unreachable.
+    /// Whether a worker whose connection is lost may work on, on a machine that is unreachable. An
+    /// end that its machine sends shows that it is not.
     pub(super) fn is_lost_with_machine(&self, key: WorkerKey, how: Close) -> bool {
         let worker = &self.workers[key];
+        match how {
+            Close::TimedOut => return true,
+            Close::Eof | Close::Torn => return false,
+            Close::Reset if worker.run.has_exited() => return false,
+            Close::Reset => {}
+        }
         let host = self.hosts.named(&worker.host);
         let is_elsewhere = !worker.is_self_started && host.is_some_and(|host| !host.is_builtin);
-        how == Close::TimedOut || is_elsewhere && !self.is_reached(&worker.host)
+        is_elsewhere && !self.is_reached(&worker.host)
     }
 
     /// Looks at a worker again later, because its host can't be reached now.

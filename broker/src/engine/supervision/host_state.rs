@@ -109,7 +109,10 @@ impl HostState {
             (Self::Claimed(link), Challenge) => Self::Proving(link),
             (Self::Greeted(link), Welcome | SignedWelcome)
             | (Self::Proving(link), SignedWelcome) => Self::Listing(link),
-            (Self::Greeting(link) | Self::Greeted(link), Challenge) => {
+            (Self::Greeting(link), Challenge) => {
+                Self::Untrusted(link, "a challenge came before the hello")
+            }
+            (Self::Greeted(link), Challenge) => {
                 Self::Untrusted(link, "a challenge came, and no token was named")
             }
             // Computing a proof is expensive (Argon2), so a link gets one only.

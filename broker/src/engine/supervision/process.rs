@@ -292,7 +292,7 @@ impl Supervision {
         }
     }
 
-    /// `Timer::Absent`: an execd did not list the process and did not report its end, so the
+    /// `Timer::Unlisted`: an execd did not list the process and did not report its end, so the
     /// process is taken for ended, for a cause that is not known.
     pub(crate) fn on_unlisted_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };

@@ -1,6 +1,6 @@
 //! How far the process of a worker is: its states and events, as one match.
 
-/// How far a worker's process is. It says nothing about requests: [`WorkerList`] does that.
+/// How far a worker's process is. It says nothing about requests: `WorkerList` does that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProcessState {
     /// No process, and no start is planned.
