@@ -134,7 +134,7 @@ impl Engine {
         context!(self, out).record(kind, about, text);
     }
 
-    /// See [`Context::may_cause`].
+    /// Whether a peer may cause one more fact; see `Context`.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
         context!(self, &mut Vec::new()).may_cause(class, link)
     }

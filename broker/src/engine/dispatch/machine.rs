@@ -233,7 +233,7 @@ impl Dispatch {
         &mut self.buckets
     }
 
-    /// See [`is_preempt`](Self::is_preempt).
+    /// See [`is_strict_priority`](Self::is_strict_priority).
     pub(crate) const fn set_strict_priority(&mut self, is_strict_priority: bool) {
         self.is_strict_priority = is_strict_priority;
     }

@@ -234,7 +234,7 @@ pub(crate) fn state_values(hub: &Engine, state: State, shown: String) -> StateVa
     }
 }
 
-/// The values that [`Engine::state_values`] makes.
+/// The values that [`state_values`] makes.
 #[derive(Debug)]
 pub(crate) struct StateValues {
     /// The word, for JSON; in text what the caller shows.
