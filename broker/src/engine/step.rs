@@ -183,8 +183,8 @@ impl Engine {
             Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
         }
         self.settle(out);
-        if let Some(number) = self.store.begin(&mut self.timers, self.now) {
-            out.push(Action::Store { number });
+        if self.store.is_changed() {
+            self.begin_store(out);
         }
         if self.shutdown.is_some() {
             shutdown::check_shutdown(self, out);
@@ -201,6 +201,14 @@ impl Engine {
         }
     }
 
+    /// Has the configuration stored that this step changed.
+    #[cold]
+    fn begin_store(&mut self, out: Out<'_>) {
+        let number = self.store.begin(&mut self.timers, self.now);
+        out.push(Action::Store { number });
+    }
+
+    #[cold]
     fn hand_on(&mut self, out: Out<'_>) {
         while let Some(effect) = self.effects.pop() {
             match effect {

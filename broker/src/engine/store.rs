@@ -51,14 +51,17 @@ impl Store {
         self.is_changed = true;
     }
 
-    /// The number for `Action::Store`, if the configuration is to be stored.
-    pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> Option<u64> {
-        if !std::mem::take(&mut self.is_changed) {
-            return None;
-        }
+    /// Whether this step changed the configuration.
+    pub(crate) const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// The number for `Action::Store`, with which a step that changed the configuration ends.
+    pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> u64 {
+        self.is_changed = false;
         self.last += 1;
         timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(self.last));
-        Some(self.last)
+        self.last
     }
 
     /// Why what is in force is not stored; `None` = it is, or it is being written.
