@@ -4,6 +4,7 @@
 use super::context::context;
 use super::hub::{Engine, Out};
 use super::keys::WorkerKey;
+use super::operator::answer;
 use super::sessions::connection::End;
 use super::supervision::process_state::ProcessState;
 use protocol::bodies::ErrorBody;
@@ -83,7 +84,7 @@ fn close_idle(hub: &mut Engine, idle_ms: u64, out: Out<'_>) {
         let is_over = !hub.dispatch.flow().is_unread(link)
             && hub.dispatch.caller(key).in_flight.is_empty()
             && hub.facts.watch_of(id).is_none()
-            && !hub.owes_answer(id, link)
+            && !answer::owes_answer(hub, id, link)
             && hub.sessions.is_silent_for(link, idle_ms, context!(hub, out));
         if is_over {
             let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");

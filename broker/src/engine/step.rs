@@ -184,7 +184,7 @@ impl Engine {
         }
         self.settle(out);
         if self.store.is_changed() {
-            self.begin_store(out);
+            save::begin(self, out);
         }
         if self.shutdown.is_some() {
             shutdown::check_shutdown(self, out);
@@ -199,13 +199,6 @@ impl Engine {
         if !self.effects.is_empty() {
             self.hand_on(out);
         }
-    }
-
-    /// Has the configuration stored that this step changed.
-    #[cold]
-    fn begin_store(&mut self, out: Out<'_>) {
-        let number = self.store.begin(&mut self.timers, self.now);
-        out.push(Action::Store { number });
     }
 
     #[cold]
@@ -247,7 +240,7 @@ impl Engine {
                 Effect::CloseLink { link } => self.close_link(link, out),
                 Effect::DropLink { link, why } => self.drop_link(link, why, out),
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host, out),
-                Effect::Poisoned { transaction } => self.name_poison(transaction),
+                Effect::Poisoned { transaction } => name_poison(self, transaction),
             }
         }
     }
@@ -295,17 +288,6 @@ impl Engine {
             self.settle(out);
         }
         self.dispatch.expired(due);
-    }
-
-    /// Says who sent a request that was set aside, as far as is known.
-    fn name_poison(&mut self, transaction: TransactionId) {
-        let mut poison = self.dispatch.poison().iter().rev();
-        let client = poison.find(|p| p.transaction == transaction).and_then(|p| p.client);
-        let client = client.and_then(|client| self.sessions.find_client(client));
-        if let Some(client) = client.map(|key| self.sessions.client(key)) {
-            let from = format!("{} pid {}", client.loghost, client.hostpid);
-            self.dispatch.name_poison(transaction, from);
-        }
     }
 
     fn heard(&mut self, link: LinkId) {
@@ -361,5 +343,16 @@ impl Engine {
             }
             self.settle(out);
         }
+    }
+}
+
+/// Says who sent a request that was set aside, as far as is known.
+fn name_poison(hub: &mut Engine, transaction: TransactionId) {
+    let mut poison = hub.dispatch.poison().iter().rev();
+    let client = poison.find(|p| p.transaction == transaction).and_then(|p| p.client);
+    let client = client.and_then(|client| hub.sessions.find_client(client));
+    if let Some(client) = client.map(|key| hub.sessions.client(key)) {
+        let from = format!("{} pid {}", client.loghost, client.hostpid);
+        hub.dispatch.name_poison(transaction, from);
     }
 }

@@ -17,14 +17,12 @@ pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     Origin::Operator { client: client.id, from, uid, token }
 }
 
-impl Engine {
-    /// Whether an operator waits for an answer: to a change that is being stored, to a long
-    /// listing, or to a question to workers.
-    pub(crate) fn owes_answer(&self, client: ClientId, link: LinkId) -> bool {
-        self.store.holds_answer(link)
-            || self.listings.0.iter().any(|open| open.link == link)
-            || self.status_queries.values().any(|query| query.client == client)
-    }
+/// Whether an operator waits for an answer: to a change that is being stored, to a long listing, or
+/// to a question to workers.
+pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool {
+    hub.store.holds_answer(link)
+        || hub.listings.0.iter().any(|open| open.link == link)
+        || hub.status_queries.values().any(|query| query.client == client)
 }
 
 /// Answers an operator.

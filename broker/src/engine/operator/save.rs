@@ -1,6 +1,7 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
 //! directory keeps, and what a restart runs. Requests are not saved; they end with the broker.
 
+use crate::engine::action::Action;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
 use crate::engine::timers::Timer;
@@ -66,6 +67,13 @@ impl Engine {
         }
         out
     }
+}
+
+/// Has the configuration stored that this step changed.
+#[cold]
+pub(crate) fn begin(hub: &mut Engine, out: Out<'_>) {
+    let number = hub.store.begin(&mut hub.timers, hub.now);
+    out.push(Action::Store { number });
 }
 
 /// A write of the configuration has ended: lets the answers go that waited for it. If it failed,
