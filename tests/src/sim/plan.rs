@@ -5,6 +5,9 @@
 use super::rng::Rng;
 use protocol::settings::{ServiceSetting, Setting};
 
+/// Microseconds of a way in which a loss is noticed before its worker can come back.
+const WAY_SHORT_US: u64 = 40_000;
+
 /// A rule that is broken on purpose, to see that the model notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sabotage {
@@ -275,10 +278,15 @@ impl Plan {
         };
         if self.operator_ms == 0 {
             let service = &self.services[service];
-            // What is sent ahead may be lost without a worker dying of it.
-            return match value(service, ServiceSetting::Prefetch) {
-                0 => of(service).min(value(service, ServiceSetting::PoisonDeaths)),
-                _ => of(service),
+            // What is sent ahead may be lost without a worker dying of it. A loss is no death if the
+            // worker's machine is not reached, something else ended it, or it came back before the
+            // broker noticed the loss, which takes a slow network.
+            let is_held = value(service, ServiceSetting::Prefetch) > 0;
+            let is_excused = self.fault_ms > 0 || self.way_micros.1 > WAY_SHORT_US;
+            return if is_held || is_excused {
+                of(service)
+            } else {
+                of(service).min(value(service, ServiceSetting::PoisonDeaths))
             };
         }
         // The operator may have moved the client to another service.
