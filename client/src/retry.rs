@@ -107,7 +107,7 @@ impl Backoff {
     }
 
     /// The next wait; `random` is any random number.
-    pub fn wait(&mut self, random: u64) -> Duration {
+    pub fn next_wait(&mut self, random: u64) -> Duration {
         let whole = self.next;
         self.next = whole.saturating_mul(2).min(self.longest);
         let share = u32::try_from(random % 1001).unwrap_or(0);
@@ -156,10 +156,10 @@ mod tests {
         let mut plain = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut short = plain.clone();
         for millis in [50, 100, 200, 400, 800, 1000, 1000] {
-            assert_eq!(plain.wait(0), Duration::from_millis(millis));
-            assert_eq!(short.wait(1000), Duration::from_millis(millis) / 2);
+            assert_eq!(plain.next_wait(0), Duration::from_millis(millis));
+            assert_eq!(short.next_wait(1000), Duration::from_millis(millis) / 2);
         }
         plain.reset();
-        assert_eq!(plain.wait(0), Duration::from_millis(50));
+        assert_eq!(plain.next_wait(0), Duration::from_millis(50));
     }
 }

@@ -26,7 +26,7 @@ impl Caller {
                 Ok(()) => return Ok(()),
                 Err(error) => error.with_ran(Ran::No),
             };
-            let wait = backoff.wait(clock::random());
+            let wait = backoff.next_wait(clock::random());
             if retry::should_retry(&error, true).is_none() || clock::left(until) <= wait {
                 return Err(error);
             }

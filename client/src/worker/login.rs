@@ -48,7 +48,7 @@ impl Worker {
             if !is_worth_returning(&error) || left.is_zero() {
                 return Err(error);
             }
-            clock::sleep(backoff.wait(clock::random()).min(left));
+            clock::sleep(backoff.next_wait(clock::random()).min(left));
         }
     }
 
