@@ -278,9 +278,9 @@ impl Plan {
         };
         if self.operator_ms == 0 {
             let service = &self.services[service];
-            // What is sent ahead may be lost without a worker dying of it. A loss is no death if the
-            // worker's machine is not reached, something else ended it, or it came back before the
-            // broker noticed the loss, which takes a slow network.
+            // What is sent ahead may be lost without a worker dying of it. A loss is no death if
+            // the worker's machine is not reached, something else ended it, or it came back before
+            // the broker noticed the loss, which takes a slow network.
             let is_held = value(service, ServiceSetting::Prefetch) > 0;
             let is_excused = self.fault_ms > 0 || self.way_micros.1 > WAY_SHORT_US;
             return if is_held || is_excused {
