@@ -260,8 +260,10 @@ impl BrokerPlayer {
             (Frame::Data { .. } | Frame::Error { .. }, Role::Client) if !conn.is_operator => {
                 self.checker.to_client(link, &frame);
             }
+            // An error of sequence 0 may be about the connection, while a command of that sequence
+            // still waits for the disk.
             (Frame::Error { head, .. }, Role::Client)
-                if self.checker.watches(link, head.sequence) =>
+                if head.sequence != 0 && self.checker.watches(link, head.sequence) =>
             {
                 self.checker.to_operator(link, head);
             }
