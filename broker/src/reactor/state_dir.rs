@@ -1,8 +1,11 @@
-//! The state directory: the saved configuration, the key of the worker secrets, the ports of the
-//! last run, the highest run number, the lock, and the Unix sockets. The engine makes the
-//! configuration script; this file only stores it.
+//! The state directory: the saved configuration, the ports of the last run, the note about tokens,
+//! the lock, and the Unix sockets. [`key`] keeps the key of the worker secrets in it, [`runs`] the
+//! highest run number. The engine makes the configuration script; this module only stores it.
 
-use super::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
+mod key;
+mod runs;
+
+use super::worker_secret::{WorkerSecretKey, to_hex};
 use crate::config::tokens;
 use crate::exit::Fatal;
 use auth::lock::{Fault, Lock};
@@ -16,13 +19,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
-
-/// Run numbers reserved for one broker, until the next one starts on this directory.
-const RUNS_RESERVED: u64 = 1 << 36;
-
-/// Largest run number; a file with a larger one was not written by a broker.
-const RUN_MAX: u64 = 1 << 62;
 
 /// The paths of the files and sockets of the directory.
 #[derive(Clone, Debug)]
@@ -93,7 +89,7 @@ impl StateDir {
         }
         let lock = lock.map_or_else(|| self::lock(&paths.dir), Ok)?;
         // A temporary directory keeps no key, since no later broker uses it.
-        let key = if is_private { make_key()? } else { key(&paths.dir)? };
+        let key = if is_private { key::make()? } else { key::of(&paths.dir)? };
         Ok(Self { paths, key, is_private, lock: Arc::new(lock) })
     }
 
@@ -155,46 +151,6 @@ impl StateDir {
                 path.display()
             );
         }
-    }
-
-    /// The number after which the run numbers of this broker begin: at least as high as any that an
-    /// earlier broker on this directory gave, even if the clock was set back since. `wall_ms` is
-    /// the wall clock's time.
-    ///
-    /// # Errors
-    /// The file can't be read, or has no valid run number.
-    pub(super) fn run_base(&self, wall_ms: u64) -> Result<u64, Fatal> {
-        let clock = wall_ms.saturating_mul(1000).min(RUN_MAX);
-        if self.is_private {
-            return Ok(clock);
-        }
-        let path = self.paths.dir.join("runs");
-        let kept = match private::read(&path).map_err(|error| wrong(&path, &error))? {
-            None => 0,
-            Some(text) => match text.trim().parse() {
-                Ok(kept) if kept <= RUN_MAX => kept,
-                // A full disk may have left an empty file.
-                Err(_) if text.trim().is_empty() => 0,
-                Ok(_) | Err(_) => {
-                    return Err(Fatal::State(format!(
-                        "{} is not the number of a start (0 to {RUN_MAX}); remove it, and running \
-                         workers are started anew if the clock was set back",
-                        path.display()
-                    )));
-                }
-            },
-        };
-        let base = clock.max(kept);
-        let next = base.saturating_add(RUNS_RESERVED).min(RUN_MAX);
-        let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else {
-            return Ok(base);
-        };
-        // The broker serves all the same. The next one may then give the same run numbers, with a
-        // probability of 2^-36.
-        tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-        Ok(base.saturating_add(u64::from_le_bytes(random) % RUNS_RESERVED))
     }
 
     /// Records the path of the token file in force, or that there is none. The next broker on this
@@ -362,66 +318,11 @@ fn lock(dir: &Path) -> Result<Lock, Fatal> {
     })
 }
 
-/// The key of the directory. It is a new one if there is none, or if the directory is a copy: the
-/// workers of the original are not this broker's, and execds must not take one broker for the
-/// other.
-fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
-    let (path, beside) = (dir.join("key"), dir.join("dir-id"));
-    let dir_id = dir_id(dir).map_err(|error| wrong(dir, &error))?;
-    let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
-    let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != dir_id);
-    let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
-    if is_copy {
-        tracing::warn!(
-            "state directory {} is a copy of another: this broker takes over its configuration, \
-             not the workers that the broker of the original started",
-            dir.display()
-        );
-    } else if let Some(text) = text {
-        if kept.as_ref() != Some(&dir_id)
-            && let Err(error) = replace(&beside, dir_id.as_bytes())
-        {
-            tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
-        }
-        return from_hex(text.trim()).map(|bytes| WorkerSecretKey::new(&bytes)).ok_or_else(|| {
-            Fatal::State(format!(
-                "{} is not a key of {} hex digits; remove it, and running workers are \
-                 started anew",
-                path.display(),
-                KEY_BYTES * 2
-            ))
-        });
-    }
-    let bytes = random_key()?;
-    replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
-    replace(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
-    Ok(WorkerSecretKey::new(&bytes))
-}
-
-/// A new key.
-fn make_key() -> Result<WorkerSecretKey, Fatal> {
-    random_key().map(|bytes| WorkerSecretKey::new(&bytes))
-}
-
-/// The bytes of a new key.
-fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {
-    let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-    Ok(bytes)
-}
-
-/// What tells a directory from its copies and stays the same over a restart of the machine: inode
-/// and time of birth, where the file system has it.
-fn dir_id(dir: &Path) -> io::Result<String> {
-    let meta = fs::metadata(dir)?;
-    let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    Ok(format!("{} {}\n", meta.ino(), birth.unwrap_or_default().as_nanos()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::input::Start;
+    use crate::reactor::worker_secret::KEY_BYTES;
     use protocol::ids::{RunId, WorkerId};
 
     const START: Start = Start { run: RunId(2), digest: 3 };
@@ -487,70 +388,6 @@ mod tests {
         fs::write(dir.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
         fs::set_permissions(dir.path().join("key"), PermissionsExt::from_mode(0o666)).unwrap();
         assert!(text(dir.path()).contains("others can write to it"));
-    }
-
-    #[test]
-    fn numbers_of_starts_never_come_again_whatever_the_clock_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = |wall_ms| StateDir::open(Some(dir.path())).unwrap().run_base(wall_ms);
-        let first = base(1_700_000_000_000).unwrap();
-        assert_eq!(first, 1_700_000_000_000_000);
-        for wall_ms in [1_600_000_000_000, 0, 1, 1_700_000_000_000] {
-            let before = dir.path().join("runs");
-            let kept: u64 = fs::read_to_string(&before).unwrap().trim().parse().unwrap();
-            let next = base(wall_ms).unwrap();
-            assert_eq!(next, kept, "{wall_ms}");
-            assert!(next >= first + RUNS_RESERVED);
-        }
-        assert_eq!(base(u64::MAX).unwrap(), RUN_MAX);
-    }
-
-    #[test]
-    fn a_number_of_starts_that_is_none_is_refused_and_at_the_limit_it_is_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("runs");
-        let with = |text: &str| {
-            drop(fs::remove_file(&file));
-            let mut new = private::create(&file).unwrap();
-            new.write_all(text.as_bytes()).unwrap();
-            StateDir::open(Some(dir.path())).unwrap().run_base(5)
-        };
-        for (text, base) in [("0", 5000), ("1\n", 5000), ("", 5000)] {
-            assert_eq!(with(text).unwrap(), base, "{text:?}");
-        }
-        for at in [RUN_MAX - 1, RUN_MAX] {
-            assert_eq!(with(&at.to_string()).unwrap(), at);
-        }
-        for text in ["4611686018427387905", "18446744073709551615", "18446744073709551616", "x"] {
-            let Err(Fatal::State(error)) = with(text) else { panic!("{text} is taken") };
-            assert!(error.contains("remove it"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_copy_is_another_broker_and_the_original_stays_what_it_was() {
-        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let original = StateDir::open(Some(one.path())).unwrap();
-        let secret = original.key.sign(WorkerId(1), START);
-        let names = (original.key.instance(), original.key.instance());
-        assert_eq!(names.0, names.1);
-        for name in ["key", "dir-id"] {
-            fs::copy(one.path().join(name), other.path().join(name)).unwrap();
-        }
-        let copy = StateDir::open(Some(other.path())).unwrap();
-        assert_ne!(copy.key.instance(), names.0);
-        assert_eq!(copy.key.verify(WorkerId(1), &secret), None);
-        let instance = copy.key.instance();
-        drop((copy, original));
-        let again = StateDir::open(Some(other.path())).unwrap();
-        assert_eq!(again.key.instance(), instance, "it is told once");
-        let original = StateDir::open(Some(one.path())).unwrap();
-        assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
-        // A directory without this file is accepted as it is.
-        drop(original);
-        fs::remove_file(one.path().join("dir-id")).unwrap();
-        let original = StateDir::open(Some(one.path())).unwrap();
-        assert_eq!(original.key.instance(), names.0);
     }
 
     #[test]
