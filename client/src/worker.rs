@@ -3,7 +3,7 @@
 //! sees a longer wait. The broker's `end` and execd decide when it ends.
 
 use crate::clock;
-use crate::conn::{Conn, Lost, Wait, WriteFault};
+use crate::conn::{Conn, Wait};
 use crate::error::Error;
 use crate::token::Token;
 use bytes::Bytes;
@@ -23,6 +23,8 @@ pub use program::{help, misused, own_args, run};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
+mod answer;
+mod inbound;
 mod login;
 mod misuse;
 mod options;
@@ -257,252 +259,11 @@ impl Worker {
         }
     }
 
-    /// Answers the present request and ends it. An answer of more than one frame is sent in pieces.
-    /// If the connection broke meanwhile, the answer is dropped, because nobody can take it.
-    ///
-    /// # Errors
-    /// There is no request to answer.
-    pub fn reply(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
-        self.check_busy()?;
-        while body.len() > self.body_bytes_max() {
-            let piece = body.split_to(self.body_bytes_max());
-            self.answer(piece, true, 0);
-        }
-        self.answer(body, false, 0);
-        Ok(())
-    }
-
-    /// Sends a piece of the answer; more must follow. In a conversation [`Worker::next_piece`] then
-    /// returns the client's next frame.
-    ///
-    /// # Errors
-    /// There is no request to answer.
-    pub fn reply_piece(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
-        self.check_busy()?;
-        while body.len() > self.body_bytes_max() {
-            let piece = body.split_to(self.body_bytes_max());
-            self.answer(piece, true, 0);
-        }
-        self.answer(body, true, 0);
-        Ok(())
-    }
-
-    /// Answers the present request with an error of the application. `code` is above 0; the client
-    /// gets it and the text unchanged.
-    ///
-    /// # Errors
-    /// There is no request to answer, or the code is not above 0.
-    pub fn fail(&mut self, code: i16, text: &str) -> Result<(), Error> {
-        self.check_busy()?;
-        if code <= 0 {
-            let text = format!("code {code} is isect's own; an application's is 1 to {}", i16::MAX);
-            return Err(Error::new(ErrorCode::BadReply, text));
-        }
-        let text = Bytes::copy_from_slice(text.as_bytes());
-        let size = text.len().min(self.body_bytes_max());
-        self.answer(text.slice(..size), false, code);
-        Ok(())
-    }
-
     /// Ends in order: it takes no further request, and the broker reports a present one as failed.
     pub fn logout(mut self) {
         if let Some(conn) = &mut self.conn {
             // If it can't be written, the closing socket says the same.
             drop(conn.write(Frame::Logout, Some(clock::now() + Duration::from_millis(500))));
-        }
-    }
-
-    fn check_busy(&self) -> Result<(), Error> {
-        if self.current.is_some() || self.over.is_some() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorCode::BadState, "there is no request to answer; call next first"))
-    }
-
-    fn answer(&mut self, body: Bytes, more: bool, error: i16) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
-        let (mut body, mut error) = (body, error);
-        if self.over.is_some() {
-            // A client that still listens must not take half a request for a whole one, or the
-            // pieces of an abandoned answer for an answer.
-            if more {
-                return;
-            }
-            if error == 0 {
-                (body, error) = (Bytes::from_static(GAVE_UP_TEXT), GAVE_UP);
-            }
-        }
-        current.worker_more = more;
-        current.was_open |= more;
-        let head = current.head;
-        let frame = self.frame(&head, body, more, error);
-        if !more {
-            self.answered += 1;
-            self.finish();
-        }
-        self.write(frame);
-    }
-
-    /// A frame of the answer to a request.
-    fn frame(&self, request: &Header, body: Bytes, more: bool, error: i16) -> Frame {
-        let head = Header {
-            sequence: request.sequence,
-            transaction: request.transaction,
-            workerid: self.limits.worker.0,
-            trace_id: request.trace_id,
-            span_id: request.span_id,
-            more: u16::from(more),
-            error,
-            ..Header::default()
-        };
-        Frame::data(head, body)
-    }
-
-    /// Removes the present request.
-    fn finish(&mut self) {
-        let Some(current) = self.current.take() else { return };
-        if current.client_more || current.was_open {
-            if self.ended_early.len() == ENDED_EARLY_MAX {
-                self.ended_early.pop_front();
-            }
-            self.ended_early.push_back(current.head.transaction);
-        }
-    }
-
-    fn write(&mut self, frame: Frame) {
-        if let Some(conn) = &mut self.conn
-            && let Err(WriteFault::Broken(lost)) = conn.write(frame, None)
-        {
-            // What the broker sent before it closed still counts, for example an `end`.
-            conn.read_ahead();
-            while let Ok(Some(frame)) = conn.next(Wait::Not) {
-                match frame {
-                    Frame::End => self.ended = true,
-                    Frame::Error { head, error } if head.transaction == 0 => {
-                        self.failed(&head, Error::from_body(error));
-                        return self.lose(lost);
-                    }
-                    _ => {}
-                }
-            }
-            self.lose(lost);
-        }
-    }
-
-    /// Reads one frame and handles it; `false` = none came in time.
-    fn take_in(&mut self, wait: Wait) -> bool {
-        let Some(conn) = &mut self.conn else {
-            return true;
-        };
-        match conn.next(wait) {
-            Ok(Some(frame)) => self.handle(frame),
-            Ok(None) => return false,
-            Err(lost) => self.lose(lost),
-        }
-        true
-    }
-
-    fn handle(&mut self, frame: Frame) {
-        let kind = frame.kind();
-        match frame {
-            Frame::Data { head, body } => {
-                self.held.push_back(Request { body, head, received: clock::now() });
-            }
-            Frame::Ping { sequence } => self.write(Frame::Pong { sequence }),
-            Frame::Pong { .. } => {}
-            Frame::End => self.ended = true,
-            Frame::Reinit => {
-                if let Some(handler) = &mut self.on_reinit {
-                    handler();
-                }
-            }
-            Frame::Status { sequence } => {
-                let mut text = match &mut self.on_status {
-                    Some(handler) => handler(),
-                    None => format!("{} requests answered", self.answered),
-                };
-                while text.len() > STATUS_BYTES_MAX {
-                    text.pop();
-                }
-                self.write(Frame::StatusReply { sequence, text });
-            }
-            Frame::Error { head, error } => self.failed(&head, Error::from_body(error)),
-            Frame::WorkerLoginOk(_)
-            | Frame::Login(_)
-            | Frame::LoginOk(_)
-            | Frame::WorkerLogin(_)
-            | Frame::Logout
-            | Frame::Challenge(_)
-            | Frame::Proof(_)
-            | Frame::StatusReply { .. }
-            | Frame::ExecHello(_)
-            | Frame::ExecWelcome(_)
-            | Frame::ExecStart(_)
-            | Frame::ExecStop(_)
-            | Frame::ExecSignal(_)
-            | Frame::ExecList
-            | Frame::ExecListed(_)
-            | Frame::ExecStarted(_)
-            | Frame::ExecFailed(_)
-            | Frame::ExecExited(_)
-            | Frame::ExecOutput(_)
-            | Frame::ExecEnd(_) => {
-                let text = format!("the broker sent a worker a {kind} frame, which can't come now");
-                self.refuse(Error::new(ErrorCode::BadState, text));
-            }
-        }
-    }
-
-    /// Handles an error frame: nobody waits for a request any more, or the broker will close the
-    /// connection. The request still needs a final answer, which the broker drops, but which frees
-    /// this worker there.
-    fn failed(&mut self, head: &Header, error: Error) {
-        let which = head.transaction;
-        if which == 0 {
-            if !login::is_worth_returning(&error) {
-                self.refuse(error);
-            }
-        } else if self.current.as_ref().is_some_and(|current| current.head.transaction == which) {
-            self.over = Some(error);
-        } else if let Some(at) = self.held.iter().position(|r| r.head.transaction == which) {
-            let unread = self.held[at].head;
-            self.held.retain(|request| request.head.transaction != which);
-            let frame = self.frame(&unread, Bytes::from_static(GAVE_UP_TEXT), false, GAVE_UP);
-            self.write(frame);
-        }
-    }
-
-    fn refuse(&mut self, error: Error) {
-        self.conn = None;
-        self.held.clear();
-        self.set_over(&error);
-        self.refused = Some(error);
-    }
-
-    fn lose(&mut self, lost: Lost) {
-        if self.conn.take().is_none() {
-            return;
-        }
-        let garbage = matches!(lost, Lost::Wire(_));
-        let error = lost.into_error(&self.options.address);
-        self.set_over(&error);
-        self.held.clear();
-        self.ended_early.clear();
-        if garbage {
-            self.refused = Some(error);
-        } else {
-            self.lost_at = Some((clock::now(), error));
-        }
-    }
-
-    /// Marks the present request as over, because its connection broke.
-    fn set_over(&mut self, error: &Error) {
-        if self.current.take().is_some() {
-            self.over = Some(error.clone());
         }
     }
 }
