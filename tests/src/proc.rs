@@ -43,6 +43,17 @@ pub fn copy_program(name: &str, to: &Path) {
     assert!(status.success(), "{name} can't be copied to {}", to.display());
 }
 
+/// Makes an executable file of this text. A separate process writes it, as in [`copy_program`].
+#[expect(clippy::disallowed_methods, reason = "see above")]
+pub fn write_program(path: &Path, text: &[u8]) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = shell.spawn().expect("sh runs");
+    let written = writer.stdin.take().expect("a pipe").write_all(text);
+    let is_done = writer.wait().expect("sh ends").success();
+    assert!(written.is_ok() && is_done, "{} is not written: {written:?}", path.display());
+}
+
 #[expect(clippy::disallowed_methods, reason = "builds what the tests run")]
 fn build(folder: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
@@ -116,6 +127,14 @@ impl Process {
     /// What it has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its log, when this text is in it at least `count` times. A thread of its own writes the log,
+    /// so it may come later than the answer to a command.
+    pub fn await_log(&self, part: &str, count: usize) -> String {
+        let whole = || Some(self.log()).filter(|log| log.matches(part).count() >= count);
+        within(TIMEOUT, whole)
+            .unwrap_or_else(|| panic!("no {count} of {part:?} in the log:\n{}", self.log()))
     }
 
     /// Sends it a signal.
