@@ -5,20 +5,13 @@
 
 mod common;
 
-use common::{Execd, Wire, is_root, run_to_end, script, until, usual};
+use common::{Execd, Wire, copy, is_root, program, run_to_end, script, until, usual};
 use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-
-/// Writes an executable file with these bytes.
-fn program(directory: &Path, name: &str, bytes: &[u8]) -> String {
-    let path = script(directory, name, "");
-    fs::write(&path, bytes).unwrap();
-    path
-}
 
 /// Whether the kernel executes it from this working directory.
 fn kernel_runs(path: &str, directory: &str) -> bool {
@@ -237,8 +230,7 @@ fn as_ones_own_user_another_group_is_still_another_right() {
     }
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let isdexecd = home.path().join("isdexecd");
-    fs::copy(env!("CARGO_BIN_EXE_isdexecd"), &isdexecd).unwrap();
+    let isdexecd = copy(env!("CARGO_BIN_EXE_isdexecd"), home.path(), "isdexecd");
     #[expect(clippy::disallowed_methods, reason = "another user")]
     let done = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

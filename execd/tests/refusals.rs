@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Execd, script, start_frame};
+use common::{Execd, program, script, start_frame};
 use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
@@ -14,9 +14,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 fn what_can_not_be_executed_says_why() {
     let execd = Execd::unix(&[]);
     let plain = |name: &str, text: &[u8], mode: u32| {
-        let path = execd.path(name);
-        script(execd.directory.path(), name, "");
-        fs::write(&path, text).unwrap();
+        let path = program(execd.directory.path(), name, text);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         path
     };

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Execd, is_root, run_to_end, script, until};
+use common::{Execd, copy, is_root, run_to_end, script, until};
 use protocol::bodies::ExitCause;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -110,11 +110,10 @@ fn a_setuid_program_that_a_worker_finds_gives_it_nothing() {
     }
     let home = tempfile::tempdir().unwrap();
     mode(home.path(), 0o755);
-    let copy = home.path().join("id");
-    fs::copy("/usr/bin/id", &copy).unwrap();
-    mode(&copy, 0o4755);
+    let id = copy("/usr/bin/id", home.path(), "id");
+    mode(Path::new(&id), 0o4755);
     let execd = Execd::unix(&["--user", "65534:65534"]);
-    let lines = run(&execd, &format!("{} -u", copy.display()));
+    let lines = run(&execd, &format!("{id} -u"));
     assert_eq!(lines, [NOBODY.to_string()]);
 }
 
@@ -136,8 +135,7 @@ fn a_file_with_capabilities_is_refused() {
         return;
     }
     let execd = Execd::unix(&[]);
-    let copy = execd.path("true");
-    fs::copy("/bin/true", &copy).unwrap();
+    let copy = copy("/bin/true", execd.directory.path(), "true");
     #[expect(clippy::disallowed_methods, reason = "only setcap can make such a file")]
     let made = std::process::Command::new("setcap").args(["cap_net_raw+ep", &copy]).status();
     if !made.is_ok_and(|status| status.success()) {
@@ -173,13 +171,12 @@ fn what_everybody_could_have_written_is_refused() {
     broker.exited();
 
     // An interpreter is checked like a program, but need not be below an allowed directory.
-    let interpreter = home.join("interpreter");
-    fs::copy("/bin/cat", &interpreter).unwrap();
-    let program = script(home, "by-interpreter", "");
-    fs::write(&program, format!("#!{} -u\n", interpreter.display())).unwrap();
+    let interpreter = copy("/bin/cat", home, "interpreter");
+    let program =
+        common::program(home, "by-interpreter", format!("#!{interpreter} -u\n").as_bytes());
     broker.started(1, &program, &[]);
     broker.exited();
-    mode(&interpreter, 0o777);
+    mode(Path::new(&interpreter), 0o777);
     let (permanent, text) = broker.failed(1, &program, &[]);
     assert!(permanent && text.contains("interpreter can be written by everybody"), "{text}");
 }
@@ -222,7 +219,7 @@ fn race_a_swap(is_directory: bool) -> String {
     let (good, bad) = (inside.join("good"), outside.join("bad"));
     for (folder, program) in [(&good, "/bin/true"), (&bad, "/bin/false")] {
         fs::create_dir(folder).unwrap();
-        fs::copy(program, folder.join("program")).unwrap();
+        copy(program, folder, "program");
     }
     let end = |folder: PathBuf| if is_directory { folder } else { folder.join("program") };
     let (good, bad, swapped) = (end(good), end(bad), inside.join("swapped"));

@@ -4,7 +4,7 @@
 //! neither slow nor lossy, and process ids are shared.
 
 use crate::netns_link::Namespace;
-use crate::proc::{program, signal_pid, within};
+use crate::proc::{program, signal_pid, within, write_program};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
@@ -73,9 +73,7 @@ impl Lan {
         write(&folder.path().join("hosts"), &known)?;
         let scp = folder.path().join("bin/scp");
         fs::create_dir(folder.path().join("bin")).map_err(|e| e.to_string())?;
-        write(&scp, SCP)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&scp, mode).map_err(|e| e.to_string())?;
+        write_program(&scp, SCP.as_bytes());
         let switch = Namespace::open()?;
         switch.ip("link add both type bridge".into())?;
         switch.ip("link set both up".into())?;

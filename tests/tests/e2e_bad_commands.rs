@@ -2,7 +2,7 @@
 //! surplus, negative, huge and non-UTF-8 arguments; programs and files that do not exist or have
 //! the wrong type. Each gets one typed error that names the cure, and nothing else changes.
 
-use isect_tests::proc::{Broker, TIMEOUT};
+use isect_tests::proc::{Broker, TIMEOUT, write_program};
 use isect_tests::wire::Wire;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -257,7 +257,7 @@ fn folder() -> tempfile::TempDir {
 
 fn file(folder: &Path, name: &str, text: &[u8], mode: u32) -> PathBuf {
     let path = folder.join(name);
-    std::fs::write(&path, text).expect("a file");
+    write_program(&path, text);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("permissions");
     path
 }

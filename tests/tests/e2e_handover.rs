@@ -132,7 +132,7 @@ fn an_execd_of_an_older_program_file_is_replaced() {
     assert_ne!(restarted(&mut broker, &[], &wrap), first);
     broker.await_idle(1);
     assert_eq!(broker.worker_pid(1), worker);
-    assert!(broker.process.log().contains("is another program file"), "{}", broker.process.log());
+    broker.process.await_log("is another program file", 1);
     assert_eq!(broker.end(), 0);
 }
 
@@ -174,8 +174,7 @@ fn without_a_broker_execd_and_its_workers_end_after_their_time() {
     broker.kill();
     broker.await_nothing_left();
     assert!(!is_alive(pid) && !is_alive(worker));
-    let log = broker.process.log();
-    assert!(log.contains("no broker came for orphan_ms"), "{log}");
+    broker.process.await_log("no broker came for orphan_ms", 1);
     // The next broker starts all workers anew.
     broker.restart();
     broker.await_idle(2);

@@ -1,11 +1,12 @@
 //! Tests several hosts with real processes, each an `isdexecd`: hosts that end, refuse, hang, or
 //! send garbage.
 
-use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, is_alive, program, signal_pid};
+use isect_tests::proc::{
+    Broker, Execd, TIMEOUT, await_that, is_alive, program, signal_pid, write_program,
+};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 fn worker(broker: &Broker, service: &str, host: &str, rest: &str) {
@@ -109,9 +110,10 @@ fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
     assert_eq!(a.process.await_end(), 0);
     assert!(!is_alive(old));
     broker.await_page("worker 1", "host lost");
-    let log = broker.process.log();
-    assert_eq!(log.matches("its execd is shutting down and ends its workers").count(), 1, "{log}");
-    assert_ended_with_host(&log, 2);
+    let said = "its execd is shutting down and ends its workers";
+    let log = broker.process.await_log(said, 1);
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    assert_ended_with_host(&broker, 2);
     a.restart();
     broker.await_new_pid(1, old);
     broker.await_idle(2);
@@ -122,9 +124,10 @@ fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
 
 /// Checks that `count` workers ended with their host, and that none counted as dead or was started
 /// meanwhile.
-fn assert_ended_with_host(log: &str, count: usize) {
-    let told = log.matches("ended with its host, whose execd is shutting down").count();
-    assert_eq!(told, count, "{log}");
+fn assert_ended_with_host(broker: &Broker, count: usize) {
+    let said = "ended with its host, whose execd is shutting down";
+    let log = broker.process.await_log(said, count);
+    assert_eq!(log.matches(said).count(), count, "{log}");
     for wrong in ["ended unexpectedly", "is put off", "its process may come back"] {
         assert!(!log.contains(wrong), "{wrong}: {log}");
     }
@@ -140,7 +143,7 @@ fn a_built_in_execd_that_ends_in_order_is_replaced_and_its_workers_are_not_blame
     signal_pid(execd, Signal::SIGTERM);
     broker.await_new_pid(1, old);
     broker.await_idle(3);
-    assert_ended_with_host(&broker.process.log(), 3);
+    assert_ended_with_host(&broker, 3);
     assert_eq!(restarts(&broker), 0);
     assert_echo(&broker, "echo", 3);
     assert_eq!(broker.end(), 0);
@@ -155,8 +158,7 @@ fn workers_that_ignore_the_end_of_their_host_are_killed_by_it_and_not_blamed() {
     let (path, flag) = (broker.folder.path().join("stubborn"), broker.folder.path().join("flag"));
     let text =
         format!("#!/bin/sh\ntrap '' TERM\n: > {}\nwhile :; do sleep 1; done\n", flag.display());
-    std::fs::write(&path, text).expect("a script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&path, text.as_bytes());
     broker.op(&format!("config worker echo a {}", path.display()));
     broker.op("start echo");
     await_that("a process that ignores TERM", || flag.exists().then_some(()));
@@ -168,7 +170,7 @@ fn workers_that_ignore_the_end_of_their_host_are_killed_by_it_and_not_blamed() {
     assert_eq!(a.process.await_end(), 0);
     assert!(!is_alive(old));
     broker.await_page("worker 1", "host lost");
-    assert_ended_with_host(&broker.process.log(), 1);
+    assert_ended_with_host(&broker, 1);
     assert_eq!(broker.end(), 0);
 }
 

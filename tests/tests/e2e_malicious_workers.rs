@@ -3,7 +3,7 @@
 //! root, because only root can act as another user.
 #![allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
 
-use isect_tests::proc::{Broker, Execd, await_that, copy_program, program};
+use isect_tests::proc::{Broker, Execd, await_that, copy_program, program, write_program};
 use nix::unistd::Uid;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -107,12 +107,10 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_worker() {
     // with a clean environment, and starts the next one.
     let (folder, _) = open_folder("isdecho");
     let bomb = folder.path().join("bomb");
-    fs::write(
+    write_program(
         &bomb,
-        "#!/bin/bash\nwhile :; do setsid env -i /bin/bash \"$0\" >/dev/null 2>&1 & sleep 0.1; done\n",
-    )
-    .expect("a bomb");
-    fs::set_permissions(&bomb, PermissionsExt::from_mode(0o755)).expect("permissions");
+        b"#!/bin/bash\nwhile :; do setsid env -i /bin/bash \"$0\" >/dev/null 2>&1 & sleep 0.1; done\n",
+    );
     let bomb = bomb.display();
     // isdpipe ends the process group of a request, so the bomb must have left it by then.
     let left = "until [ $(cut -d' ' -f6 /proc/$!/stat) = $! ]; do :; done";
@@ -136,7 +134,7 @@ fn root_is_warned_of_workers_that_run_as_root_unless_that_is_meant() {
     let broker = Broker::start(&["--source", &source]);
     let page = broker.await_page("listevents 100", "host_warning");
     assert!(page.contains("--worker-user NAME"), "{page}");
-    assert!(broker.process.log().contains("--worker-user NAME"), "{}", broker.process.log());
+    broker.process.await_log("--worker-user NAME", 1);
     assert_eq!(broker.end(), 0);
     let broker = Broker::start(&["--source", &source, "--allow-root-workers"]);
     // The warning would come right after "host_up", long before a worker that this execd starts is

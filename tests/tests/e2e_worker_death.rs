@@ -3,10 +3,9 @@
 
 use client::caller::{Caller, Send};
 use client::error::{Code, Error};
-use isect_tests::proc::{Broker, await_that, is_alive, program, signal_pid, within};
+use isect_tests::proc::{Broker, await_that, is_alive, program, signal_pid, within, write_program};
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 /// A short restart backoff, so that loops of deaths are over soon.
@@ -38,8 +37,7 @@ fn outcome(caller: &mut Caller, sequence: u32) -> Result<bytes::Bytes, Error> {
 /// Writes an executable script into the broker's folder, and returns its path.
 fn script(broker: &Broker, name: &str, text: &str) -> String {
     let path = broker.folder.path().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}")).expect("a script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&path, format!("#!/bin/sh\n{text}").as_bytes());
     path.to_string_lossy().into_owned()
 }
 

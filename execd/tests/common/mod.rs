@@ -12,12 +12,10 @@ mod wire;
 pub(crate) use lease::{beginning, hold};
 use protocol::frame::Frame;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 #[allow(unused_imports, reason = "each test file uses its part of this")]
@@ -28,13 +26,6 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What `docs/systemd/isdexecd.service` leaves of root's rights, as setpriv wants it.
 const UNIT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+sys_ptrace,+dac_read_search";
-
-/// While another thread forks, a program that is being written is "busy" in that fork.
-static FORKS: Mutex<()> = Mutex::new(());
-
-fn no_fork() -> MutexGuard<'static, ()> {
-    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A running isdexecd with a directory of its own.
 pub(crate) struct Execd {
@@ -72,12 +63,9 @@ pub(crate) fn is_root() -> bool {
 
 /// Runs isdexecd to its end, for command lines that are refused; returns status and stderr.
 pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
-    let mut process = {
-        let _quiet = no_fork();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
-        usual(&mut command, args);
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
+    usual(&mut command, args);
+    let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let end = Instant::now() + TIMEOUT;
     while process.try_wait().unwrap().is_none() && Instant::now() < end {
         std::thread::park_timeout(Duration::from_millis(2));
@@ -118,10 +106,7 @@ impl Execd {
         usual(&mut command, args);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.env("TEST_LEAK", "leaked").env("TEST_PASS", "passed");
-        let mut process = {
-            let _quiet = no_fork();
-            command.spawn().unwrap()
-        };
+        let mut process = command.spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let (sender, log) = channel();
         std::thread::spawn(move || {
@@ -215,13 +200,24 @@ impl Drop for Execd {
 }
 
 pub(crate) fn script(directory: &Path, name: &str, body: &str) -> String {
+    program(directory, name, format!("#!/bin/sh\n{body}\n").as_bytes())
+}
+
+/// Makes an executable file of these bytes. Another process writes it: a child that another test
+/// starts meanwhile would inherit the open file, and running the program would fail (ETXTBSY).
+pub(crate) fn program(directory: &Path, name: &str, bytes: &[u8]) -> String {
     let path = directory.join(name);
-    {
-        let _quiet = no_fork();
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(&path).stdin(Stdio::piped());
+    let mut writer = shell.spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(writer.wait().unwrap().success(), "{} is not written", path.display());
     path.display().to_string()
+}
+
+/// Makes a copy of a program.
+pub(crate) fn copy(from: &str, directory: &Path, name: &str) -> String {
+    program(directory, name, &fs::read(from).unwrap())
 }
 
 pub(crate) fn kill(pid: u32, signal: nix::sys::signal::Signal) {

@@ -1,7 +1,7 @@
 //! A program that runs beside the test and is ended with it.
 
 use super::pids::signal_pid;
-use super::wait::await_that;
+use super::wait::{TIMEOUT, await_that, within};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,6 +44,14 @@ impl Process {
     /// What it has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its log, when this text is in it at least `count` times. A thread of its own writes the log,
+    /// so it may come later than the answer to a command.
+    pub fn await_log(&self, part: &str, count: usize) -> String {
+        let whole = || Some(self.log()).filter(|log| log.matches(part).count() >= count);
+        within(TIMEOUT, whole)
+            .unwrap_or_else(|| panic!("no {count} of {part:?} in the log:\n{}", self.log()))
     }
 
     /// Sends it a signal.

@@ -28,6 +28,17 @@ pub fn copy_program(name: &str, to: &Path) {
     assert!(status.success(), "{name} can't be copied to {}", to.display());
 }
 
+/// Makes an executable file of this text. A separate process writes it, as in [`copy_program`].
+#[expect(clippy::disallowed_methods, reason = "see above")]
+pub fn write_program(path: &Path, text: &[u8]) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = shell.spawn().expect("sh runs");
+    let written = writer.stdin.take().expect("a pipe").write_all(text);
+    let is_done = writer.wait().expect("sh ends").success();
+    assert!(written.is_ok() && is_done, "{} is not written: {written:?}", path.display());
+}
+
 #[expect(clippy::disallowed_methods, reason = "builds what the tests run")]
 fn build(folder: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
