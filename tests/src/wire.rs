@@ -12,6 +12,10 @@ use protocol::names::{HostName, ServiceName};
 use protocol::{decode, encode};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long a peer may send nothing but pings; longer than any limit of a broker.
+pub const PINGS_MAX: Duration = Duration::from_secs(4 * TIMEOUT.as_secs());
 
 /// A TCP connection to a broker or an execd.
 #[derive(Debug)]
@@ -72,12 +76,12 @@ impl Wire {
     }
 
     /// Sets the time limit for receiving a frame.
-    pub fn set_read_timeout(&self, timeout: std::time::Duration) {
+    pub fn set_read_timeout(&self, timeout: Duration) {
         self.stream.set_read_timeout(Some(timeout)).expect("a timeout");
     }
 
     /// Sets the time limit for sending bytes.
-    pub fn set_write_timeout(&self, timeout: std::time::Duration) {
+    pub fn set_write_timeout(&self, timeout: Duration) {
         self.stream.set_write_timeout(Some(timeout)).expect("a timeout");
     }
 
@@ -89,10 +93,16 @@ impl Wire {
     }
 
     /// The next frame that is no ping (pings are answered); `None` = the other side has closed.
+    ///
+    /// # Panics
+    /// Nothing but pings came for [`PINGS_MAX`].
+    #[expect(clippy::disallowed_methods, reason = "a peer that pings must not hold up a test")]
     pub fn next_frame(&mut self) -> Option<Frame> {
+        let begun = Instant::now();
         loop {
             match decode::next(&mut self.buffer, 1 << 30) {
                 Ok(Some(Frame::Ping { sequence })) => {
+                    assert!(begun.elapsed() < PINGS_MAX, "only pings came for {PINGS_MAX:?}");
                     // It may be closing already.
                     let _ = self.write(&encode::to_bytes(Frame::Pong { sequence }));
                 }
