@@ -344,7 +344,8 @@ mod tests {
                 let encoded = encode::encode(Frame::example(kind).unwrap());
                 let body = String::from_utf8(encoded.body.to_vec()).unwrap();
                 let [key, _, absent] = &row.about;
-                let begin = key.split('`').nth(1).map_or("\n".into(), |key| format!("{key} "));
+                let begin =
+                    key.split('`').nth(1).map_or_else(|| "\n".into(), |key| format!("{key} "));
                 let lines = body.split_inclusive('\n').filter(|line| !line.starts_with(&begin));
                 let without: String = lines.collect();
                 assert_ne!(without, body, "{kind}: {key}");

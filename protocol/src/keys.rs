@@ -55,8 +55,10 @@ pub(crate) const fn unless<F, T>(form: F, default: T) -> One<F, T> {
 impl<T: Clone + PartialEq, F: Form<T>> Keys<T> for One<F, T> {
     fn read(&self, lines: &Lines, key: &str) -> Result<T, BodyError> {
         match (lines.get(key), &self.default) {
+            (Some(word), _) => self.form.read(key, word),
             (None, Some(default)) => Ok(default.clone()),
-            (None, None) | (Some(_), _) => self.form.read(key, lines.need(key)?),
+            // Names the key that is missing.
+            (None, None) => self.form.read(key, lines.need(key)?),
         }
     }
 
