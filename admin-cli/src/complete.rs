@@ -56,14 +56,14 @@ fn candidates(before: &[&str], known: &Known) -> Vec<String> {
     if let [row] = group.as_slice()
         && row.second().is_none()
     {
-        return arguments(row.args, rest, known);
+        return arguments(&row.args(), rest, known);
     }
     match rest.split_first() {
         None => group.iter().filter_map(|row| row.second()).map(str::to_owned).collect(),
         Some((second, rest)) => group
             .iter()
             .find(|row| row.second() == Some(*second))
-            .map(|row| arguments(row.args, rest, known))
+            .map(|row| arguments(&row.args(), rest, known))
             .unwrap_or_default(),
     }
 }

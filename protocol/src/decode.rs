@@ -1,17 +1,12 @@
 //! Bytes → frame. Memory is bounded and no input panics. `None` means that more bytes are needed.
 //! Whether a frame may come at this moment is decided by the session and the broker.
 
-use crate::bodies::{
-    ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput, ExecSignal,
-    ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, WorkerLogin, WorkerLoginOk,
-};
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
 use crate::header::{FLAG_IDEMPOTENT, Header};
 use crate::kinds::{BodyKind, Kind};
 use crate::limits::{CONTROL_BODY_BYTES_MAX, DEADLINE_MS_MAX, HEADER_BYTES, VERSION};
 use crate::lines::BodyError;
-use crate::proof::{Challenge, Proof};
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
 
@@ -178,49 +173,12 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
     if kind == Kind::Data {
         return Ok(Frame::Data { head: header, body });
     }
-    control(kind, header, &body).map_err(|BodyError(text)| {
+    Frame::read(kind, header, &body).map_err(|BodyError(text)| {
         let code = match kind {
             Kind::Login | Kind::WorkerLogin | Kind::Proof => ErrorCode::BadLogin,
             _ => ErrorCode::BadFrame,
         };
         WireError::fatal(code, format!("{kind} frame: {text}"), header.sequence)
-    })
-}
-
-fn control(kind: Kind, header: Header, body: &[u8]) -> Result<Frame, BodyError> {
-    Ok(match kind {
-        Kind::Data => Frame::Data { head: header, body: Bytes::copy_from_slice(body) },
-        Kind::Login => Frame::Login(Login::parse(body)?),
-        Kind::LoginOk => Frame::LoginOk(LoginOk::parse(body)?),
-        Kind::WorkerLogin => Frame::WorkerLogin(WorkerLogin::parse(body)?),
-        Kind::WorkerLoginOk => Frame::WorkerLoginOk(WorkerLoginOk::parse(body)?),
-        Kind::Error => Frame::Error { head: header, error: ErrorBody::parse(header.error, body)? },
-        Kind::Ping => Frame::Ping { sequence: header.sequence },
-        Kind::Pong => Frame::Pong { sequence: header.sequence },
-        Kind::Logout => Frame::Logout,
-        Kind::End => Frame::End,
-        Kind::Reinit => Frame::Reinit,
-        Kind::Status => Frame::Status { sequence: header.sequence },
-        Kind::StatusReply => Frame::StatusReply {
-            sequence: header.sequence,
-            text: String::from_utf8(body.to_vec()).map_err(|e| {
-                BodyError(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to()))
-            })?,
-        },
-        Kind::Challenge => Frame::Challenge(Challenge::parse(body)?),
-        Kind::Proof => Frame::Proof(Proof::parse(body)?),
-        Kind::ExecHello => Frame::ExecHello(ExecHello::parse(body)?),
-        Kind::ExecWelcome => Frame::ExecWelcome(ExecWelcome::parse(body)?),
-        Kind::ExecStart => Frame::ExecStart(ExecStart::parse(body)?),
-        Kind::ExecStop => Frame::ExecStop(ExecStop::parse(body)?),
-        Kind::ExecSignal => Frame::ExecSignal(ExecSignal::parse(body)?),
-        Kind::ExecList => Frame::ExecList,
-        Kind::ExecListed => Frame::ExecListed(ExecListed::parse(body)?),
-        Kind::ExecStarted => Frame::ExecStarted(ExecStarted::parse(body)?),
-        Kind::ExecFailed => Frame::ExecFailed(ExecFailed::parse(body)?),
-        Kind::ExecExited => Frame::ExecExited(ExecExited::parse(body)?),
-        Kind::ExecOutput => Frame::ExecOutput(ExecOutput::parse(body)?),
-        Kind::ExecEnd => Frame::ExecEnd(ExecEnd::parse(body)?),
     })
 }
 

@@ -33,38 +33,7 @@ pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFram
 /// (`body_bytes_max`) are far below that; a longer body is cut here rather than described wrongly.
 pub fn encode(frame: Frame) -> EncodedFrame {
     let kind = frame.kind();
-    let (mut head, mut body) = match frame {
-        Frame::Data { head, body } => (head, body),
-        Frame::Error { head, error } => {
-            (Header { error: error.code.number(), ..head }, error.render())
-        }
-        Frame::Login(login) => (Header::default(), login.render()),
-        Frame::LoginOk(ok) => (Header::default(), ok.render()),
-        Frame::WorkerLogin(login) => (Header::default(), login.render()),
-        Frame::WorkerLoginOk(ok) => (Header::default(), ok.render()),
-        Frame::Ping { sequence } | Frame::Pong { sequence } | Frame::Status { sequence } => {
-            (Header { sequence, ..Header::default() }, Bytes::new())
-        }
-        Frame::StatusReply { sequence, text } => {
-            (Header { sequence, ..Header::default() }, Bytes::from(text))
-        }
-        Frame::Logout | Frame::End | Frame::Reinit | Frame::ExecList => {
-            (Header::default(), Bytes::new())
-        }
-        Frame::Challenge(b) => (Header::default(), b.render()),
-        Frame::Proof(b) => (Header::default(), b.render()),
-        Frame::ExecHello(b) => (Header::default(), b.render()),
-        Frame::ExecWelcome(b) => (Header::default(), b.render()),
-        Frame::ExecStart(b) => (Header::default(), b.render()),
-        Frame::ExecStop(b) => (Header::default(), b.render()),
-        Frame::ExecSignal(b) => (Header::default(), b.render()),
-        Frame::ExecListed(b) => (Header::default(), b.render()),
-        Frame::ExecStarted(b) => (Header::default(), b.render()),
-        Frame::ExecFailed(b) => (Header::default(), b.render()),
-        Frame::ExecExited(b) => (Header::default(), b.render()),
-        Frame::ExecOutput(b) => (Header::default(), b.render()),
-        Frame::ExecEnd(b) => (Header::default(), b.render()),
-    };
+    let (mut head, mut body) = frame.write();
     if kind != crate::kinds::Kind::Data {
         debug_assert!(body.len() <= CONTROL_BODY_BYTES_MAX, "{kind} body of {} bytes", body.len());
     }

@@ -1,5 +1,6 @@
-//! TABLE of the kinds of frames: number, name, who may send it, what its body is. Released numbers
-//! are never used again; a retired kind stays here as a tombstone.
+//! TABLE of the kinds of frames: number, name, who may send it, and what its body is, key by key.
+//! `bodies` makes a type of each body, `frame` a variant of each row, a test `docs/protocol.md` and
+//! `tests/wire`. Released numbers are never used again; a retired kind stays here as a tombstone.
 
 use std::fmt;
 
@@ -57,8 +58,172 @@ pub struct KindRow {
     pub text: &'static str,
 }
 
+/// TABLE of kinds, by number, given to the macro that makes something of it. A row: the kind, its
+/// number, its name, who may send it, the form of its body with what the frame has beside it, what
+/// it is for; then, for most bodies of lines, the type of the body and its keys in the order in
+/// which they are written. A key: field (and key, where they differ), type, how it is read and
+/// written (`keys`), the values of the example in `tests/wire`, what it is for.
+macro_rules! table {
+    ($make:ident) => { $make! {
+        Data = 0, "data", [Client, Worker, Broker], Opaque {
+            /// All fields except `len`, `command` and `version`, which `encode` sets.
+            head: Header,
+            /// The application's bytes; isect does not look at them.
+            body: Bytes,
+        }, "a request, a piece of one, a reply, or a piece of one; for the service `op` a command and its output";
+        Login = 1, "login", [Client], Lines, "the first frame of a client: which service, at which priority, from where", Login {
+            service: ServiceName = needed(Word), ["echo"], "the service that the client asks; `op` for an operator";
+            priority: u8 = or(In(1..=255, ", lower is first"), PRIORITY_DEFAULT), ["100"], "the priority of requests that name none";
+            loghost: String = or(Shown, String::new()), ["desk"], "the client's machine as it names it, for the operator's lists; not checked";
+            hostpid: u32 = or(Number, 0), ["4711"], "the client's process id on that machine, for the operator's lists; not checked";
+            name: Option<String> = Maybe(Shown), ["tour"], "a name that the client gives itself, for the operator's lists";
+            format: Format = FormatKeys, [], "how `op` answers: in text, in text of which the tables fit a terminal so wide (0: any), or in JSON (`docs/op.schema.json`)";
+            heartbeat: bool = unless(YesNo, false), [], "the client promises to answer pings at once, and wants to be taken for gone when it doesn't";
+            token: Option<Claim> = ClaimKeys, [], "the token that the client will prove: see [Proving a token](#proving-a-token)";
+        };
+        LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force", LoginOk {
+            client: ClientId = needed(Number), ["0"], "the id that the broker gave to this client";
+            body_bytes_max: u64 = needed(Number), ["16777216"], "most bytes in the body of a data frame: the setting `body_bytes_max`";
+            requests_max: u64 = or(Number, 1), ["64"], "most requests that the client may have under way on this connection";
+            deadline_ms: u64 = or(Number, 0), ["60000"], "the deadline of requests that name none, in milliseconds: the service's default";
+            heartbeat_ms: u64 = or(Number, 0), ["10000"], "milliseconds of silence after which the broker sends a ping";
+            silence_ms: u64 = or(Number, 0), ["30000"], "milliseconds of silence, although it was pinged, after which either side takes the other for gone; 0 = the broker does not say";
+            version: String = or(Text, String::new()), ["0.1.0"], "the broker's version, as `isectd --version` prints it";
+            signature: Option<String> = Maybe(Mac), [], "proves that the broker knows the token; there if the client proved one";
+        };
+        WorkerLogin = 3, "worker-login", [Worker], Lines, "the first frame of a worker: who it is and the secret it was started with", WorkerLogin {
+            worker: WorkerId = or(Number, WorkerId(0)), ["3"], "the worker's id: `argv[3]`; 0 = it started itself and asks for an id";
+            service: ServiceName = needed(Word), ["echo"], "the service that it answers for: `argv[4]`";
+            host: HostName = needed(Word), ["desk"], "`localhost` or any name: where the worker runs; shown to operators";
+            hostpid: u32 = or(Number, 0), ["4712"], "the worker's process id on that host; needed if execd started it";
+            secret: String = or(Text, String::new()), ["3.1.5f2d"], "the value of the environment variable `ISECT_WORKER_SECRET`; empty if the worker started itself";
+            token: Option<Claim> = ClaimKeys, [], "the token that a self-started worker will prove";
+        };
+        WorkerLoginOk = 4, "worker-login-ok", [Broker], Lines, "the worker is ready and will get requests; the limits in force", WorkerLoginOk {
+            worker: WorkerId = needed(Number), ["3"], "the worker's id: the one of its login, or a new one for a self-started worker";
+            body_bytes_max: u64 = needed(Number), ["16777216"], "most bytes in the body of a data frame: the setting `body_bytes_max`";
+            heartbeat_ms: u64 = or(Number, 0), ["10000"], "milliseconds of silence after which the broker pings an idle worker";
+            silence_ms: u64 = or(Number, 0), ["30000"], "milliseconds of silence, although it was pinged, after which either side takes the other for gone; 0 = the broker does not say";
+            reconnect_ms: u64 = or(Number, 0), ["30000"], "milliseconds for which the worker tries to connect again after the connection broke without an `end`";
+            signature: Option<String> = Maybe(Mac), [], "proves that the broker knows the token; there if the worker proved one";
+        };
+        Error = 5, "error", [Client, Worker, Host, Broker], Lines {
+            /// The `sequence`, `transaction` and `workerid` of what failed; each is 0 if not known.
+            head: Header,
+            /// The error, whether the work ran, and the text.
+            error: ErrorBody,
+        }, "what failed, whose fault it was, whether the work ran, what to do; `error` in the header is the code. Code -1 has the body `PROTOCOL INTERVENTION` instead of lines";
+        Ping = 6, "ping", [Client, Worker, Host, Broker], Empty {
+            /// Any number; the pong repeats it.
+            sequence: u32,
+        }, "are you there? Answered by a pong with the same sequence";
+        Pong = 7, "pong", [Client, Worker, Host, Broker], Empty {
+            /// The number of the ping.
+            sequence: u32,
+        }, "the answer to a ping";
+        Logout = 8, "logout", [Client, Worker], Empty, "an orderly goodbye: a client ends its requests under way, a worker takes no more; the sender closes next";
+        End = 9, "end", [Broker], Empty, "to a worker: no further request will come, finish and exit. The broker then shuts its side for writing";
+        Reinit = 10, "reinit", [Broker], Empty, "to a worker: read your configuration again (operator's `send … reinit`)";
+        Status = 11, "status", [Broker], Empty {
+            /// Any number; the status reply repeats it.
+            sequence: u32,
+        }, "to a worker: tell how you are (operator's `send … status`)";
+        StatusReply = 12, "status-reply", [Worker], Text {
+            /// The number of the status frame.
+            sequence: u32,
+            /// Free text of the worker, shown to the operator.
+            text: String,
+        }, "a worker's answer to status: free text, at most 64 KiB";
+        Challenge = 13, "challenge", [Host, Broker], Lines, "the answer to a login, worker-login or exec-hello that names a token: prove that you know it", Challenge {
+            salt: Vec<u8> = needed(Hex(SALT_BYTES_MIN, SALT_BYTES_MAX)), ["a0a1a2a3a4a5a6a7a8a9aaabacadaeaf"], "the salt of the token's hash";
+            memory_kib: u32 = needed(In(MEMORY_KIB, "")), ["19456"], "the memory of the hash, in KiB";
+            passes: u32 = needed(In(PASSES, "")), ["2"], "the passes of the hash";
+            lanes: u32 = needed(In(LANES, "")), ["1"], "the lanes of the hash";
+            nonce: Vec<u8> = needed(Hex(2 * NONCE_BYTES_MIN, 2 * NONCE_BYTES_MAX)), ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"], "the claim's nonce, followed by the verifier's";
+        };
+        Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token", Proof {
+            proof: [u8; MAC_BYTES] = needed(Mac), ["5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"], "shows that the sender knows the token: the HMAC over the statement, combined with the client key as in RFC 5802";
+        };
+        ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker", ExecHello {
+            host: HostName = needed(Word), ["desk"], "the name of this host in the broker's configuration";
+            broker: String = needed(Shown), ["5f2d9c"], "the instance of the broker, from its state directory, so that two brokers don't share children";
+            token: Option<Claim> = ClaimKeys, [], "the token that the broker will prove, if it has one for this host";
+        };
+        ExecWelcome = 21, "exec-welcome", [Host], Lines, "execd is at the broker's service; its pid, name and limits", #[derive(Default)] ExecWelcome {
+            hostpid: u32 = needed(Number), ["4000"], "the process id of execd on its host";
+            version: String = or(Shown, String::new()), ["0.1.0"], "the version of execd, as `isdexecd --version` prints it";
+            children_max: u64 = or(Number, 0), ["1000"], "most processes that execd holds at once";
+            policy: String = unless(Shown, String::new()), [], "a digest of the rules that execd enforces on the processes it starts; empty = it does not say";
+            binary: String = unless(Shown, String::new()), [], "a digest of the program file that execd runs; empty = it does not say";
+            hands_over: bool = unless(Flag, false), [], "execd accepts `exec-end` with `keep`";
+            older: Vec<WorkerId> = Each(Number), [], "a worker of this broker whose process was started under another policy";
+            signature: Option<String> = Maybe(Mac), [], "proves that execd knows the token; there if the broker proved one";
+        };
+        ExecStart = 22, "exec-start", [Broker], Lines, "to execd: start a program", ExecStart {
+            worker: WorkerId = needed(Number), ["3"], "the worker that the process will be";
+            run: RunId = needed(Number), ["17"], "numbers this start; every later start of the worker has a higher number";
+            service: ServiceName = needed(Word), ["echo"], "the worker's service, for execd's log only";
+            path: String = needed(Text), ["/usr/bin/isdecho"], "the absolute path of the program on the host, at most 4095 bytes";
+            args("arg"): Vec<String> = Each(Text), ["127.0.0.1", "5503", "3", "echo", "two\nlines"], "one of `argv[1..]`: broker host, port, worker id, service, then the application's arguments";
+            secret: String = or(Text, String::new()), ["3.17.5f2d"], "the value of `ISECT_WORKER_SECRET` in the process's environment";
+            digest: u32 = unless(Number, 0), [], "tells one configuration of the worker from another, returned in `exec-listed`; 0 = none";
+        };
+        ExecStop = 23, "exec-stop", [Broker], Lines, "to execd: end a process: TERM to its group, KILL after the grace time", #[derive(Copy)] ExecStop {
+            worker: WorkerId = needed(Number), ["3"], "the worker whose process is to end";
+            run: RunId = needed(Number), ["17"], "the start that is meant";
+            grace_ms: u64 = or(Number, 0), ["5000"], "milliseconds between TERM and KILL to the group; 0 = KILL at once";
+        };
+        ExecSignal = 24, "exec-signal", [Broker], Lines, "to execd: send a signal to a process", #[derive(Copy)] ExecSignal {
+            worker: WorkerId = needed(Number), ["3"], "the worker whose process gets the signal; its group does not";
+            run: RunId = needed(Number), ["17"], "the start that is meant";
+            signal: i32 = needed(Number), ["10"], "the signal's number on that host, from 1 to 64 on Linux";
+        };
+        ExecList = 25, "exec-list", [Broker], Empty, "to execd: which processes do you have?";
+        ExecListed = 26, "exec-listed", [Host], Lines, "the answer to exec-list: one `child` line a process", #[derive(Default)] ExecListed {
+            children("child"): Vec<Child> = Each(Word), ["3 17 4712", "4 18 4713"], "a process that execd has for this broker, also one that is being ended; the digest is that of its exec-start, and absent if it is not known";
+        };
+        ExecStarted = 27, "exec-started", [Host], Lines, "the process runs; its pid", #[derive(Copy)] ExecStarted {
+            worker: WorkerId = needed(Number), ["3"], "the worker that the process is";
+            run: RunId = needed(Number), ["17"], "the start that made the process";
+            pid: u32 = needed(Number), ["4712"], "the process id on the host";
+        };
+        ExecFailed = 28, "exec-failed", [Host], Lines, "the program could not be started, and why", ExecFailed {
+            worker: WorkerId = needed(Number), ["3"], "the worker of the `exec-start`";
+            run: RunId = needed(Number), ["17"], "the run of the `exec-start`";
+            permanent: bool = or(Yes, false), ["yes"], "the same start fails again until somebody changes something (missing program, not allowed, …)";
+            again_ms: u64 = unless(Number, 0), [], "milliseconds after which the broker should ask again, because the host is at a limit of its own and the worker not to blame; 0 = the host is at no limit";
+            text: String = FreeText, ["/usr/bin/isdecho: no such file"], "what failed, for which path, and the cure";
+        };
+        ExecExited = 29, "exec-exited", [Host], Lines, "the process ended: status or signal, last lines of its stderr", ExecExited {
+            worker: WorkerId = needed(Number), ["3"], "the worker that the process was";
+            run: RunId = needed(Number), ["17"], "the start that made the process";
+            pid: u32 = needed(Number), ["4712"], "the process id that it had";
+            exit_cause: ExitCause = needed(Word), ["signal 9"], "exit status or signal; `unknown` = nobody saw the end";
+            cpu_ms: u64 = or(Number, 0), ["250"], "processor time in milliseconds, user and system, with that of the children it waited for";
+            rss_kib_max: u64 = or(Number, 0), ["2048"], "the largest resident size in KiB";
+            tail: Vec<String> = Each(Text), ["reading colours", "a \\ in a line"], "one of the last lines of its stderr, oldest first";
+        };
+        ExecOutput = 30, "exec-output", [Host], Lines, "one line that a process wrote on stdout or stderr", ExecOutput {
+            worker: WorkerId = needed(Number), ["3"], "the worker that wrote the line";
+            run: RunId = needed(Number), ["17"], "the start that made the process";
+            stream: Stream = needed(Word), ["stderr"], "the stream that the line came from";
+            line: String = needed(Text), ["reading colours"], "the line without its end. Bytes that are not UTF-8 become U+FFFD; execd truncates long lines";
+            dropped: u64 = or(Number, 0), ["0"], "lines of this stream that execd dropped since the last one it sent (rate limit)";
+        };
+        ExecEnd = 31, "exec-end", [Broker], Lines, "to execd: the broker is shutting down in order; end every process of it (and, for a built-in execd, yourself)", #[derive(Copy)] ExecEnd {
+            grace_ms: u64 = or(Number, 0), ["5000"], "milliseconds between TERM and KILL";
+            keep: bool = unless(Flag, false), [], "end no process, end only yourself, so that the next execd of your state directory adopts them (only for an execd that said `hands_over`)";
+        };
+    } };
+}
+pub(crate) use table;
+
 macro_rules! kinds {
-    ($($kind:ident = $number:literal, $name:literal, [$($role:ident),*], $body:ident, $text:literal;)*) => {
+    ($(
+        $kind:ident = $number:literal, $name:literal, [$($role:ident),*],
+        $body:ident $({ $($fields:tt)* })?, $text:literal
+        $(, $(#[$derive:meta])* $lines:ident { $($keys:tt)* })?;
+    )*) => {
         /// The kind of a frame.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
@@ -105,35 +270,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    Data = 0, "data", [Client, Worker, Broker], Opaque, "a request, a piece of one, a reply, or a piece of one; for the service `op` a command and its output";
-    Login = 1, "login", [Client], Lines, "the first frame of a client: which service, at which priority, from where";
-    LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force";
-    WorkerLogin = 3, "worker-login", [Worker], Lines, "the first frame of a worker: who it is and the secret it was started with";
-    WorkerLoginOk = 4, "worker-login-ok", [Broker], Lines, "the worker is ready and will get requests; the limits in force";
-    Error = 5, "error", [Client, Worker, Host, Broker], Lines, "what failed, whose fault it was, whether the work ran, what to do; `error` in the header is the code. Code -1 has the body `PROTOCOL INTERVENTION` instead of lines";
-    Ping = 6, "ping", [Client, Worker, Host, Broker], Empty, "are you there? Answered by a pong with the same sequence";
-    Pong = 7, "pong", [Client, Worker, Host, Broker], Empty, "the answer to a ping";
-    Logout = 8, "logout", [Client, Worker], Empty, "an orderly goodbye: a client ends its requests under way, a worker takes no more; the sender closes next";
-    End = 9, "end", [Broker], Empty, "to a worker: no further request will come, finish and exit. The broker then shuts its side for writing";
-    Reinit = 10, "reinit", [Broker], Empty, "to a worker: read your configuration again (operator's `send … reinit`)";
-    Status = 11, "status", [Broker], Empty, "to a worker: tell how you are (operator's `send … status`)";
-    StatusReply = 12, "status-reply", [Worker], Text, "a worker's answer to status: free text, at most 64 KiB";
-    Challenge = 13, "challenge", [Host, Broker], Lines, "the answer to a login, worker-login or exec-hello that names a token: prove that you know it";
-    Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token";
-    ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker";
-    ExecWelcome = 21, "exec-welcome", [Host], Lines, "execd is at the broker's service; its pid, name and limits";
-    ExecStart = 22, "exec-start", [Broker], Lines, "to execd: start a program";
-    ExecStop = 23, "exec-stop", [Broker], Lines, "to execd: end a process: TERM to its group, KILL after the grace time";
-    ExecSignal = 24, "exec-signal", [Broker], Lines, "to execd: send a signal to a process";
-    ExecList = 25, "exec-list", [Broker], Empty, "to execd: which processes do you have?";
-    ExecListed = 26, "exec-listed", [Host], Lines, "the answer to exec-list: one `child` line a process";
-    ExecStarted = 27, "exec-started", [Host], Lines, "the process runs; its pid";
-    ExecFailed = 28, "exec-failed", [Host], Lines, "the program could not be started, and why";
-    ExecExited = 29, "exec-exited", [Host], Lines, "the process ended: status or signal, last lines of its stderr";
-    ExecOutput = 30, "exec-output", [Host], Lines, "one line that a process wrote on stdout or stderr";
-    ExecEnd = 31, "exec-end", [Broker], Lines, "to execd: the broker is shutting down in order; end every process of it (and, for a built-in execd, yourself)";
-}
+table!(kinds);
 
 impl Kind {
     /// Whether `role` may send this kind.

@@ -4,9 +4,9 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`header`] | the 64 bytes in front of every frame |
-//! | [`kinds`] | TABLE of the kinds of frames |
+//! | [`kinds`] | TABLE of the kinds of frames and of the keys of their bodies |
 //! | [`errors`] | TABLE of error codes: whose fault, whether it ran, what to do |
-//! | [`lines`], [`bodies`], [`execd`] | the form and the meaning of control bodies |
+//! | [`lines`], `keys`, [`bodies`] | the form and the meaning of control bodies |
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`show`] | one line and hex for logs and documents |
@@ -22,10 +22,10 @@ pub mod bodies;
 pub mod decode;
 pub mod encode;
 pub mod errors;
-pub mod execd;
 pub mod frame;
 pub mod header;
 pub mod ids;
+mod keys;
 pub mod kinds;
 pub mod limits;
 pub mod lines;

@@ -112,30 +112,6 @@ impl Lines {
         self.get(key).ok_or_else(|| BodyError(format!("the line '{key} …' is missing")))
     }
 
-    /// The first value of a required key, as a number.
-    ///
-    /// # Errors
-    /// Names the key that is missing or whose value is not such a number.
-    pub fn need_number<T: std::str::FromStr>(&self, key: &str) -> Result<T, BodyError> {
-        number(key, self.need(key)?)
-    }
-
-    /// The first value of a key as a number, or `default` if there is no such key.
-    ///
-    /// # Errors
-    /// Names the key whose value is not such a number.
-    pub fn number_or<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T, BodyError> {
-        self.get(key).map_or(Ok(default), |value| number(key, value))
-    }
-
-    /// All values of a key as numbers, in order.
-    ///
-    /// # Errors
-    /// Names the key that has a value which is not such a number.
-    pub fn numbers<T: std::str::FromStr>(&self, key: &str) -> Result<Vec<T>, BodyError> {
-        self.all(key).map(|value| number(key, value)).collect()
-    }
-
     /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut out = String::new();
@@ -153,7 +129,8 @@ impl Lines {
     }
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, BodyError> {
+/// Reads the value of a key as a number.
+pub(crate) fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, BodyError> {
     value.parse().map_err(|_| {
         let shown = show::brief(value, SHOWN_MAX);
         BodyError(format!("'{key} {shown}' is not a number in range"))
@@ -219,7 +196,7 @@ mod tests {
         assert!(why(long.as_bytes()).contains("8193 bytes"));
         assert!(Lines::parse(&b"k v\n".repeat(LINES_MAX)).is_ok());
         let lines = Lines::parse(b"n x7").unwrap();
-        assert!(lines.need_number::<u32>("n").unwrap_err().0.contains("'n x7'"));
+        assert!(number::<u32>("n", lines.need("n").unwrap()).unwrap_err().0.contains("'n x7'"));
         assert!(lines.need("m").unwrap_err().0.contains("'m …' is missing"));
     }
 }

@@ -2,11 +2,13 @@
 //! or exec-hello, the challenge, the proof, and the text that both sides sign. The arithmetic is in
 //! the crate `auth`.
 
+pub use crate::bodies::{Challenge, Proof};
+
+use crate::keys::{Hex, Keys, One, needed};
 use crate::kinds::Role;
 use crate::lines::{BodyError, Lines};
 use crate::names::TokenName;
 use crate::show::digits;
-use bytes::Bytes;
 use std::fmt::Write as _;
 
 /// Fewest random bytes that each side contributes to the nonce.
@@ -28,6 +30,9 @@ pub const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
 /// Lanes of Argon2id that a prover accepts.
 pub const LANES: std::ops::RangeInclusive<u32> = 1..=4;
 
+/// The key `nonce` of a claim.
+const NONCE: One<Hex, Vec<u8>> = needed(Hex(NONCE_BYTES_MIN, NONCE_BYTES_MAX));
+
 /// A secret that only the two ends of one TLS connection know: `tls-exporter` of RFC 9266. A proof
 /// that includes it is worthless on another connection, so nobody in between can pass it on.
 pub type Channel = [u8; CHANNEL_BYTES];
@@ -46,26 +51,6 @@ pub fn from_digits(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
-/// Reads the value of a required key as bytes, with a number of bytes in this range.
-fn bytes(lines: &Lines, key: &str, range: (usize, usize)) -> Result<Vec<u8>, BodyError> {
-    let (least, most) = range;
-    from_digits(lines.need(key)?).filter(|b| (least..=most).contains(&b.len())).ok_or_else(|| {
-        BodyError(format!("'{key}' is not {least} to {most} bytes as lower-case hex"))
-    })
-}
-
-fn mac(lines: &Lines, key: &str) -> Result<[u8; MAC_BYTES], BodyError> {
-    let bytes = bytes(lines, key, (MAC_BYTES, MAC_BYTES))?;
-    bytes.try_into().map_err(|_| BodyError(format!("'{key}' has not {MAC_BYTES} bytes")))
-}
-
-/// Reads the line `signature` of login-ok, worker-login-ok and exec-welcome.
-pub(crate) fn signature(lines: &Lines) -> Result<Option<String>, BodyError> {
-    let Some(text) = lines.get("signature") else { return Ok(None) };
-    mac(lines, "signature")?;
-    Ok(Some(text.to_owned()))
-}
-
 /// The token that a peer says it knows: the lines `token` and `nonce` of its first frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -75,93 +60,26 @@ pub struct Claim {
     pub nonce: Vec<u8>,
 }
 
-impl Claim {
-    /// Reads the claim of a body; `None` if the body names no token.
-    pub(crate) fn of(lines: &Lines) -> Result<Option<Self>, BodyError> {
-        let Some(token) = lines.get("token") else { return Ok(None) };
+/// The keys `token` and `nonce` of a claim.
+pub(crate) struct ClaimKeys;
+
+impl Keys<Option<Claim>> for ClaimKeys {
+    fn read(&self, lines: &Lines, key: &str) -> Result<Option<Claim>, BodyError> {
+        let Some(token) = lines.get(key) else { return Ok(None) };
         let token = TokenName::new(token).map_err(|e| BodyError(e.to_string()))?;
-        let nonce = bytes(lines, "nonce", (NONCE_BYTES_MIN, NONCE_BYTES_MAX))?;
-        Ok(Some(Self { token, nonce }))
+        Ok(Some(Claim { token, nonce: NONCE.read(lines, "nonce")? }))
     }
 
-    pub(crate) fn add(claim: Option<&Self>, lines: Lines) -> Lines {
+    fn write(&self, claim: &Option<Claim>, key: &str, lines: Lines) -> Lines {
         match claim {
             None => lines,
-            Some(claim) => lines.with("token", &claim.token).with("nonce", digits(&claim.nonce)),
+            Some(claim) => NONCE.write(&claim.nonce, "nonce", lines.with(key, &claim.token)),
         }
     }
-}
 
-/// `challenge`: how to hash the token, and the nonces of both sides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenge {
-    /// Salt of the hash; [`SALT_BYTES_MIN`] to [`SALT_BYTES_MAX`] bytes.
-    pub salt: Vec<u8>,
-    /// Memory of the hash, in KiB; within [`MEMORY_KIB`].
-    pub memory_kib: u32,
-    /// Passes of the hash; within [`PASSES`].
-    pub passes: u32,
-    /// Lanes of the hash; within [`LANES`].
-    pub lanes: u32,
-    /// The claim's nonce, followed by the verifier's.
-    pub nonce: Vec<u8>,
-}
-
-impl Challenge {
-    /// Reads the body.
-    ///
-    /// # Errors
-    /// A key is missing or its value is out of range.
-    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
-        let lines = Lines::parse(body)?;
-        let number = |key: &str, range: std::ops::RangeInclusive<u32>| {
-            let value: u32 = lines.need_number(key)?;
-            if range.contains(&value) {
-                return Ok(value);
-            }
-            let (least, most) = (range.start(), range.end());
-            Err(BodyError(format!("'{key} {value}' is out of range; {least} to {most}")))
-        };
-        Ok(Self {
-            salt: bytes(&lines, "salt", (SALT_BYTES_MIN, SALT_BYTES_MAX))?,
-            memory_kib: number("memory_kib", MEMORY_KIB)?,
-            passes: number("passes", PASSES)?,
-            lanes: number("lanes", LANES)?,
-            nonce: bytes(&lines, "nonce", (2 * NONCE_BYTES_MIN, 2 * NONCE_BYTES_MAX))?,
-        })
-    }
-
-    /// Renders the body; [`parse`](Self::parse) reads it back.
-    pub fn render(&self) -> Bytes {
-        Lines::default()
-            .with("salt", digits(&self.salt))
-            .with("memory_kib", self.memory_kib)
-            .with("passes", self.passes)
-            .with("lanes", self.lanes)
-            .with("nonce", digits(&self.nonce))
-            .render()
-    }
-}
-
-/// `proof`: shows that the sender knows the token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proof {
-    /// The HMAC over [`statement`], combined with the client key as in RFC 5802.
-    pub proof: [u8; MAC_BYTES],
-}
-
-impl Proof {
-    /// Reads the body.
-    ///
-    /// # Errors
-    /// The key is missing or its value is not 32 bytes.
-    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
-        Ok(Self { proof: mac(&Lines::parse(body)?, "proof")? })
-    }
-
-    /// Renders the body; [`parse`](Self::parse) reads it back.
-    pub fn render(&self) -> Bytes {
-        Lines::default().with("proof", digits(&self.proof)).render()
+    fn about(&self, key: &str) -> [String; 3] {
+        let [nonce, form, _] = NONCE.about("nonce");
+        [format!("`{key}`; {nonce}"), format!("name; {form}"), "none".into()]
     }
 }
 

@@ -5,8 +5,8 @@ use protocol::ids::{ClientId, ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestsOf, SendWhat, SettingsOf, ShutdownWhat, Target,
-    WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
+    Target, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -98,10 +98,10 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("send worker 3 status", Op::Send(worker(3), SendWhat::Status)),
         ("send echo command:reinit", Op::Send(echo(), SendWhat::Reinit)),
         ("send all command:status", Op::Send(Target::All, SendWhat::Status)),
-        ("service 4 eat", Op::Service(ClientId(4), name("eat"))),
+        ("service 4 eat", Op::Service(ServiceWhat::Move(ClientId(4), name("eat")))),
         ("services", Op::Services),
-        ("set stall_ms 500", Op::Set(Setting::StallMs, 500)),
-        ("set stall_ms=500", Op::Set(Setting::StallMs, 500)),
+        ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
+        ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
         ("settings", Op::Settings(SettingsOf::All)),
         ("settings stall_ms", Op::Settings(SettingsOf::One(Setting::StallMs))),
         ("shutdown all", Op::Shutdown(ShutdownWhat::All)),

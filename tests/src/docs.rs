@@ -3,6 +3,7 @@
 //! written by hand.
 
 use broker::engine::fact::FACTS;
+use protocol::bodies;
 use protocol::errors::ERRORS;
 use protocol::header::FIELDS;
 use protocol::kinds::{BodyKind, KINDS};
@@ -58,6 +59,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
     vec![
         ("docs/protocol.md", "header", header()),
         ("docs/protocol.md", "kinds", kinds()),
+        ("docs/protocol.md", "keys", keys()),
         ("docs/protocol.md", "errors", error_rows()),
         ("docs/protocol.md", "proof", crate::proof::page()),
         ("docs/protocol.md", "conversation", conversation()),
@@ -139,6 +141,33 @@ fn kinds() -> String {
         );
     }
     out
+}
+
+fn keys() -> String {
+    let mut out = String::from(
+        "| kind | key | value | absent | example | what it is for |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for kind in KINDS {
+        for (at, row) in bodies::keys(kind.kind).iter().enumerate() {
+            let [key, form, absent] = &row.about;
+            let name = if at == 0 { kind.name } else { "" };
+            let example: Vec<String> = row.example.iter().map(|value| code(value)).collect();
+            let example = example.join(", ");
+            let _ =
+                writeln!(out, "| {name} | {key} | {form} | {absent} | {example} | {} |", row.text);
+        }
+    }
+    out
+}
+
+/// A value as code, short enough for a cell.
+fn code(value: &str) -> String {
+    let line = value.escape_debug().to_string();
+    match line.char_indices().nth(32) {
+        None => format!("`{line}`"),
+        Some((end, _)) => format!("`{}…`", &line[..end]),
+    }
 }
 
 fn error_rows() -> String {

@@ -33,7 +33,7 @@ pub fn schema() -> Value {
 }
 
 fn answer(row: &Spec) -> Value {
-    let mut shapes: Vec<Shape> = shape::of(row.command).to_vec();
+    let mut shapes: Vec<Shape> = row.answer.to_vec();
     if row.effect != Effect::Read {
         shapes.push(shape::WARNING);
     }

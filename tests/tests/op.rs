@@ -20,62 +20,61 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("op")
 }
 
-/// The commands to ask for a row: its example, and further ones.
-fn asked(row: &Spec) -> Vec<&'static str> {
-    match row.command {
-        Command::Buckets => vec!["buckets 12 5", "buckets"],
-        Command::ConfigEvents => vec!["config events 100", "config events 5 worker_died"],
-        Command::ConfigHost => vec!["config host h2 192.0.2.8", "config host h3 host3:6000"],
-        Command::ConfigService => {
-            vec!["config service echo deadline_ms=5000", "config service print prefetch=2 retry=1"]
-        }
-        Command::ConfigWorker => vec![
+/// TABLE of what is asked of commands. Of one that is not here, the example of its row is asked.
+const ASKED: &[(Command, &[&str])] = &[
+    (Command::Buckets, &["buckets 12 5", "buckets"]),
+    (Command::ConfigEvents, &["config events 100", "config events 5 worker_died"]),
+    (Command::ConfigHost, &["config host h2 192.0.2.8", "config host h3 host3:6000"]),
+    (
+        Command::ConfigService,
+        &["config service echo deadline_ms=5000", "config service print prefetch=2 retry=1"],
+    ),
+    (
+        Command::ConfigWorker,
+        &[
             "config worker echo localhost /usr/local/bin/isdecho",
             "config worker #9 eat h1 /bin/eat 'two words'",
         ],
-        Command::DeleteWorker => {
-            vec!["delete worker 3", "delete worker 1", "delete worker 5", "delete worker 99"]
-        }
-        Command::DeleteHost => vec!["delete host h2", "delete host h1", "delete host localhost"],
-        Command::DeleteService => vec!["delete service spare", "delete service echo"],
-        Command::DeleteClient => vec!["delete client 2", "delete client 99"],
-        Command::Block => vec!["block 2", "block 99"],
-        Command::Unblock => vec!["unblock 3", "unblock 99"],
-        Command::Client => vec!["client 2", "client 3", "client 99"],
-        Command::Clone => vec!["clone 2", "clone 99"],
-        Command::Idle => vec!["idle 2", "idle 1", "idle 99"],
-        Command::ListEvents => vec!["listevents 3", "listevents"],
-        Command::Pause => vec!["pause 1", "pause echo", "pause all"],
-        Command::Preempt => vec!["preempt", "preempt on", "preempt off"],
-        Command::Pri => vec!["pri 2 10"],
-        Command::Ready => vec!["ready 3", "ready echo", "ready all"],
-        Command::Reject => vec!["reject", "reject on", "reject off"],
-        Command::Send => {
-            vec!["send echo reinit", "send echo status", "send eat status", "send 99 reinit"]
-        }
-        Command::Service => {
-            vec!["service 2 eat", "service 99 eat", "service echo", "service ehco"]
-        }
-        Command::Shutdown => vec!["shutdown 10", "shutdown all", "shutdown 99"],
-        Command::Start => vec!["start eat", "start all", "start 1"],
-        Command::Stop => vec!["stop eat", "stop 1"],
-        Command::Worker => vec!["worker 2", "worker 3", "worker 4", "worker 99"],
-        Command::Workers => vec!["workers", "workers lazy", "workers idle", "workers busy"],
-        Command::Status => vec!["status", ""],
-        Command::Help => vec![
-            "help",
-            "help pause",
-            "help config worker",
-            "help config service",
-            "help razmafritz",
-        ],
-        Command::Host => vec!["host localhost", "host h2", "host h9"],
-        Command::Last => vec!["last 2", "last 5"],
-        Command::Load => vec!["load", "load echo"],
-        Command::Latency => vec!["latency", "latency echo"],
-        Command::Poison => vec!["poison", "poison 2", "poison 99", "poison clear"],
-        Command::Queue => vec!["queue", "queue echo", "queue eat"],
-        Command::Requests => vec![
+    ),
+    (
+        Command::DeleteWorker,
+        &["delete worker 3", "delete worker 1", "delete worker 5", "delete worker 99"],
+    ),
+    (Command::DeleteHost, &["delete host h2", "delete host h1", "delete host localhost"]),
+    (Command::DeleteService, &["delete service spare", "delete service echo"]),
+    (Command::DeleteClient, &["delete client 2", "delete client 99"]),
+    (Command::Block, &["block 2", "block 99"]),
+    (Command::Unblock, &["unblock 3", "unblock 99"]),
+    (Command::Client, &["client 2", "client 3", "client 99"]),
+    (Command::Clone, &["clone 2", "clone 99"]),
+    (Command::Idle, &["idle 2", "idle 1", "idle 99"]),
+    (Command::ListEvents, &["listevents 3", "listevents"]),
+    (Command::Pause, &["pause 1", "pause echo", "pause all"]),
+    (Command::Preempt, &["preempt", "preempt on", "preempt off"]),
+    (Command::Pri, &["pri 2 10"]),
+    (Command::Ready, &["ready 3", "ready echo", "ready all"]),
+    (Command::Reject, &["reject", "reject on", "reject off"]),
+    (Command::Send, &["send echo reinit", "send echo status", "send eat status", "send 99 reinit"]),
+    (Command::Service, &["service 2 eat", "service 99 eat", "service echo", "service ehco"]),
+    (Command::Shutdown, &["shutdown 10", "shutdown all", "shutdown 99"]),
+    (Command::Start, &["start eat", "start all", "start 1"]),
+    (Command::Stop, &["stop eat", "stop 1"]),
+    (Command::Worker, &["worker 2", "worker 3", "worker 4", "worker 99"]),
+    (Command::Workers, &["workers", "workers lazy", "workers idle", "workers busy"]),
+    (Command::Status, &["status", ""]),
+    (
+        Command::Help,
+        &["help", "help pause", "help config worker", "help config service", "help razmafritz"],
+    ),
+    (Command::Host, &["host localhost", "host h2", "host h9"]),
+    (Command::Last, &["last 2", "last 5"]),
+    (Command::Load, &["load", "load echo"]),
+    (Command::Latency, &["latency", "latency echo"]),
+    (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
+    (Command::Queue, &["queue", "queue echo", "queue eat"]),
+    (
+        Command::Requests,
+        &[
             "requests",
             "requests echo",
             "requests client 1",
@@ -83,8 +82,11 @@ fn asked(row: &Spec) -> Vec<&'static str> {
             "requests worker 99",
             "requests nosuch",
         ],
-        Command::Set => vec!["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"],
-        Command::Settings => vec![
+    ),
+    (Command::Set, &["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"]),
+    (
+        Command::Settings,
+        &[
             "settings",
             "settings stall_ms",
             "settings echo",
@@ -92,21 +94,17 @@ fn asked(row: &Spec) -> Vec<&'static str> {
             "settings deadline_ms",
             "settings stal_ms",
         ],
-        Command::Source => {
-            vec!["source /etc/isect/setup.op", "source /no/such/file", "source /bad/commands"]
-        }
-        Command::Watch => vec!["watch worker_died", "watch bogus"],
-        Command::Abort
-        | Command::Clients
-        | Command::Halt
-        | Command::Services
-        | Command::Reset
-        | Command::Hosts
-        | Command::Reload
-        | Command::Save
-        | Command::Whoami
-        | Command::Version => vec![row.example],
-    }
+    ),
+    (
+        Command::Source,
+        &["source /etc/isect/setup.op", "source /no/such/file", "source /bad/commands"],
+    ),
+    (Command::Watch, &["watch worker_died", "watch bogus"]),
+];
+
+fn asked(row: &Spec) -> Vec<&'static str> {
+    let more = ASKED.iter().find(|(command, _)| *command == row.command);
+    more.map_or_else(|| vec![row.example], |(_, lines)| lines.to_vec())
 }
 
 /// What happens after a command whose answer comes later, or in several parts.

@@ -1,10 +1,10 @@
 //! Reads the arguments of a command word by word. When a word does not fit, the error names the
-//! argument, the word and the range. `parse` asks for the arguments of each command in order.
+//! argument, the word and the range. `params` says which of these methods reads what.
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, RequestsOf, SendWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WorkerFilter,
+    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestsOf, ServiceWhat, SettingsOf, ShutdownWhat,
+    Spec, Target,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -32,14 +32,15 @@ impl<'a> Args<'a> {
         OpError::usage(format!("{}: {text}\nsyntax: {usage}", self.row.name))
     }
 
-    fn peek(&self) -> Option<&'a str> {
+    pub(super) fn peek(&self) -> Option<&'a str> {
         self.words.get(self.at).map(String::as_str)
     }
 
     /// Takes the next word, which is required; `name` is its name in the table.
     fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
         let Some(word) = self.peek() else {
-            let text = self.row.args.iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
+            let text =
+                self.row.args().iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
             let blank = if text.is_empty() { "" } else { ": " };
             return Err(self.error(format_args!("argument '{name}' is missing{blank}{text}")));
         };
@@ -153,7 +154,7 @@ impl<'a> Args<'a> {
         HostName::new(word).map_err(|e| self.error(e))
     }
 
-    fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         name: &str,
         what: &str,
@@ -171,24 +172,6 @@ impl<'a> Args<'a> {
             all.join(", "),
             words::meant(hint)
         )))
-    }
-
-    pub(super) fn on_off(&mut self) -> Result<bool, OpError> {
-        self.choice("on|off", "option", &[("on", true), ("off", false)])
-    }
-
-    pub(super) fn filter(&mut self) -> Result<WorkerFilter, OpError> {
-        use WorkerFilter as F;
-        let lists = [("lazy", F::Lazy), ("idle", F::Idle), ("busy", F::Busy), ("all", F::All)];
-        self.choice("list", "list", &lists)
-    }
-
-    pub(super) fn send_what(&mut self) -> Result<SendWhat, OpError> {
-        use SendWhat as S;
-        let plain = [("reinit", S::Reinit), ("status", S::Status)];
-        let long = [("command:reinit", S::Reinit), ("command:status", S::Status)];
-        let is_long = self.peek().is_some_and(|word| word.starts_with("command:"));
-        self.choice("command", "command", if is_long { &long } else { &plain })
     }
 
     pub(super) fn shutdown_what(&mut self) -> Result<ShutdownWhat, OpError> {
@@ -318,7 +301,7 @@ impl<'a> Args<'a> {
         })
     }
 
-    pub(super) fn set(&mut self) -> Result<OpRequest, OpError> {
+    pub(super) fn setting(&mut self) -> Result<(Setting, u64), OpError> {
         let first = self.next("name")?;
         let (name, value) = match first.split_once('=') {
             Some(pair) => pair,
@@ -329,7 +312,7 @@ impl<'a> Args<'a> {
         };
         let setting = self.setting_named(name)?;
         let value = setting.check(value).map_err(|e| self.error(e))?;
-        Ok(OpRequest::Set(setting, value))
+        Ok((setting, value))
     }
 
     pub(super) fn service_settings(&mut self) -> Result<Vec<(ServiceSetting, u64)>, OpError> {
@@ -401,13 +384,13 @@ impl<'a> Args<'a> {
     }
 
     /// Takes `clientid newservice`, or the name of a service alone.
-    pub(super) fn service_command(&mut self) -> Result<OpRequest, OpError> {
+    pub(super) fn service_what(&mut self) -> Result<ServiceWhat, OpError> {
         let is_page = self.words.len() == 1
             && self.peek().is_some_and(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
         if is_page {
-            return self.service("name").map(OpRequest::ServicePage);
+            return self.service("name").map(ServiceWhat::Page);
         }
-        Ok(OpRequest::Service(self.client()?, self.service("newservice")?))
+        Ok(ServiceWhat::Move(self.client()?, self.service("newservice")?))
     }
 
     pub(super) fn topic(&mut self) -> Result<Option<String>, OpError> {

@@ -150,10 +150,10 @@ pub fn markdown() -> String {
     for row in COMMANDS {
         let long = flow(row.long);
         out.push_str(&format!("\n## {}\n\n```\n{}\n```\n\n{long}\n", row.name, row.usage));
-        if !row.args.is_empty() {
+        if !row.params.is_empty() {
             out.push_str("\n| argument | meaning |\n| --- | --- |\n");
         }
-        for arg in row.args {
+        for arg in row.args() {
             let name = arg.name.replace('|', "\\|");
             out.push_str(&format!("| `{name}` | {} |\n", arg.text.replace('|', "\\|")));
         }
@@ -185,17 +185,17 @@ fn page(row: &Spec) -> String {
     for line in wrap(row.long, RIGHT_WIDTH + LEFT_WIDTH - 2) {
         out.push_str(&format!("  {line}\n"));
     }
-    if !row.args.is_empty() {
+    if !row.params.is_empty() {
         out.push('\n');
     }
-    for arg in row.args {
+    for arg in row.args() {
         let mut left = arg.name;
         for line in wrap(arg.text, RIGHT_WIDTH + 6) {
             out.push_str(&format!("  {left:15}  {line}\n"));
             left = "";
         }
     }
-    if row.args.iter().any(|arg| arg.takes == Takes::ServiceSetting) {
+    if row.args().iter().any(|arg| arg.takes == Takes::ServiceSetting) {
         out.push_str("\n  settings of a service, 'settings SERVICE' shows those in force:\n");
         SERVICE_SETTINGS.iter().for_each(|row| setting(row, &mut out));
     }

@@ -1,11 +1,12 @@
-//! The operator's command language: the commands ([`table`]), parsing ([`parse`]), help ([`help`]),
-//! writing ([`mod@write`]) and answers ([`reply`]). The engine carries the commands out.
+//! The operator's command language: the commands ([`table`]), parsing ([`parse`]), help ([`help`])
+//! and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
 mod foreign;
 pub mod help;
 pub mod json;
 mod layout;
+mod params;
 pub mod parse;
 pub mod reply;
 pub mod shape;
@@ -14,4 +15,3 @@ pub mod table;
 mod text;
 mod view;
 mod words;
-pub mod write;

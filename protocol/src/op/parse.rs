@@ -2,11 +2,10 @@
 //! and the right syntax. Whether the named object exists is checked by the engine.
 
 use super::args::Args;
-use super::spec::{Command, EVENTS_MAX, OpRequest, RequestsOf, SettingsOf, Spec, WorkerFilter};
+use super::spec::{Command, OpRequest, Spec};
 use super::table::COMMANDS;
 use super::{help, words};
 use crate::errors::ErrorCode;
-use crate::ids::{ServiceId, WorkerId};
 use std::fmt;
 
 pub use super::words::{nearest, parse_script, quote};
@@ -47,7 +46,7 @@ pub fn parse(line: &str) -> Result<OpRequest, OpError> {
     };
     let (row, used) = find(first, words.get(1).map(String::as_str))?;
     let mut args = Args::new(row, &words[used..]);
-    let request = understand(&mut args)?;
+    let request = OpRequest::read(&mut args)?;
     args.end()?;
     Ok(request)
 }
@@ -93,81 +92,4 @@ fn group_error(group: &[&'static Spec], mut text: String) -> OpError {
         text.push_str(row.usage);
     }
     OpError::usage(text)
-}
-
-fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
-    use OpRequest as Op;
-    Ok(match args.row.command {
-        Command::Abort => Op::Abort,
-        Command::Block => Op::Block(args.client()?),
-        Command::Buckets => Op::Buckets(args.buckets()?),
-        Command::Client => Op::Client(args.client()?),
-        Command::Clients => Op::Clients,
-        Command::Clone => Op::Clone(args.worker()?),
-        Command::ConfigEvents => Op::ConfigEvents {
-            count: args.number("n", "number of events", 0, EVENTS_MAX)?,
-            kinds: args.kinds()?,
-        },
-        Command::DeleteWorker => Op::DeleteWorker(args.worker()?),
-        Command::DeleteClient => Op::DeleteClient(args.client()?),
-        Command::Halt => Op::Halt,
-        Command::Idle => Op::Idle(args.worker()?),
-        Command::ListEvents => {
-            Op::ListEvents(args.maybe(|args| args.number("n", "number of events", 1, EVENTS_MAX))?)
-        }
-        Command::Pause => Op::Pause(args.target()?),
-        Command::Services => Op::Services,
-        Command::Preempt => Op::Preempt(args.maybe(Args::on_off)?),
-        Command::Pri => Op::Pri(args.client()?, args.priority()?),
-        Command::Ready => Op::Ready(args.target()?),
-        Command::Reject => Op::Reject(args.maybe(Args::on_off)?.unwrap_or(true)),
-        Command::Reset => Op::Reset,
-        Command::Send => Op::Send(args.target()?, args.send_what()?),
-        Command::Service => args.service_command()?,
-        Command::Shutdown => Op::Shutdown(args.shutdown_what()?),
-        Command::Start => Op::Start(args.target()?),
-        Command::Stop => Op::Stop(args.target()?),
-        Command::Unblock => Op::Unblock(args.client()?),
-        Command::Worker => Op::Worker(args.worker()?),
-        Command::Workers => Op::Workers(args.maybe(Args::filter)?.unwrap_or(WorkerFilter::All)),
-        Command::Status => Op::Status,
-        Command::ConfigHost => {
-            Op::ConfigHost { name: args.host("name")?, address: args.address()? }
-        }
-        Command::ConfigService => Op::ConfigService {
-            id: args.id("service")?.map(ServiceId),
-            name: args.service("name")?,
-            settings: args.service_settings()?,
-        },
-        Command::ConfigWorker => Op::ConfigWorker {
-            id: args.id("worker")?.map(WorkerId),
-            service: args.service("service")?,
-            host: args.host("host")?,
-            path: args.program()?,
-            args: args.rest(),
-        },
-        Command::DeleteHost => Op::DeleteHost(args.host("host")?),
-        Command::DeleteService => Op::DeleteService(args.service("service")?),
-        Command::Help => Op::Help(args.topic()?),
-        Command::Host => Op::Host(args.host("host")?),
-        Command::Hosts => Op::Hosts,
-        Command::Last => Op::Last(args.worker()?),
-        Command::Load => Op::Load(args.maybe(|args| args.service("service"))?),
-        Command::Latency => Op::Latency(args.maybe(|args| args.service("service"))?),
-        Command::Poison => Op::Poison(args.poison_what()?),
-        Command::Queue => Op::Queue(args.maybe(|args| args.service("service"))?),
-        Command::Reload => Op::Reload,
-        Command::Requests => {
-            Op::Requests(args.maybe(Args::requests_of)?.unwrap_or(RequestsOf::All))
-        }
-        Command::Save => Op::Save,
-        Command::Set => args.set()?,
-        Command::Settings => {
-            Op::Settings(args.maybe(Args::settings_of)?.unwrap_or(SettingsOf::All))
-        }
-        Command::Source => Op::Source(args.file()?),
-        Command::Version => Op::Version,
-        Command::Watch => Op::Watch(args.kinds()?),
-        Command::Whoami => Op::Whoami,
-    })
 }

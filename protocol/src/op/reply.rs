@@ -1,7 +1,7 @@
 //! The answers of `op` by value, and their two views: text for people (in the manual's form where
 //! it has one) and JSON. The engine supplies the values.
 
-use super::shape::{self, Form};
+use super::shape::Form;
 use super::spec::Command;
 use crate::bodies::Format;
 use crate::time::Wall;
@@ -202,7 +202,7 @@ impl OpReply {
     /// Adds the lists that the answer to this command always has, also when they are empty.
     #[must_use]
     pub fn complete(mut self, command: Command) -> Self {
-        let lists = shape::of(command).iter();
+        let lists = command.row().answer.iter();
         for shape in lists.filter(|shape| shape.always && shape.form == Form::Array) {
             if !self.blocks.iter().any(|block| block.name() == shape.name) {
                 self.blocks.push(Block::Nothing { name: shape.name });

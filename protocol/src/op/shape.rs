@@ -1,8 +1,7 @@
-//! TABLE of the answers in JSON, data only: the parts of each command's answer and the fields of
-//! each part. The JSON view and the schema (`docs/op.schema.json`) read it, and tests check every
+//! TABLE of the parts of answers in JSON, data only, with the fields of each part; the rows of
+//! `table` say which command answers which. The JSON view and the schema (`docs/op.schema.json`) read it, and tests check every
 //! answer against it. The engine supplies the values.
 
-use super::spec::Command;
 use super::table::COMMANDS;
 
 /// The JSON type of a part of an answer.
@@ -86,51 +85,53 @@ impl Field {
     }
 }
 
-const fn object(name: &'static str, fields: &'static [Field]) -> Shape {
+pub(super) const fn object(name: &'static str, fields: &'static [Field]) -> Shape {
     Shape { name, form: Form::Object, fields, always: true }
 }
 
-const fn array(name: &'static str, fields: &'static [Field]) -> Shape {
+pub(super) const fn array(name: &'static str, fields: &'static [Field]) -> Shape {
     Shape { name, form: Form::Array, fields, always: true }
 }
 
-const fn text(name: &'static str) -> Shape {
+pub(super) const fn text(name: &'static str) -> Shape {
     Shape { name, form: Form::Text, fields: &[], always: true }
 }
 
 impl Shape {
-    const fn sometimes(self) -> Self {
+    pub(super) const fn sometimes(self) -> Self {
         Self { always: false, ..self }
     }
 }
 
-const SERVICE: Field = field("service", Type::Text, "a service's name");
-const SERVICE_ID: Field = field("service_id", Type::Number, "a service's id");
-const WORKER: Field = field("worker", Type::Number, "a worker's id");
-const CLIENT: Field = field("client", Type::Number, "a client's id");
-const HOST: Field = field("host", Type::Text, "a host's name");
-const PID: Field =
+pub(super) const SERVICE: Field = field("service", Type::Text, "a service's name");
+pub(super) const SERVICE_ID: Field = field("service_id", Type::Number, "a service's id");
+pub(super) const WORKER: Field = field("worker", Type::Number, "a worker's id");
+pub(super) const CLIENT: Field = field("client", Type::Number, "a client's id");
+pub(super) const HOST: Field = field("host", Type::Text, "a host's name");
+pub(super) const PID: Field =
     field("pid", Type::Number, "process id on its host; null: no process is known").maybe();
-const FD: Field = field("fd", Type::Number, "descriptor of its connection, for 'shutdown'");
-const ADDRESS: Field = field("address", Type::Text, "its network address");
-const TRANSACTION: Field = field("transaction", Type::Number, "a transaction's id");
-const PRIORITY: Field = field("priority", Type::Number, "1 to 255, lower is served first");
-const WAITING: Field = field("waiting", Type::Number, "requests that wait");
-const TEXT: Field = field("text", Type::Text, "the text, for people");
-const BYTES: Field = field("bytes", Type::Number, "size of the request");
-const RESTARTS: Field = field("restarts", Type::Number, "times it was started again");
-const TRANSACTIONS: Field =
+pub(super) const FD: Field =
+    field("fd", Type::Number, "descriptor of its connection, for 'shutdown'");
+pub(super) const ADDRESS: Field = field("address", Type::Text, "its network address");
+pub(super) const TRANSACTION: Field = field("transaction", Type::Number, "a transaction's id");
+pub(super) const PRIORITY: Field =
+    field("priority", Type::Number, "1 to 255, lower is served first");
+pub(super) const WAITING: Field = field("waiting", Type::Number, "requests that wait");
+pub(super) const TEXT: Field = field("text", Type::Text, "the text, for people");
+pub(super) const BYTES: Field = field("bytes", Type::Number, "size of the request");
+pub(super) const RESTARTS: Field = field("restarts", Type::Number, "times it was started again");
+pub(super) const TRANSACTIONS: Field =
     field("transactions", Type::Number, "transactions it has ended").label("Transactions");
-const STATE: Field = field("state", Type::Text, "its state, in one word");
-const UNTIL: Field =
+pub(super) const STATE: Field = field("state", Type::Text, "its state, in one word");
+pub(super) const UNTIL: Field =
     field("until", Type::Time, "when that state ends; null: no end is set").maybe();
-const REASON: Field = field("reason", Type::Text, "the reason of that state").maybe();
-const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
-const SINCE: Field = field("since", Type::Time, "when that state began");
+pub(super) const REASON: Field = field("reason", Type::Text, "the reason of that state").maybe();
+pub(super) const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
+pub(super) const SINCE: Field = field("since", Type::Time, "when that state began");
 
-const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
+pub(super) const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
 /// A remark besides, or instead of, what was asked for.
-const NOTE: Shape = object("note", &[TEXT]).sometimes();
+pub(super) const NOTE: Shape = object("note", &[TEXT]).sometimes();
 /// A change is in force but could not be saved. Any command that changes something may answer this.
 pub const WARNING: Shape = object(
     "warning",
@@ -138,7 +139,7 @@ pub const WARNING: Shape = object(
 )
 .sometimes();
 
-const STATUS: Shape = object(
+pub(super) const STATUS: Shape = object(
     "status",
     &[
         field("config_file", Type::Text, "obsolete").label("configfile").maybe(),
@@ -183,7 +184,7 @@ const STATUS: Shape = object(
     ],
 );
 
-const BUCKETS: Shape = object(
+pub(super) const BUCKETS: Shape = object(
     "buckets",
     &[
         field("bucket_count", Type::Number, "number of buckets").label("NumBuckets"),
@@ -194,7 +195,7 @@ const BUCKETS: Shape = object(
     ],
 );
 
-const CLIENT_PAGE: Shape = object(
+pub(super) const CLIENT_PAGE: Shape = object(
     "client",
     &[
         CLIENT.label("id"),
@@ -220,7 +221,7 @@ const CLIENT_PAGE: Shape = object(
     ],
 );
 
-const CLIENTS: Shape = array(
+pub(super) const CLIENTS: Shape = array(
     "clients",
     &[
         SERVICE,
@@ -241,7 +242,7 @@ const CLIENTS: Shape = array(
     ],
 );
 
-const WORKER_PAGE: Shape = object(
+pub(super) const WORKER_PAGE: Shape = object(
     "worker",
     &[
         field("next", Type::Number, "the next worker in its list").label("node.next").maybe(),
@@ -281,7 +282,7 @@ const WORKER_PAGE: Shape = object(
     ],
 );
 
-const WORKER_ROW: &[Field] = &[
+pub(super) const WORKER_ROW: &[Field] = &[
     SERVICE,
     WORKER,
     field("available", Type::Flag, "whether it takes requests"),
@@ -300,7 +301,7 @@ const WORKER_ROW: &[Field] = &[
     NOTES,
 ];
 
-const HOST_FIELDS: &[Field] = &[
+pub(super) const HOST_FIELDS: &[Field] = &[
     HOST.label("name"),
     ADDRESS,
     STATE,
@@ -314,7 +315,10 @@ const HOST_FIELDS: &[Field] = &[
     UNTIL,
 ];
 
-const SERVICE_PAGE: Shape = object(
+pub(super) const SERVICE_ROW: &[Field] = &[SERVICE, SERVICE_ID, STATE, SINCE, REASON];
+pub(super) const TARGETED: &[Field] = &[WORKER, SERVICE];
+
+pub(super) const SERVICE_PAGE: Shape = object(
     "service",
     &[
         SERVICE_ID.label("id"),
@@ -328,7 +332,7 @@ const SERVICE_PAGE: Shape = object(
 )
 .sometimes();
 
-const SETTING_ROW: &[Field] = &[
+pub(super) const SETTING_ROW: &[Field] = &[
     field("setting", Type::Text, "a setting's name"),
     field("value", Type::Value, "the value in force"),
     field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts"),
@@ -339,7 +343,7 @@ const SETTING_ROW: &[Field] = &[
     TEXT,
 ];
 
-const EVENT: &[Field] = &[
+pub(super) const EVENT: &[Field] = &[
     field("seq", Type::Number, "its number in order"),
     field("at", Type::Time, "when it was recorded"),
     field("kind", Type::Text, "a name of docs/facts.md"),
@@ -352,7 +356,7 @@ const EVENT: &[Field] = &[
     field("who", Type::Text, "who asked for it").maybe(),
 ];
 
-const LATENCY: Shape = array(
+pub(super) const LATENCY: Shape = array(
     "latency",
     &[
         SERVICE,
@@ -369,13 +373,13 @@ const LATENCY: Shape = array(
 );
 
 /// Services that got no request yet, in a list of all services.
-const UNASKED: Shape = object(
+pub(super) const UNASKED: Shape = object(
     "left_out",
     &[field("services", Type::Number, "services without a request, which are not shown")],
 )
 .sometimes();
 
-const LOAD: Shape = array(
+pub(super) const LOAD: Shape = array(
     "load",
     &[
         SERVICE,
@@ -393,7 +397,7 @@ const LOAD: Shape = array(
     ],
 );
 
-const REQUESTS: Shape = array(
+pub(super) const REQUESTS: Shape = array(
     "requests",
     &[
         SERVICE,
@@ -415,7 +419,7 @@ const REQUESTS: Shape = array(
         field("replied", Type::Number, "bytes of the reply that came so far"),
     ],
 );
-const QUEUE: Shape = array(
+pub(super) const QUEUE: Shape = array(
     "queue",
     &[
         SERVICE,
@@ -431,10 +435,10 @@ const QUEUE: Shape = array(
     ],
 );
 
-const WHY: Shape =
+pub(super) const WHY: Shape =
     array("why", &[SERVICE, WAITING, field("why", Type::Text, "why nobody serves them")]);
 
-const POISON: Shape = array(
+pub(super) const POISON: Shape = array(
     "poison",
     &[
         TRANSACTION,
@@ -448,7 +452,7 @@ const POISON: Shape = array(
 );
 
 /// The bytes of a request.
-const REQUEST: Shape = object(
+pub(super) const REQUEST: Shape = object(
     "request",
     &[
         BYTES,
@@ -459,7 +463,7 @@ const REQUEST: Shape = object(
 )
 .sometimes();
 
-const LAST: Shape = object(
+pub(super) const LAST: Shape = object(
     "last",
     &[
         WORKER,
@@ -471,7 +475,7 @@ const LAST: Shape = object(
     ],
 );
 
-const WHOAMI: Shape = object(
+pub(super) const WHOAMI: Shape = object(
     "whoami",
     &[
         CLIENT,
@@ -482,131 +486,25 @@ const WHOAMI: Shape = object(
     ],
 );
 
-const RELOAD: Shape =
+pub(super) const RELOAD: Shape =
     object("reload", &[field("tokens", Type::Number, "tokens in the file")]).sometimes();
-const CERTIFICATES: Shape = array("certificates", &[TEXT]);
+pub(super) const CERTIFICATES: Shape = array("certificates", &[TEXT]);
 
-const EVENTS_MAX: Field = field("events_max", Type::Number, "most events remembered");
-const SKIPPED: Field = field("skipped", Type::Number, "events that were not shown");
-const FORGOTTEN: Field = field("count", Type::Number, "requests forgotten");
-const VERSION: Field = field("version", Type::Text, "isectd's version");
-const PROTOCOL: Field = field("protocol", Type::Number, "version of the protocol");
-const CLONED_FROM: Field = field("from", Type::Number, "the worker cloned");
-const PREEMPT: Field = field("preempt", Type::Flag, "the option as it is now");
-const REJECT: Field = field("reject", Type::Flag, "whether new clients are refused");
-const SENT_TO: Field = field("workers", Type::Number, "workers it was sent to");
-const SAID: Field = field("status", Type::Text, "the worker's answer");
-const SETTING: Field = field("setting", Type::Text, "the setting's name");
-const VALUE_NOW: Field = field("value", Type::Value, "its value now");
-const UNIT: Field = field("unit", Type::Text, "what the value counts");
-const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
-const DONE: Field = field("commands", Type::Number, "commands done");
-
-/// The parts of the answer to this command.
-pub const fn of(command: Command) -> &'static [Shape] {
-    use Command as C;
-    const TARGETED: &[Field] = &[WORKER, SERVICE];
-    match command {
-        C::Status => const { &[STATUS] },
-        C::Buckets => const { &[BUCKETS] },
-        C::Client => const { &[CLIENT_PAGE] },
-        C::Clients => const { &[CLIENTS] },
-        C::Worker => const { &[WORKER_PAGE] },
-        C::Workers => {
-            const {
-                &[
-                    array("lazy", WORKER_ROW).sometimes(),
-                    array("idle", WORKER_ROW).sometimes(),
-                    array("busy", WORKER_ROW).sometimes(),
-                ]
-            }
-        }
-        C::Services => const { &[array("services", &[SERVICE, SERVICE_ID, STATE, SINCE, REASON])] },
-        C::Host => const { &[object("host", HOST_FIELDS)] },
-        C::Hosts => const { &[array("hosts", HOST_FIELDS)] },
-        C::Settings => const { &[array("settings", SETTING_ROW)] },
-        C::ListEvents => const { &[array("events", EVENT), NOTE] },
-        C::Watch => {
-            const {
-                &[
-                    object("watching", &[TEXT]).sometimes(),
-                    array("events", EVENT).sometimes(),
-                    object("left_out", &[SKIPPED]).sometimes(),
-                ]
-            }
-        }
-        C::Latency => const { &[LATENCY, UNASKED] },
-        C::Load => const { &[LOAD] },
-        C::Queue => const { &[QUEUE, WHY] },
-        C::Requests => const { &[REQUESTS] },
-        C::Poison => {
-            const { &[POISON.sometimes(), REQUEST, object("cleared", &[FORGOTTEN]).sometimes()] }
-        }
-        C::Last => const { &[LAST, REQUEST] },
-        C::Whoami => const { &[WHOAMI] },
-        C::Version => const { &[object("version", &[VERSION, PROTOCOL])] },
-        C::Help => const { &[text("help")] },
-        C::Save => const { &[text("script")] },
-        C::Reload => const { &[RELOAD, CERTIFICATES] },
-        C::Abort => const { &[object("abort", &[TEXT])] },
-        C::Halt => const { &[object("halt", &[TEXT])] },
-        C::Start | C::Stop | C::Reset => const { &[OK] },
-        C::Block => const { &[object("blocked", &[CLIENT])] },
-        C::Unblock => const { &[object("unblocked", &[CLIENT])] },
-        C::Clone => const { &[object("cloned", &[WORKER, CLONED_FROM])] },
-        C::ConfigEvents => const { &[object("configured", &[EVENTS_MAX])] },
-        C::ConfigHost => const { &[object("configured", &[HOST, ADDRESS])] },
-        C::ConfigService => {
-            const {
-                &[
-                    object("configured", &[SERVICE, SERVICE_ID]).sometimes(),
-                    object("changed", &[SERVICE, SERVICE_ID]).sometimes(),
-                ]
-            }
-        }
-        C::ConfigWorker => const { &[object("configured", TARGETED)] },
-        C::DeleteClient => const { &[object("deleted", &[CLIENT])] },
-        C::DeleteHost => const { &[object("deleted", &[HOST])] },
-        C::DeleteService => const { &[object("deleted", &[SERVICE])] },
-        C::DeleteWorker => const { &[object("deleted", &[WORKER])] },
-        C::Idle => const { &[object("idled", &[WORKER])] },
-        C::Pause => const { &[array("paused", TARGETED), NOTE] },
-        C::Ready => {
-            const { &[Shape { always: false, ..OK }, array("readied", TARGETED).sometimes()] }
-        }
-        C::Preempt => const { &[object("preempt", &[PREEMPT])] },
-        C::Reject => const { &[object("reject", &[REJECT])] },
-        C::Pri => const { &[object("pri", &[CLIENT, PRIORITY])] },
-        C::Send => {
-            const {
-                &[
-                    object("sent", &[SENT_TO]).sometimes(),
-                    array("statuses", &[WORKER, SAID]).sometimes(),
-                    NOTE,
-                ]
-            }
-        }
-        C::Service => {
-            const {
-                &[
-                    object("moved", &[CLIENT, SERVICE]).sometimes(),
-                    SERVICE_PAGE,
-                    array("settings", SETTING_ROW).sometimes(),
-                ]
-            }
-        }
-        C::Set => {
-            const {
-                &[
-                    object("set", &[SETTING, VALUE_NOW, UNIT]).sometimes(),
-                    object("configured", &[EVENTS_MAX]).sometimes(),
-                ]
-            }
-        }
-        C::Shutdown => const { &[object("shutdown", &[SOCKETS])] },
-        C::Source => const { &[object("sourced", &[DONE])] },
-    }
-}
+pub(super) const EVENTS_MAX: Field = field("events_max", Type::Number, "most events remembered");
+pub(super) const SKIPPED: Field = field("skipped", Type::Number, "events that were not shown");
+pub(super) const FORGOTTEN: Field = field("count", Type::Number, "requests forgotten");
+pub(super) const VERSION: Field = field("version", Type::Text, "isectd's version");
+pub(super) const PROTOCOL: Field = field("protocol", Type::Number, "version of the protocol");
+pub(super) const CLONED_FROM: Field = field("from", Type::Number, "the worker cloned");
+pub(super) const PREEMPT: Field = field("preempt", Type::Flag, "the option as it is now");
+pub(super) const REJECT: Field = field("reject", Type::Flag, "whether new clients are refused");
+pub(super) const SENT_TO: Field = field("workers", Type::Number, "workers it was sent to");
+pub(super) const SAID: Field = field("status", Type::Text, "the worker's answer");
+pub(super) const SETTING: Field = field("setting", Type::Text, "the setting's name");
+pub(super) const VALUE_NOW: Field = field("value", Type::Value, "its value now");
+pub(super) const UNIT: Field = field("unit", Type::Text, "what the value counts");
+pub(super) const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
+pub(super) const DONE: Field = field("commands", Type::Number, "commands done");
 
 /// The form of the part with this name; the form is the same in every command's answer.
 pub(super) fn form(name: &str) -> Option<Form> {
@@ -620,7 +518,7 @@ pub(super) fn key(record: &str, label: &'static str) -> &'static str {
 }
 
 fn named(name: &str) -> impl Iterator<Item = &'static Shape> {
-    let all = COMMANDS.iter().flat_map(|row| of(row.command)).chain([&WARNING]);
+    let all = COMMANDS.iter().flat_map(|row| row.answer).chain([&WARNING]);
     all.filter(move |shape| shape.name == name)
 }
 
@@ -630,7 +528,7 @@ mod tests {
 
     #[test]
     fn one_name_is_one_thing_everywhere() {
-        let all: Vec<&Shape> = COMMANDS.iter().flat_map(|row| of(row.command)).collect();
+        let all: Vec<&Shape> = COMMANDS.iter().flat_map(|row| row.answer).collect();
         for shape in &all {
             for other in named(shape.name) {
                 assert_eq!(shape.form, other.form, "{}", shape.name);

@@ -1,10 +1,14 @@
-//! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and a
-//! parsed command ([`OpRequest`]). This file has data and types only.
+//! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and the
+//! values of the arguments of a parsed command. This file has data and types only.
 
-use crate::ids::{ClientId, ServiceId, WorkerId};
-use crate::names::{HostName, ServiceName};
-use crate::op::table::COMMANDS;
-use crate::settings::{ServiceSetting, Setting};
+pub use super::table::{Command, OpRequest};
+
+use super::shape::Shape;
+use super::table::COMMANDS;
+use crate::ids::{ClientId, WorkerId};
+use crate::names::ServiceName;
+use crate::settings::Setting;
+use std::fmt;
 
 /// How much a command may change; rights are granted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,71 +84,17 @@ pub struct Spec {
     pub short: &'static str,
     /// Everything about the command, in sentences.
     pub long: &'static str,
-    /// The arguments, in the order of the syntax line.
-    pub args: &'static [Arg],
+    /// The arguments that stand for each of its parameters, in the order of the syntax line.
+    pub params: &'static [&'static [Arg]],
     /// The most that the command may change.
     pub effect: Effect,
     /// An example that works on a broker with the manual's two services.
     pub example: &'static str,
+    /// The parts of its answer in JSON.
+    pub answer: &'static [Shape],
     /// Whether the manual chapter's help has the command. Such commands come first in `help`, in
     /// the manual's order.
     pub manual: bool,
-}
-
-/// Every command, one for each row of the table, in the order of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is a row of the table, which says all about it")]
-pub enum Command {
-    Abort,
-    Block,
-    Buckets,
-    Client,
-    Clients,
-    Clone,
-    ConfigEvents,
-    DeleteWorker,
-    DeleteClient,
-    Halt,
-    Idle,
-    ListEvents,
-    Pause,
-    Services,
-    Preempt,
-    Pri,
-    Ready,
-    Reject,
-    Reset,
-    Send,
-    Service,
-    Shutdown,
-    Start,
-    Stop,
-    Unblock,
-    Worker,
-    Workers,
-    Status,
-    ConfigHost,
-    ConfigService,
-    ConfigWorker,
-    DeleteHost,
-    DeleteService,
-    Help,
-    Host,
-    Hosts,
-    Last,
-    Latency,
-    Load,
-    Poison,
-    Queue,
-    Reload,
-    Requests,
-    Save,
-    Set,
-    Settings,
-    Source,
-    Version,
-    Watch,
-    Whoami,
 }
 
 /// Most windows that the command `buckets` accepts.
@@ -209,97 +159,13 @@ pub enum ShutdownWhat {
     Fd(i32),
 }
 
-/// A parsed command: one variant for each row of the table, with the arguments as its fields.
-#[expect(missing_docs, reason = "the row of the table says what each means and takes")]
+/// What `service` shows or changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OpRequest {
-    /// A blank line: the status page.
-    Status,
-    Help(Option<String>),
-    /// `abort`: ends the broker with a core file.
-    Abort,
-    /// `halt`: ends the broker in order with status 1, as in the manual.
-    Halt,
-    Block(ClientId),
-    Unblock(ClientId),
-    /// `buckets [NUM SECS]`; without arguments it shows the windows.
-    Buckets(Option<(u32, u32)>),
-    Client(ClientId),
-    Clients,
-    Clone(WorkerId),
-    /// `config service [#ID] NAME [SETTING=VALUE]…`. For a service that exists it changes the
-    /// settings.
-    ConfigService {
-        /// The id to assign, as `save` writes it; `None` = the next free one.
-        id: Option<ServiceId>,
-        name: ServiceName,
-        settings: Vec<(ServiceSetting, u64)>,
-    },
-    ConfigWorker {
-        /// The id to assign, as `save` writes it; `None` = the next free one.
-        id: Option<WorkerId>,
-        service: ServiceName,
-        host: HostName,
-        /// Absolute path of the program on the host.
-        path: String,
-        /// Arguments of the application, those from `argv[ISDARGMAX]` on.
-        args: Vec<String>,
-    },
-    /// `config host NAME ADDR:PORT` (or `unix:PATH`).
-    ConfigHost {
-        name: HostName,
-        /// The endpoint where the host's execd listens.
-        address: String,
-    },
-    ConfigEvents {
-        /// How many events to keep; at most [`EVENTS_MAX`].
-        count: u64,
-        /// Names of the kinds to keep; empty = all kinds.
-        kinds: Vec<String>,
-    },
-    DeleteWorker(WorkerId),
-    DeleteClient(ClientId),
-    DeleteService(ServiceName),
-    DeleteHost(HostName),
-    Host(HostName),
-    Hosts,
-    Idle(WorkerId),
-    Last(WorkerId),
-    Latency(Option<ServiceName>),
-    Load(Option<ServiceName>),
-    ListEvents(Option<u64>),
-    Pause(Target),
-    Poison(PoisonWhat),
-    Preempt(Option<bool>),
-    Pri(ClientId, u8),
-    Queue(Option<ServiceName>),
-    Requests(RequestsOf),
-    Ready(Target),
-    /// `reject [on|off]`. Without an argument it means `on`, as in the manual.
-    Reject(bool),
-    /// `reload`: reads the token file again.
-    Reload,
-    Reset,
-    /// `save`: prints the configuration as a script.
-    Save,
-    Send(Target, SendWhat),
-    Service(ClientId, ServiceName),
-    Services,
-    /// `set NAME VALUE` or `set NAME=VALUE`.
-    Set(Setting, u64),
-    /// `service NAME`: shows the page of a service.
-    ServicePage(ServiceName),
-    Settings(SettingsOf),
-    Shutdown(ShutdownWhat),
-    /// `source FILE`: the broker runs the commands of a script.
-    Source(String),
-    Start(Target),
-    Stop(Target),
-    Version,
-    Watch(Vec<String>),
-    Whoami,
-    Worker(WorkerId),
-    Workers(WorkerFilter),
+pub enum ServiceWhat {
+    /// Shows the page of a service.
+    Page(ServiceName),
+    /// Attaches a client to another service.
+    Move(ClientId, ServiceName),
 }
 
 /// The settings that `settings` shows.
@@ -324,7 +190,22 @@ pub enum PoisonWhat {
     Clear,
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.pad("all"),
+            Self::Service(name) => name.fmt(f),
+            Self::Worker(id) => id.fmt(f),
+        }
+    }
+}
+
 impl Spec {
+    /// The arguments, in the order of the syntax line.
+    pub fn args(&self) -> Vec<Arg> {
+        self.params.concat()
+    }
+
     /// The first word of the command's name.
     pub fn first(&self) -> &'static str {
         self.name.split_once(' ').map_or(self.name, |(first, _)| first)
@@ -340,76 +221,5 @@ impl Command {
     /// The row of this command.
     pub const fn row(self) -> &'static Spec {
         &COMMANDS[self as usize]
-    }
-}
-
-impl OpRequest {
-    /// The command that this is a request for.
-    pub const fn command(&self) -> Command {
-        match self {
-            Self::Status => Command::Status,
-            Self::Help(_) => Command::Help,
-            Self::Abort => Command::Abort,
-            Self::Halt => Command::Halt,
-            Self::Block(_) => Command::Block,
-            Self::Unblock(_) => Command::Unblock,
-            Self::Buckets(_) => Command::Buckets,
-            Self::Client(_) => Command::Client,
-            Self::Clients => Command::Clients,
-            Self::Clone(_) => Command::Clone,
-            Self::ConfigService { .. } => Command::ConfigService,
-            Self::ConfigWorker { .. } => Command::ConfigWorker,
-            Self::ConfigHost { .. } => Command::ConfigHost,
-            Self::ConfigEvents { .. } => Command::ConfigEvents,
-            Self::DeleteWorker(_) => Command::DeleteWorker,
-            Self::DeleteClient(_) => Command::DeleteClient,
-            Self::DeleteService(_) => Command::DeleteService,
-            Self::DeleteHost(_) => Command::DeleteHost,
-            Self::Host(_) => Command::Host,
-            Self::Hosts => Command::Hosts,
-            Self::Idle(_) => Command::Idle,
-            Self::Last(_) => Command::Last,
-            Self::Latency(_) => Command::Latency,
-            Self::Load(_) => Command::Load,
-            Self::ListEvents(_) => Command::ListEvents,
-            Self::Pause(_) => Command::Pause,
-            Self::Poison(_) => Command::Poison,
-            Self::Preempt(_) => Command::Preempt,
-            Self::Pri(..) => Command::Pri,
-            Self::Queue(_) => Command::Queue,
-            Self::Requests(_) => Command::Requests,
-            Self::Ready(_) => Command::Ready,
-            Self::Reject(_) => Command::Reject,
-            Self::Reload => Command::Reload,
-            Self::Reset => Command::Reset,
-            Self::Save => Command::Save,
-            Self::Send(..) => Command::Send,
-            Self::Service(..) | Self::ServicePage(_) => Command::Service,
-            Self::Services => Command::Services,
-            Self::Set(..) => Command::Set,
-            Self::Settings(_) => Command::Settings,
-            Self::Shutdown(_) => Command::Shutdown,
-            Self::Source(_) => Command::Source,
-            Self::Start(_) => Command::Start,
-            Self::Stop(_) => Command::Stop,
-            Self::Version => Command::Version,
-            Self::Watch(_) => Command::Watch,
-            Self::Whoami => Command::Whoami,
-            Self::Worker(_) => Command::Worker,
-            Self::Workers(_) => Command::Workers,
-        }
-    }
-
-    /// The most that this request may change. A command that only shows something without an
-    /// argument has the effect `Read` then.
-    pub const fn effect(&self) -> Effect {
-        let only_shows = matches!(
-            self,
-            Self::Buckets(None)
-                | Self::Preempt(None)
-                | Self::ServicePage(_)
-                | Self::Poison(PoisonWhat::List | PoisonWhat::Show(_))
-        );
-        if only_shows { Effect::Read } else { self.command().row().effect }
     }
 }

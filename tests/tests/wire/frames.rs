@@ -1,19 +1,14 @@
 //! The frames of the hex files as values, one or more of each kind. `tests/wire` has their bytes.
 
 use bytes::Bytes;
-use protocol::bodies::{
-    Child, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
-    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, ExitCause, Login, LoginOk, Stream,
-    WorkerLogin, WorkerLoginOk,
-};
+use protocol::bodies::{ErrorBody, Login, WorkerLogin};
 use protocol::encode;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::{FLAG_IDEMPOTENT, Header};
-use protocol::ids::{ClientId, RunId, WorkerId};
-use protocol::limits::BODY_BYTES_DEFAULT;
+use protocol::ids::WorkerId;
+use protocol::kinds::KINDS;
 use protocol::names::{HostName, ServiceName};
-use protocol::proof::{Challenge, Proof};
 
 fn echo() -> ServiceName {
     ServiceName::new("echo").expect("a service name")
@@ -52,7 +47,8 @@ pub(crate) fn data((head, body): (Header, Bytes)) -> Frame {
     Frame::data(head, body)
 }
 
-/// TABLE of hex files of clients and workers: file name and the frame in it.
+/// TABLE of hex files of frames whose bodies are not made from the table of kinds: file name and
+/// the frame in it.
 fn frames() -> Vec<(&'static str, Frame)> {
     let (full, hello) = request(7, "hello");
     let trace_id =
@@ -82,12 +78,6 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("data", data(request(7, "hello"))),
         ("data-every-field", Frame::data(full, hello)),
         ("data-application-error", Frame::data(Header { error: 42, ..application }, sorry)),
-        ("login", Frame::Login(login())),
-        ("login-ok", Frame::LoginOk(login_ok())),
-        ("challenge", Frame::Challenge(challenge())),
-        ("proof", Frame::Proof(Proof { proof: [0x5a; 32] })),
-        ("worker-login", Frame::WorkerLogin(worker_login(3, "3.1.5f2d"))),
-        ("worker-login-ok", Frame::WorkerLoginOk(worker_login_ok())),
         ("error", in_reply(deadline)),
         ("error-intervention", in_reply(idle)),
         ("ping", Frame::Ping { sequence: 8 }),
@@ -95,122 +85,16 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("logout", Frame::Logout),
         ("end", Frame::End),
         ("reinit", Frame::Reinit),
+        ("exec-list", Frame::ExecList),
         ("status", Frame::Status { sequence: 9 }),
         ("status-reply", Frame::StatusReply { sequence: 9, text: "12 colours known\n".into() }),
     ]
 }
 
-fn challenge() -> Challenge {
-    let (salt, nonce) = ((0xa0..0xb0).collect(), (0..48).collect());
-    Challenge { salt, memory_kib: 19_456, passes: 2, lanes: 1, nonce }
-}
-
-fn login_ok() -> LoginOk {
-    LoginOk {
-        client: ClientId(0),
-        body_bytes_max: BODY_BYTES_DEFAULT as u64,
-        requests_max: 64,
-        deadline_ms: 60_000,
-        heartbeat_ms: 10_000,
-        silence_ms: 30_000,
-        version: "0.1.0".into(),
-        signature: None,
-    }
-}
-
-fn worker_login_ok() -> WorkerLoginOk {
-    WorkerLoginOk {
-        worker: WorkerId(3),
-        body_bytes_max: BODY_BYTES_DEFAULT as u64,
-        heartbeat_ms: 10_000,
-        silence_ms: 30_000,
-        reconnect_ms: 30_000,
-        signature: None,
-    }
-}
-
-/// TABLE of hex files between broker and execd.
-fn exec_frames() -> Vec<(&'static str, Frame)> {
-    let (worker, run, pid) = (WorkerId(3), RunId(17), 4712);
-    vec![
-        (
-            "exec-hello",
-            Frame::ExecHello(ExecHello { host: desk(), broker: "5f2d9c".into(), token: None }),
-        ),
-        (
-            "exec-welcome",
-            Frame::ExecWelcome(ExecWelcome {
-                hostpid: 4000,
-                version: "0.1.0".into(),
-                children_max: 1000,
-                signature: None,
-                ..ExecWelcome::default()
-            }),
-        ),
-        (
-            "exec-start",
-            Frame::ExecStart(ExecStart {
-                worker,
-                run,
-                service: echo(),
-                path: "/usr/bin/isdecho".into(),
-                args: ["127.0.0.1", "5503", "3", "echo", "two\nlines"].map(str::to_owned).to_vec(),
-                secret: "3.17.5f2d".into(),
-                digest: 0,
-            }),
-        ),
-        ("exec-stop", Frame::ExecStop(ExecStop { worker, run, grace_ms: 5000 })),
-        ("exec-signal", Frame::ExecSignal(ExecSignal { worker, run, signal: 10 })),
-        ("exec-list", Frame::ExecList),
-        (
-            "exec-listed",
-            Frame::ExecListed(ExecListed {
-                children: vec![
-                    Child { worker, run, pid, digest: 0 },
-                    Child { worker: WorkerId(4), run: RunId(18), pid: 4713, digest: 0 },
-                ],
-            }),
-        ),
-        ("exec-started", Frame::ExecStarted(ExecStarted { worker, run, pid })),
-        (
-            "exec-failed",
-            Frame::ExecFailed(ExecFailed {
-                worker,
-                run,
-                permanent: true,
-                again_ms: 0,
-                text: "/usr/bin/isdecho: no such file".into(),
-            }),
-        ),
-        (
-            "exec-exited",
-            Frame::ExecExited(ExecExited {
-                worker,
-                run,
-                pid,
-                exit_cause: ExitCause::Signal(9),
-                cpu_ms: 250,
-                rss_kib_max: 2048,
-                tail: vec!["reading colours".into(), "a \\ in a line".into()],
-            }),
-        ),
-        (
-            "exec-output",
-            Frame::ExecOutput(ExecOutput {
-                worker,
-                run,
-                stream: Stream::Stderr,
-                line: "reading colours".into(),
-                dropped: 0,
-            }),
-        ),
-        ("exec-end", Frame::ExecEnd(ExecEnd { grace_ms: 5000, keep: false })),
-    ]
-}
-
+/// The frames of the table above, and the examples of the table of kinds.
 pub(crate) fn all_frames() -> Vec<(&'static str, Frame)> {
     let mut all = frames();
-    all.extend(exec_frames());
+    all.extend(KINDS.iter().filter_map(|row| Some((row.name, Frame::example(row.kind)?))));
     all
 }
 

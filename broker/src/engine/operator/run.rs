@@ -31,7 +31,7 @@ use protocol::ids::LinkId;
 use protocol::op::help;
 use protocol::op::parse::{self};
 use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{Effect, OpRequest, SendWhat};
+use protocol::op::spec::{Effect, OpRequest, SendWhat, ServiceWhat};
 use protocol::settings::Setting;
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
@@ -144,7 +144,6 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
         }
         OpRequest::Services => Ok(read::show_services(hub)),
         OpRequest::Settings(of) => settings::show_settings(hub, &of),
-        OpRequest::ServicePage(name) => settings::show_service(hub, &name),
         OpRequest::Version => Ok(read::show_version(hub)),
         OpRequest::Worker(id) => show::show_worker(hub, id),
         OpRequest::Abort => Ok(change::abort(hub, origin, out)),
@@ -179,8 +178,13 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
         OpRequest::Reject(on) => Ok(change::reject(hub, origin, on, out)),
         OpRequest::Reset => Ok(change::reset(hub, origin, out)),
         OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target, out),
-        OpRequest::Service(id, name) => change::change_service(hub, origin, id, &name, out),
-        OpRequest::Set(setting, value) => change::change_setting(hub, origin, setting, value, out),
+        OpRequest::Service(ServiceWhat::Page(name)) => settings::show_service(hub, &name),
+        OpRequest::Service(ServiceWhat::Move(id, name)) => {
+            change::change_service(hub, origin, id, &name, out)
+        }
+        OpRequest::Set((setting, value)) => {
+            change::change_setting(hub, origin, setting, value, out)
+        }
         OpRequest::Shutdown(what) => change::shutdown(hub, origin, what, out),
         request @ (OpRequest::Send(_, SendWhat::Status)
         | OpRequest::Source(_)

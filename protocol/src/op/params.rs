@@ -1,0 +1,222 @@
+//! TABLE of the parameters of commands: what each is called and means, how it is read and how it is
+//! written. The rows of `table` name them; `args` reads the words.
+
+use super::args::Args;
+use super::parse::OpError;
+use super::spec::{
+    Arg, EVENTS_MAX, PoisonWhat, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
+    Takes, Target, WorkerFilter,
+};
+use super::words::quote;
+use crate::ids::{ClientId, ServiceId, WorkerId};
+use crate::names::{HostName, ServiceName};
+use crate::settings::{ServiceSetting, Setting};
+use std::fmt::{Display, Formatter, Result as Written};
+
+/// What stands for one value of a command.
+pub(super) struct Param<T: 'static> {
+    /// Its arguments in help and completion; most have one.
+    pub(super) args: &'static [Arg],
+    pub(super) read: fn(&mut Args<'_>) -> Result<T, OpError>,
+    /// Writes the value, with a blank before each word.
+    pub(super) write: fn(&T, &mut Formatter<'_>) -> Written,
+}
+
+const fn arg(name: &'static str, takes: Takes, text: &'static str) -> Arg {
+    Arg { name, text, takes }
+}
+
+fn plain<T: Display>(value: &T, f: &mut Formatter<'_>) -> Written {
+    write!(f, " {value}")
+}
+
+fn maybe<T: Display>(value: &Option<T>, f: &mut Formatter<'_>) -> Written {
+    value.iter().try_for_each(|value| plain(value, f))
+}
+
+fn new_id<T: Display>(id: &Option<T>, f: &mut Formatter<'_>) -> Written {
+    id.iter().try_for_each(|id| write!(f, " #{id}"))
+}
+
+const ONE_SERVICE: Arg =
+    arg("service", Takes::Service, "a service's name, column 'service' of 'services'");
+const ONE_CLIENT: Arg =
+    arg("clientid", Takes::Client, "a client's id, column 'client id' of 'clients'");
+
+const NEW_SERVICE: Arg = arg("newservice", Takes::Service, "the service it is to be attached to");
+
+/// The words of a choice, and what each means.
+type Words<T> = &'static [(&'static str, T)];
+const SWITCH: Words<bool> = &[("on", true), ("off", false)];
+const FILTERS: Words<WorkerFilter> = &[
+    ("lazy", WorkerFilter::Lazy),
+    ("idle", WorkerFilter::Idle),
+    ("busy", WorkerFilter::Busy),
+    ("all", WorkerFilter::All),
+];
+const SENDS: Words<SendWhat> = &[("reinit", SendWhat::Reinit), ("status", SendWhat::Status)];
+/// The same as the manual spells it.
+const LONG_SENDS: Words<SendWhat> =
+    &[("command:reinit", SendWhat::Reinit), ("command:status", SendWhat::Status)];
+
+fn chosen<T: PartialEq>(words: Words<T>, value: &T, f: &mut Formatter<'_>) -> Written {
+    let word = words.iter().find(|(_, meant)| meant == value);
+    word.map_or(Ok(()), |(word, _)| plain(word, f))
+}
+
+macro_rules! params {
+    ($(
+        $name:ident: $type:ty = [$($arg:expr),* $(,)?], |$args:ident| $read:expr, $write:expr;
+    )*) => {
+        $(pub(super) const $name: Param<$type> =
+            Param { args: &[$($arg),*], read: |$args| $read, write: $write };)*
+    };
+}
+
+params! {
+    ADDRESS: String = [
+            arg("address", Takes::Any, "where its isdexecd listens: ADDR, ADDR:PORT (5502 if it has none), IPV6, [IPV6]:PORT or unix:PATH; tls:// before it = over TLS"),
+        ],
+        |args| args.address(), |address, f| plain(&quote(address), f);
+    ARGUMENTS: Vec<String> = [arg("argument", Takes::Any, "arguments of the program")],
+        |args| Ok(args.rest()), |words, f| words.iter().try_for_each(|word| plain(&quote(word), f));
+    BUCKETS: Option<(u32, u32)> = [
+            arg("num", Takes::Any, "number of buckets, 1 to 1440"),
+            arg("secs", Takes::Any, "seconds of one bucket, 1 to 86400"),
+        ],
+        |args| args.buckets(),
+        |size, f| size.iter().try_for_each(|(num, secs)| write!(f, " {num} {secs}"));
+    CLIENT: ClientId = [ONE_CLIENT], |args| args.client(), plain;
+    EVENTS_KEPT: u64 = [arg("n", Takes::Any, "how many events, 0 to 1000000")],
+        |args| args.number("n", "number of events", 0, EVENTS_MAX), plain;
+    EVENTS_LISTED: Option<u64> = [
+            arg("n", Takes::Any, "at most so many; none = all that are remembered"),
+        ],
+        |args| args.maybe(|args| args.number("n", "number of events", 1, EVENTS_MAX)), maybe;
+    FILE: String = [arg("file", Takes::Any, "a path on the broker's machine")],
+        |args| args.file(), |file, f| plain(&quote(file), f);
+    HOST: HostName = [
+            arg("host", Takes::Host, "a host's name, column 'hostname' of 'hosts'; localhost is built in"),
+        ],
+        |args| args.host("host"), plain;
+    HOST_NAME: HostName = [arg("name", Takes::Host, "what the host is called here")],
+        |args| args.host("name"), plain;
+    KINDS_KEPT: Vec<String> = [
+            arg("kind", Takes::Any, "a kind of event to remember, as 'listevents' prints it; none = all kinds"),
+        ],
+        |args| args.kinds(), ARGUMENTS.write;
+    KINDS_WATCHED: Vec<String> = [
+            arg("kind", Takes::Any, "a kind of event to watch, as 'listevents' prints it; none = all kinds"),
+        ],
+        |args| args.kinds(), ARGUMENTS.write;
+    NEW_SERVICE_ID: Option<ServiceId> = [
+            arg("#id", Takes::Any, "the id to give it, as 'save' prints it; only for a new service"),
+        ],
+        |args| Ok(args.id("service")?.map(ServiceId)), new_id;
+    NEW_WORKER_ID: Option<WorkerId> = [
+            arg("#id", Takes::Any, "the id to give it, as 'save' prints it"),
+        ],
+        |args| Ok(args.id("worker")?.map(WorkerId)), new_id;
+    ON_OR_ASKED: Option<bool> = [
+            arg("on|off", Takes::Words(&["on", "off"]), "which; none = report it"),
+        ],
+        |args| args.maybe(|args| args.choice("on|off", "option", SWITCH)),
+        |on, f| on.iter().try_for_each(|on| chosen(SWITCH, on, f));
+    ON_UNLESS_OFF: bool = [arg("on|off", Takes::Words(&["on", "off"]), "which; none = on")],
+        |args| Ok((ON_OR_ASKED.read)(args)?.unwrap_or(true)), |on, f| chosen(SWITCH, on, f);
+    POISON_WHAT: PoisonWhat = [
+            arg("n|clear", Takes::Words(&["clear"]), "a number of the list, or clear; none = list them"),
+        ],
+        |args| args.poison_what(),
+        |what, f| match what {
+            PoisonWhat::List => Ok(()),
+            PoisonWhat::Show(number) => plain(number, f),
+            PoisonWhat::Clear => plain(&"clear", f),
+        };
+    PRIORITY: u8 = [arg("n", Takes::Any, "priority, 1 to 255")], |args| args.priority(), plain;
+    PROGRAM: String = [arg("path", Takes::Any, "the program on that host, an absolute path")],
+        |args| args.program(), FILE.write;
+    REQUESTS_OF: RequestsOf = [
+            arg("service", Takes::Service, "a service, 'client' and a client's id, or 'worker' and a worker's id; none = all"),
+        ],
+        |args| Ok(args.maybe(Args::requests_of)?.unwrap_or(RequestsOf::All)),
+        |of, f| match of {
+            RequestsOf::All => Ok(()),
+            RequestsOf::Service(name) => write!(f, " service {name}"),
+            RequestsOf::Client(id) => write!(f, " client {id}"),
+            RequestsOf::Worker(id) => write!(f, " worker {id}"),
+        };
+    SEND_WHAT: SendWhat = [arg("command", Takes::Words(&["reinit", "status"]), "reinit or status")],
+        |args| {
+            let is_long = args.peek().is_some_and(|word| word.starts_with("command:"));
+            args.choice("command", "command", if is_long { LONG_SENDS } else { SENDS })
+        },
+        |what, f| chosen(SENDS, what, f);
+    SERVICE: ServiceName = [ONE_SERVICE], |args| args.service("service"), plain;
+    SERVICE_NAME: ServiceName = [
+            arg("name", Takes::Service, "letters, digits, '-', '_' and '.', at most 32, first a letter"),
+        ],
+        |args| args.service("name"), plain;
+    SERVICE_OR_ALL: Option<ServiceName> = [ONE_SERVICE],
+        |args| args.maybe(SERVICE.read), maybe;
+    SERVICE_SETTINGS: Vec<(ServiceSetting, u64)> = [
+            arg("setting=value", Takes::ServiceSetting, "a setting of the service; docs/config.md has the table"),
+        ],
+        |args| args.service_settings(),
+        |settings, f| {
+            let mut settings = settings.iter();
+            settings.try_for_each(|(s, value)| write!(f, " {}={value}", s.row().name))
+        };
+    SERVICE_WHAT: ServiceWhat = [ONE_CLIENT, NEW_SERVICE],
+        |args| args.service_what(),
+        |what, f| match what {
+            ServiceWhat::Page(name) => plain(name, f),
+            ServiceWhat::Move(client, name) => write!(f, " {client} {name}"),
+        };
+    SETTING: (Setting, u64) = [
+            arg("name", Takes::Setting, "a setting, column 'setting' of 'settings'"),
+            arg("value", Takes::Any, "a whole number within the setting's range; on and off for a switch"),
+        ],
+        |args| args.setting(), |(setting, value), f| write!(f, " {} {value}", setting.row().name);
+    SETTINGS_OF: SettingsOf = [
+            arg("name", Takes::Setting, "one of the broker's, or a service; none = all of the broker's"),
+        ],
+        |args| Ok(args.maybe(Args::settings_of)?.unwrap_or(SettingsOf::All)),
+        |of, f| match of {
+            SettingsOf::All => Ok(()),
+            SettingsOf::One(setting) => plain(&setting.row().name, f),
+            SettingsOf::Service(name) => write!(f, " service {name}"),
+        };
+    SHUTDOWN_WHAT: ShutdownWhat = [
+            arg("fd|all", Takes::Words(&["all"]), "column 'fd' of 'workers', or all workers"),
+        ],
+        |args| args.shutdown_what(),
+        |what, f| match what {
+            ShutdownWhat::All => plain(&"all", f),
+            ShutdownWhat::Fd(fd) => plain(fd, f),
+        };
+    TARGET: Target = [
+            arg("target", Takes::Target, "a service's name, a worker's id, or all; 'service NAME' and 'worker ID' say the same"),
+        ],
+        |args| args.target(), plain;
+    TOPIC: Option<String> = [
+            arg("command", Takes::Command, "one or two words, as in 'help config worker'"),
+        ],
+        |args| args.topic(), maybe;
+    WORKER: WorkerId = [
+            arg("workerid", Takes::Worker, "a worker's id, column 'worker id' of 'workers'"),
+        ],
+        |args| args.worker(), plain;
+    WORKER_FILTER: WorkerFilter = [
+            arg(
+                "list",
+                Takes::Words(&["lazy", "idle", "busy", "all"]),
+                "which of the lists; none = all",
+            ),
+        ],
+        |args| {
+            let filter = args.maybe(|args| args.choice("list", "list", FILTERS))?;
+            Ok(filter.unwrap_or(WorkerFilter::All))
+        },
+        |filter, f| chosen(FILTERS, filter, f);
+}
