@@ -501,6 +501,8 @@ const VALUE_NOW: Field = field("value", Type::Value, "its value now");
 const UNIT: Field = field("unit", Type::Text, "what the value counts");
 const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
 const DONE: Field = field("commands", Type::Number, "commands done");
+const UNCHANGED: Field =
+    field("unchanged", Type::Number, "commands that found everything as they say");
 
 /// The parts of the answer to this command.
 pub const fn of(command: Command) -> &'static [Shape] {
@@ -561,10 +563,18 @@ pub const fn of(command: Command) -> &'static [Shape] {
                 &[
                     object("configured", &[SERVICE, SERVICE_ID]).sometimes(),
                     object("changed", &[SERVICE, SERVICE_ID]).sometimes(),
+                    object("unchanged", &[SERVICE, SERVICE_ID]).sometimes(),
                 ]
             }
         }
-        C::ConfigWorker => const { &[object("configured", TARGETED)] },
+        C::ConfigWorker => {
+            const {
+                &[
+                    object("configured", TARGETED).sometimes(),
+                    object("unchanged", TARGETED).sometimes(),
+                ]
+            }
+        }
         C::DeleteClient => const { &[object("deleted", &[CLIENT])] },
         C::DeleteHost => const { &[object("deleted", &[HOST])] },
         C::DeleteService => const { &[object("deleted", &[SERVICE])] },
@@ -604,7 +614,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
             }
         }
         C::Shutdown => const { &[object("shutdown", &[SOCKETS])] },
-        C::Source => const { &[object("sourced", &[DONE])] },
+        C::Source => const { &[object("sourced", &[DONE, UNCHANGED])] },
     }
 }
 
