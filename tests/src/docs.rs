@@ -279,10 +279,12 @@ fn config() -> String {
     format!(
         "# Settings\n\nMade from the tables of settings (`protocol/src/settings.rs`); a test keeps it fresh.\n\n\
          ## The broker\n\nGiven at the start with `isectd --set NAME=VALUE`, shown by `settings`, changed while it\n\
-         runs by `set NAME VALUE` (those that are live) and then kept in the state directory.\n\n{}\n\
-         ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}",
+         runs by `set NAME VALUE` (those that are live) and then kept in the state directory. What the\n\
+         command line says wins over what is kept, and is not kept itself.\n\n{}\n\
+         ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}\n{}",
         setting_rows(SETTINGS),
-        setting_rows(SERVICE_SETTINGS)
+        setting_rows(SERVICE_SETTINGS),
+        include_str!("config_files.md")
     )
 }
 

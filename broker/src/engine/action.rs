@@ -2,6 +2,7 @@
 //! carries actions out in their order and decides nothing; what it gives in return is an `Input`.
 //! An action of a link that is gone does nothing.
 
+use super::counted::counted;
 use super::fact::Fact;
 use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
@@ -13,6 +14,7 @@ use protocol::kinds::Role;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Claim, Proof};
+use std::fmt;
 
 /// How the process of the broker is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,24 @@ pub enum BrokerExit {
     Exit(u8),
     /// By `abort()`, with a core file and without cleaning up.
     Abort,
+}
+
+/// What became of the commands of a script.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many did something.
+    pub done: usize,
+    /// How many found everything as they say.
+    pub unchanged: usize,
+    /// One text for each that failed, with the number of its line.
+    pub failures: Vec<String>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (done, failed) = (counted(self.done, "command"), self.failures.len());
+        write!(f, "{done} done, {} unchanged, {failed} failed", self.unchanged)
+    }
 }
 
 /// An action of the engine. Each comment names the input that answers it; where it names none,
@@ -127,12 +147,16 @@ pub enum Action {
         /// `HOST:PORT`, `tls://HOST:PORT` or `unix:PATH`.
         address: String,
     },
-    /// The configuration changed: writes `Engine::save_script` to the state directory and brings it
-    /// to the disk. `Input::Stored` answers. If several wait, one write of what is in force then
-    /// may answer them all, by the highest number.
+    /// The configuration changed: adds the changes to those in the state directory and brings them
+    /// to the disk. `Input::Stored` answers. If several wait, one write may answer them all, by the
+    /// highest number.
     Store {
         /// Goes back in the input; each is higher than the one before.
         number: u64,
+        /// One command a line. A second engine that is given the lines of every `Store` in order,
+        /// stored or not, has the same configuration. Empty = what could not be stored before is to
+        /// be tried again.
+        lines: String,
     },
     /// Reads a file of commands for an operator; `Input::Sourced` answers.
     Source {
@@ -150,9 +174,8 @@ pub enum Action {
     ScriptDone {
         /// As in `Input::Script`.
         origin: Origin,
-        /// One text for each command that failed, with the number of its line; empty = all
-        /// succeeded.
-        failures: Vec<String>,
+        /// What became of its commands.
+        summary: Summary,
     },
     /// Ends the process. In order means: once the outboxes are sent and the peers have closed, at
     /// the latest after a second.

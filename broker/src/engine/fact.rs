@@ -70,7 +70,7 @@ facts! {
     BrokerShutdown = 2, "broker_shutdown", Info, "the broker ends in order";
     Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something";
     Refused = 4, "refused", Info, "an operator's change was refused, or a command that it has no right to";
-    PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory";
+    PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory, or half a change was found there";
     ScriptFailed = 6, "script_failed", Error, "commands of a script failed";
     TokensRead = 7, "tokens_read", Info, "the token file was read";
     TokensFailed = 8, "tokens_failed", Error, "the token file could not be read; the tokens in force stay";

@@ -17,6 +17,7 @@ use super::supervision::Supervision;
 use super::timers::Timers;
 use super::wall_clock::WallClock;
 use crate::engine::operator::open_listing::Listings;
+use crate::engine::operator::script_workers::ScriptWorkers;
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
@@ -45,6 +46,8 @@ pub struct EngineOptions {
 pub struct Engine {
     pub(super) now: Tick,
     pub(super) settings: Settings,
+    /// The settings at the start: those of the command line are not stored.
+    pub(super) given: Settings,
     pub(super) listening: Listening,
     pub(super) wall_clock: WallClock,
     /// The result of reading the certificates, and who asked for it, until the tokens are read,
@@ -64,6 +67,8 @@ pub struct Engine {
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
     pub(super) store: Store,
+    /// While a script is run.
+    pub(super) script_workers: Option<ScriptWorkers>,
 }
 
 impl Engine {
@@ -77,6 +82,7 @@ impl Engine {
         facts.recent_mut().configure(events_max, Vec::new());
         Self {
             now: Tick(0),
+            given: options.settings.clone(),
             settings: options.settings,
             listening: Listening::default(),
             wall_clock: WallClock::default(),
@@ -94,6 +100,7 @@ impl Engine {
             status_queries: BTreeMap::new(),
             next_query: 0,
             store: Store::default(),
+            script_workers: None,
         }
     }
 
@@ -140,13 +147,18 @@ impl Engine {
     }
 
     /// Records a change of the configuration with its origin, and has it stored at the end of the
-    /// step.
-    pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
+    /// step. `lines` are commands that make the same change wherever the configuration is the same,
+    /// with the ids and names that this one chose; none = everything is as it was.
+    pub(crate) fn changed(
+        &mut self,
+        origin: &Origin,
+        text: String,
+        lines: Vec<String>,
+        out: Out<'_>,
+    ) {
         // What is read from the state directory or the command line at the start need not be
         // written there again.
-        if !matches!(origin, Origin::State | Origin::Broker) {
-            self.store.changed();
-        }
+        self.store.changed(lines, !matches!(origin, Origin::State | Origin::Broker));
         self.noted(origin, text, out);
     }
 

@@ -57,6 +57,9 @@ pub struct Listening {
     pub pid: u32,
     /// Wall clock time at this input. The engine decides nothing by it; it only shows times.
     pub wall: Wall,
+    /// What was wrong with the saved configuration and was left out; operators are told. `None` =
+    /// nothing.
+    pub mended: Option<String>,
 }
 
 /// What the built-in execd would report if this broker started it now. An execd that outlived an
@@ -466,7 +469,7 @@ pub enum Input {
         /// The commands, or why the file can't be read.
         script: Result<String, String>,
     },
-    /// The configuration was written and brought to the disk, or not.
+    /// The changes of an `Action::Store` were brought to the disk, or not.
     Stored {
         /// The number of the `Action::Store`; those with lower numbers are answered with it.
         number: u64,

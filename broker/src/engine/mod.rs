@@ -34,6 +34,7 @@ mod shutdown_step;
 mod start;
 mod step;
 mod store;
+pub mod stored_config;
 mod supervision;
 mod timers;
 mod wall_clock;

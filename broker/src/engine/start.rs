@@ -26,6 +26,9 @@ pub(crate) fn on_started(hub: &mut Engine, out: Out<'_>) {
         listening.version, listening.client_port, listening.worker_port
     );
     hub.record(FactKind::BrokerStarted, About::default(), text, out);
+    if let Some(mended) = hub.listening.mended.take() {
+        hub.record(FactKind::PersistFailed, About::default(), mended, out);
+    }
     hub.is_started = true;
     hub.supervision.dial_all(context!(hub, out));
 }

@@ -11,6 +11,7 @@ use super::operator::listing;
 use super::operator::read;
 use super::operator::run;
 use super::operator::save;
+use super::operator::script;
 use super::operator::status;
 use super::operator::tokens;
 use super::sessions::connection::End;
@@ -84,7 +85,7 @@ impl Engine {
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => start::on_listening(self, *listening, out),
             Input::Started => start::on_started(self, out),
-            Input::Script { origin, text } => run::on_script(self, origin, &text, out),
+            Input::Script { origin, text } => script::on_script(self, origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
             Input::HostOpened { link, host, fd, must } => {
@@ -177,7 +178,7 @@ impl Engine {
             }
             Input::Pong { link } | Input::Heard { link } => self.heard(link),
             Input::Sourced { link, head, path, script } => {
-                run::on_sourced(self, link, head, path, script, out)
+                script::on_sourced(self, link, head, path, script, out)
             }
             Input::Stored { number, result } => save::on_stored(self, number, result, out),
             Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),

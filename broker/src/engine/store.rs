@@ -1,6 +1,6 @@
-//! Whether the configuration in force is stored, and the answers that wait for that. An operator
-//! who made a change is answered when the change is on the disk, or when it is known that it is
-//! not.
+//! The changes that are to be stored, whether what is in force is stored, and the answers that wait
+//! for that. An operator who made a change is answered when the change is on the disk, or when it
+//! is known that it is not.
 
 use super::action::Action;
 use super::timers::{Timer, Timers};
@@ -25,6 +25,21 @@ struct Held {
     action: Action,
 }
 
+/// Most bytes of changes that wait for the disk. If it takes none of them, more are refused.
+const WRITING_BYTES_MAX: usize = 16 << 20;
+
+/// What a command did to the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Difference {
+    /// It is not about the configuration.
+    #[default]
+    Unasked,
+    /// Everything was as it says already.
+    Unchanged,
+    /// It changed something.
+    Changed,
+}
+
 /// What is stored, and what waits for it.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -36,6 +51,15 @@ pub(crate) struct Store {
     overdue: u64,
     /// This step changed the configuration, so it ends with `Action::Store`.
     is_changed: bool,
+    /// What this step changed: one command a line, which makes the same change in another engine
+    /// with the same configuration.
+    lines: String,
+    /// Number and size of the lines that are being written, the oldest first.
+    writing: VecDeque<(u64, usize)>,
+    /// The sum of these sizes.
+    writing_bytes: usize,
+    /// What the command at hand did.
+    difference: Difference,
     /// `Timer::Store` is set. Independent of `unsaved`: a disk that takes no answer sets that, and
     /// no timer.
     is_retry_set: bool,
@@ -46,9 +70,33 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Has the configuration stored at the end of this step.
-    pub(crate) fn changed(&mut self) {
-        self.is_changed = true;
+    /// A command changed the configuration by these lines, or by none. `is_kept`: they are to be
+    /// stored.
+    pub(crate) fn changed(&mut self, lines: Vec<String>, is_kept: bool) {
+        let is_same = lines.is_empty();
+        self.difference = if is_same { Difference::Unchanged } else { Difference::Changed };
+        if is_kept && !is_same {
+            self.is_changed = true;
+            for line in lines {
+                self.lines += &line;
+                self.lines.push('\n');
+            }
+        }
+    }
+
+    /// What the command at hand did; asked once for each command.
+    pub(crate) fn take_difference(&mut self) -> Difference {
+        std::mem::take(&mut self.difference)
+    }
+
+    /// Why no change is taken any more: so much waits for the disk. `None` = there is room.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        (self.writing_bytes + self.lines.len() >= WRITING_BYTES_MAX).then(|| {
+            format!(
+                "{WRITING_BYTES_MAX} bytes of changes wait for the disk of the state directory, \
+                 which has not taken them yet; try again later, and see to the disk"
+            )
+        })
     }
 
     /// Whether this step changed the configuration.
@@ -56,12 +104,15 @@ impl Store {
         self.is_changed
     }
 
-    /// The number for `Action::Store`, with which a step that changed the configuration ends.
-    pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> u64 {
+    /// The number and the lines for `Action::Store`, with which a step that changed the
+    /// configuration ends.
+    pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> (u64, String) {
         self.is_changed = false;
         self.last += 1;
         timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(self.last));
-        self.last
+        self.writing.push_back((self.last, self.lines.len()));
+        self.writing_bytes += self.lines.len();
+        (self.last, std::mem::take(&mut self.lines))
     }
 
     /// Why what is in force is not stored; `None` = it is, or it is being written.
@@ -101,6 +152,8 @@ impl Store {
         out: &mut Vec<Action>,
     ) -> bool {
         self.done = self.done.max(number);
+        let count = self.writing.iter().take_while(|(of, _)| *of <= number).count();
+        self.writing_bytes -= self.writing.drain(..count).map(|(_, bytes)| bytes).sum::<usize>();
         let before = self.unsaved.clone();
         // A later change that the disk has not taken in time is not stored with this one.
         if result.is_err() || self.done >= self.overdue {

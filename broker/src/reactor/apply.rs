@@ -2,7 +2,7 @@
 
 use super::io::Io;
 use super::log;
-use crate::engine::action::Action;
+use crate::engine::action::{Action, Summary};
 use crate::engine::input::Start;
 use crate::engine::origin::Origin;
 use crate::translate::outbound;
@@ -39,40 +39,26 @@ impl Io {
             Action::StopReading { link } => self.stop_reading(link),
             Action::ResumeReading { link } => self.resume_reading(link),
             Action::Dial { host, address } => self.dial(host, address),
-            Action::Store { number } => self.storing.want(number),
+            Action::Store { number, lines } => self.store(number, lines),
             Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
             Action::Record(fact) => log::fact(&fact),
-            Action::ScriptDone { origin, failures } => self.script_done(&origin, failures),
+            Action::ScriptDone { origin, summary } => self.script_done(&origin, &summary),
             Action::End(how) => self.exit = Some(how),
         }
     }
 
-    fn script_done(&mut self, origin: &Origin, failures: Vec<String>) {
-        if failures.is_empty() {
-            return;
-        }
+    fn script_done(&mut self, origin: &Origin, summary: &Summary) {
         match origin {
-            Origin::State => {
-                for failure in &failures {
-                    tracing::error!("saved configuration: {failure}");
-                }
-                match self.state.keep_bad() {
-                    Ok(path) => tracing::error!(
-                        "{} lines of the saved configuration failed; it is left as it is until the \
-                         next change, and a copy is kept as {}",
-                        failures.len(),
-                        path.display()
-                    ),
-                    Err(why) => tracing::error!("no copy of the saved configuration: {why}"),
-                }
-            }
             // At the start, failures end the broker; later, the engine answers the operator itself.
             Origin::File(path) if self.is_starting => {
-                self.failures.extend(failures.iter().map(|failure| format!("{path}: {failure}")));
+                tracing::info!("--source {path}: {summary}");
+                let failures = summary.failures.iter();
+                self.failures.extend(failures.map(|failure| format!("{path}: {failure}")));
             }
-            Origin::File(_) | Origin::Operator { .. } => {}
+            // Whoever keeps the configuration has told of those of the saved one.
+            Origin::State | Origin::File(_) | Origin::Operator { .. } => {}
             Origin::Broker => {
-                for failure in &failures {
+                for failure in &summary.failures {
                     tracing::error!("--set: {failure}");
                 }
             }

@@ -13,6 +13,7 @@ mod due;
 pub mod frame_reader;
 mod helpers;
 mod io;
+mod keeper;
 mod links;
 mod listen;
 mod liveness;
@@ -30,6 +31,8 @@ mod store;
 mod stream;
 mod tls_config;
 mod worker_secret;
+
+pub use keeper::kept_script;
 
 use crate::config::load::Config;
 use crate::engine::Engine;
@@ -166,7 +169,6 @@ impl Reactor {
     fn due(&self) -> Option<Tick> {
         let is_busy = !self.io.again.is_empty()
             || !self.io.inputs.is_empty()
-            || self.io.storing.is_ready()
             || self.io.pre_login.has_reads()
             || self.has_waiting();
         if is_busy {
@@ -289,7 +291,7 @@ impl Reactor {
         }
     }
 
-    /// Gives the engine its waiting inputs, and has the configuration stored if it changed.
+    /// Gives the engine its waiting inputs.
     fn settle(&mut self) {
         // Inputs added by these steps belong to the same turn, up to a limit.
         let mut most = self.io.inputs.len() + 1024;
@@ -300,7 +302,6 @@ impl Reactor {
             self.step(input);
             most -= 1;
         }
-        self.io.store(&self.engine);
     }
 
     /// Gives the engine one input and carries out its actions.

@@ -8,6 +8,7 @@ use super::built_in_execd::{self, BuiltInExecd};
 use super::clock::Clock;
 use super::helpers::Helpers;
 use super::io::{Io, Limits};
+use super::keeper::Keeper;
 use super::links::Ready;
 use super::listen::Listener;
 use super::memory_trim::MemoryTrim;
@@ -31,6 +32,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
+use std::sync::Arc;
 
 /// Events taken in one turn.
 const EVENTS_MAX: usize = 1024;
@@ -114,7 +116,9 @@ impl Reactor {
     /// A command of a file failed; nothing is started or saved then.
     pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
         self.io.now = self.clock.now();
-        let listening = self.listening(config.worker_host.as_deref(), &config.workers);
+        let (saved, mended) = self.keep()?;
+        let mut listening = self.listening(config.worker_host.as_deref(), &config.workers);
+        listening.mended = mended;
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
         self.io.authenticator.file = config.token_file;
@@ -124,7 +128,6 @@ impl Reactor {
             self.io.put_tokens(None, Ok(list));
             self.settle();
         }
-        let saved = self.io.state.script()?;
         if !saved.is_empty() {
             let is_set = saved.lines().any(|line| line.starts_with("set "));
             self.step(Input::Script { origin: Origin::State, text: saved });
@@ -153,8 +156,50 @@ impl Reactor {
             self.io.state.note_tokens(None);
         }
         self.io.is_starting = false;
+        self.io.store_first();
         self.step(Input::Started);
         Ok(())
+    }
+
+    /// Reads the saved configuration and starts to keep it. Returns the script to begin with, and
+    /// what was found wrong with it and left out.
+    fn keep(&mut self) -> Result<(String, Option<String>), Fatal> {
+        let state = &self.io.state;
+        if state.is_private {
+            return Ok((String::new(), None));
+        }
+        let kept = state.paths.kept()?;
+        let mended = (kept.torn_bytes > 0).then(|| {
+            format!(
+                "{}: the last {} bytes are half a change, which nobody was told was saved; they are \
+                 left out, and the changes up to number {} are in force",
+                state.paths.journal().display(),
+                kept.torn_bytes,
+                kept.number
+            )
+        });
+        if let Some(mended) = &mended {
+            tracing::warn!("saved configuration: {mended}");
+        }
+        let execd = self.io.built_in_execd.as_ref().map(|local| local.address.clone());
+        let (keeper, script, failures) = Keeper::new(state.paths.clone(), &kept, execd);
+        for failure in &failures {
+            tracing::error!("saved configuration: {failure}");
+        }
+        if !failures.is_empty() {
+            match state.keep_bad(&kept.text) {
+                Ok(path) => tracing::error!(
+                    "{} lines of the saved configuration failed; it is left as it is until the \
+                     next change, and a copy is kept as {}",
+                    failures.len(),
+                    path.display()
+                ),
+                Err(why) => tracing::error!("no copy of the saved configuration: {why}"),
+            }
+        }
+        let lock = Arc::clone(&state.lock);
+        self.io.storing.start(keeper, lock, self.io.helpers.result_sender())?;
+        Ok((script, mended))
     }
 
     /// Writes the file of addresses, once, after the first dials have ended and what files of
@@ -210,6 +255,7 @@ impl Reactor {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
             wall: self.clock.told(),
+            mended: None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! The state directory: the saved configuration, the ports of the last run, the note about tokens,
 //! the lock, and the Unix sockets. [`key`] keeps the key of the worker secrets in it, [`runs`] the
-//! highest run number. The engine makes the configuration script; this module only stores it.
+//! highest run number; [`journal`] has the form of the configuration.
 
+pub(super) mod journal;
 mod key;
 mod runs;
 
+use self::journal::Kept;
 use super::worker_secret::{WorkerSecretKey, to_hex};
 use crate::config::tokens;
 use crate::exit::Fatal;
@@ -31,6 +33,22 @@ impl Paths {
     /// The saved configuration, a script of commands.
     pub(super) fn config(&self) -> PathBuf {
         self.dir.join("config.isect")
+    }
+
+    /// The changes of the configuration since.
+    pub(super) fn journal(&self) -> PathBuf {
+        self.dir.join("config.journal")
+    }
+
+    /// The configuration that is kept.
+    ///
+    /// # Errors
+    /// A file can't be read, or is not as it was written.
+    pub(super) fn kept(&self) -> Result<Kept, Fatal> {
+        let read = |path: PathBuf| private::read(&path).map_err(|error| wrong(&path, &error));
+        let (snapshot, journal) = (read(self.config())?, read(self.journal())?);
+        journal::read(snapshot.as_deref(), journal.as_deref())
+            .map_err(|why| Fatal::State(format!("state directory {}: {why}", self.dir.display())))
     }
 
     /// The Unix socket of clients.
@@ -93,33 +111,14 @@ impl StateDir {
         Ok(Self { paths, key, is_private, lock: Arc::new(lock) })
     }
 
-    /// The saved configuration; empty at the first start.
-    ///
-    /// # Errors
-    /// The file can't be read, or is empty.
-    pub(super) fn script(&self) -> Result<String, Fatal> {
-        let path = self.paths.config();
-        let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
-        match text {
-            Some(text) if text.trim_matches('\0').is_empty() => Err(Fatal::State(format!(
-                "{} is empty, which isectd never leaves it; put a copy back, or remove it to begin \
-                 without a configuration",
-                path.display()
-            ))),
-            text => Ok(text.unwrap_or_default()),
-        }
-    }
-
     /// Keeps a copy of a configuration with lines that failed, and returns its path.
     ///
     /// # Errors
     /// The text has the file and the error of the system.
-    pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
+    pub(super) fn keep_bad(&self, text: &str) -> Result<PathBuf, String> {
         let bad = self.paths.dir.join("config.isect.bad");
         // A link or a pipe of that name is not opened.
-        fs::read(self.paths.config())
-            .and_then(|text| replace(&bad, &text))
-            .map_err(|e| format!("{}: {e}", bad.display()))?;
+        replace(&bad, text.as_bytes()).map_err(|e| format!("{}: {e}", bad.display()))?;
         Ok(bad)
     }
 
@@ -333,14 +332,14 @@ mod tests {
         let dir = dir.path().join("a/b");
         let secret = {
             let state = StateDir::open(Some(&dir)).unwrap();
-            assert_eq!(state.script().unwrap(), "");
+            assert_eq!(state.paths.kept().unwrap(), Kept::default());
             assert_eq!(state.port("worker 127.0.0.1"), None);
             replace(&state.paths.config(), b"config service echo\n").unwrap();
             state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
             state.key.sign(WorkerId(1), START)
         };
         let state = StateDir::open(Some(&dir)).unwrap();
-        assert_eq!(state.script().unwrap(), "config service echo\n");
+        assert_eq!(state.paths.kept().unwrap().text, "config service echo\n");
         assert_eq!(state.port("worker 127.0.0.1"), Some(4711));
         assert_eq!(state.port("client 127.0.0.1"), None);
         assert_eq!(state.key.verify(WorkerId(1), &secret), Some(START));
@@ -430,7 +429,7 @@ mod tests {
         let state = StateDir::open(Some(dir.path())).unwrap();
         for text in ["", "\0\0"] {
             fs::write(state.paths.config(), text).unwrap();
-            let text = state.script().unwrap_err().to_string();
+            let text = state.paths.kept().unwrap_err().to_string();
             assert!(text.contains("config.isect is empty"), "{text}");
         }
         fs::remove_file(state.paths.config()).unwrap();
@@ -439,7 +438,7 @@ mod tests {
                 "link" => std::os::unix::fs::symlink("/no/such", state.paths.config()).unwrap(),
                 _ => fs::create_dir(state.paths.config()).unwrap(),
             }
-            let text = state.script().unwrap_err().to_string();
+            let text = state.paths.kept().unwrap_err().to_string();
             assert!(text.contains("config.isect: "), "{kind}: {text}");
             let _ = fs::remove_file(state.paths.config());
         }

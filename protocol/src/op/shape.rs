@@ -505,6 +505,8 @@ pub(super) const VALUE_NOW: Field = field("value", Type::Value, "its value now")
 pub(super) const UNIT: Field = field("unit", Type::Text, "what the value counts");
 pub(super) const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
 pub(super) const DONE: Field = field("commands", Type::Number, "commands done");
+pub(super) const UNCHANGED: Field =
+    field("unchanged", Type::Number, "commands that found everything as they say");
 
 /// The form of the part with this name; the form is the same in every command's answer.
 pub(super) fn form(name: &str) -> Option<Form> {

@@ -363,6 +363,7 @@ commands! {
         answer: &[
             object("configured", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
             object("changed", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
+            object("unchanged", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
         ],
     }
     ConfigWorker {
@@ -377,7 +378,10 @@ commands! {
         short: "makes a worker of a service on a host",
         long: "The program is run by the host's execd, never through a shell. Its own arguments begin at argv[ISDARGMAX]. Words with blanks stand in quotes. The worker is lazy until 'start'.",
         example: "config worker echo localhost /usr/local/bin/isdecho",
-        answer: &[object("configured", shape::TARGETED)],
+        answer: &[
+            object("configured", shape::TARGETED).sometimes(),
+            object("unchanged", shape::TARGETED).sometimes(),
+        ],
     }
     DeleteHost(host: HostName = HOST) = beyond "delete host" Change {
         usage: "delete host host",
@@ -502,7 +506,7 @@ commands! {
         short: "runs the commands of a file on the broker's machine",
         long: "Blank lines and lines that begin with # are skipped. All lines are tried; the answer names those that failed, by number.",
         example: "source /etc/isect/setup.op",
-        answer: &[object("sourced", &[shape::DONE])],
+        answer: &[object("sourced", &[shape::DONE, shape::UNCHANGED])],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

@@ -2,6 +2,7 @@
 //! small file system in a mount namespace that ends with the run. Without root, the file is
 //! replaced by a device that is always full, or the directory loses its write permission.
 
+use broker::reactor::kept_script;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
@@ -106,6 +107,16 @@ impl Disk {
             }
         }
         let _ = fs::remove_file(self.filling());
+    }
+
+    /// Whether what is kept is what `save` printed, apart from the settings of the broker: those of
+    /// its command line are printed and not kept.
+    pub fn keeps(&self, saved: &str) -> bool {
+        let rest = |script: &str| -> Vec<String> {
+            let lines = script.lines().filter(|line| !line.starts_with("set "));
+            lines.map(str::to_owned).collect()
+        };
+        kept_script(&self.path).is_ok_and(|kept| rest(&kept) == rest(saved))
     }
 
     fn permit(&self, mode: u32) {

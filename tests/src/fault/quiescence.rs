@@ -96,8 +96,7 @@ impl World {
             wrong.push(format!("{execds} built-in execds"));
         }
         let saved = self.op("save").unwrap_or_default();
-        let kept = std::fs::read_to_string(self.disk.path().join("config.isect"));
-        if kept.unwrap_or_default() != saved {
+        if !self.disk.keeps(&saved) {
             wrong.push("what is kept is not the configuration".to_owned());
         }
         self.check_usage(&mut wrong);

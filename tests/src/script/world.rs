@@ -112,6 +112,7 @@ pub fn listening(has_execd: bool) -> Listening {
         version: "0.1.0".into(),
         pid: 4711,
         wall: Wall { epoch_ms: EPOCH_MS, offset_secs: 3600 },
+        mended: None,
     }
 }
 
@@ -155,7 +156,7 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn restart(&mut self) -> Result<(), String> {
-        let text = self.shell.engine.save_script();
+        let text = self.shell.kept();
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
         let mut fresh = listening(true);
         fresh.wall.epoch_ms += self.shell.now.as_millis();

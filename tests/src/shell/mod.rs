@@ -11,7 +11,8 @@ pub use player::{Deed, Player};
 
 use broker::engine::action::Action;
 use broker::engine::input::{Input, Start};
-use broker::engine::origin::Requester;
+use broker::engine::origin::{Origin, Requester};
+use broker::engine::stored_config::StoredConfig;
 use broker::engine::{Engine, EngineOptions};
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -78,6 +79,9 @@ pub struct TestShell<E> {
     pub asked: VecDeque<Ask>,
     choices: Choices,
     replica: Option<Engine>,
+    options: EngineOptions,
+    /// What a disk that takes every change has; `None` = the engine does not listen yet.
+    stored: Option<StoredConfig>,
     /// Links that the engine wants to read no further.
     unread: BTreeSet<LinkId>,
     /// The next generation of each slot, and the slots that are free.
@@ -93,6 +97,8 @@ impl<E> TestShell<E> {
     pub fn new(options: EngineOptions, choices: Choices) -> Self {
         Self {
             replica: choices.has_replica.then(|| Engine::new(options.clone())),
+            options: options.clone(),
+            stored: None,
             engine: Engine::new(options),
             now: Tick(0),
             has_overslept: false,
@@ -169,11 +175,48 @@ impl<E> TestShell<E> {
         self.pending.push_back(input);
     }
 
+    /// The engine is gone; another one takes its place.
+    pub fn renew(&mut self, options: EngineOptions) {
+        self.stored = None;
+        self.options = options.clone();
+        self.engine = Engine::new(options);
+    }
+
+    /// The script that a broker would begin with if this one ended now and the disk took every
+    /// change.
+    pub fn kept(&self) -> String {
+        self.stored.as_ref().map(StoredConfig::script).unwrap_or_default()
+    }
+
     /// Gives the engine an input; what it does for it.
     ///
     /// # Errors
-    /// The replica does something else.
+    /// The replica does something else, or what is stored is not the configuration.
     pub fn step(&mut self, input: Input) -> Result<Vec<Action>, String> {
+        if let Input::Listening(listening) = &input {
+            let execd = listening.execd.clone();
+            self.stored = Some(StoredConfig::new(self.options.clone(), execd));
+        }
+        if let (Input::Script { origin: Origin::State | Origin::Broker, text }, Some(stored)) =
+            (&input, &mut self.stored)
+        {
+            // What fails here fails in the engine, too.
+            let _ = stored.apply(text);
+        }
+        let actions = self.step_twice(input)?;
+        for action in &actions {
+            if let (Action::Store { lines, .. }, Some(stored)) = (action, &mut self.stored) {
+                stored.apply(lines).map_err(|why| format!("law 9: {why:?} of stored {lines}"))?;
+                let (stored, config) = (stored.script(), self.engine.save_script());
+                if stored != config {
+                    return Err(format!("law 9: after\n{lines}stored is\n{stored}of\n{config}"));
+                }
+            }
+        }
+        Ok(actions)
+    }
+
+    fn step_twice(&mut self, input: Input) -> Result<Vec<Action>, String> {
         let is_late = std::mem::take(&mut self.has_overslept);
         let run = |engine: &mut Engine, input| {
             let mut actions = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{Ask, TestShell, secret};
 use crate::script::Item;
-use broker::engine::action::{Action, BrokerExit};
+use broker::engine::action::{Action, BrokerExit, Summary};
 use broker::engine::fact::Fact;
 use broker::engine::input::{Input, Start};
 use broker::engine::origin::Origin;
@@ -87,7 +87,7 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
             let item = Item::new(format!("dial {host}")).with("address", &address);
             (None, Some(item), Deed::Ask(Ask::Dial(host, address)))
         }
-        Action::Store { number } => {
+        Action::Store { number, lines: _ } => {
             (None, Some(Item::new("saved").quiet()), Deed::Ask(Ask::Store(number)))
         }
         Action::Close { link } => (Some(link), said("close {}"), Deed::Close(link)),
@@ -99,7 +99,7 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
             (Some(link), said("read {} again"), Deed::Read(link, true))
         }
         Action::Record(fact) => (None, None, Deed::Record(fact)),
-        Action::ScriptDone { origin, failures } => {
+        Action::ScriptDone { origin, summary: Summary { failures, .. } } => {
             let item = Item::new("script done").showing("failures", failures.len(), true);
             let item = item.saying(failures.join("\n"), !failures.is_empty());
             (None, Some(item), Deed::ScriptDone(origin, failures))

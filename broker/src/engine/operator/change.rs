@@ -3,8 +3,10 @@
 //! hosts.
 
 use super::config;
+use super::lines::unless;
 use super::names;
 use super::settings::setting_value;
+use super::start_stop::{target_word, targets};
 use super::states;
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
@@ -14,7 +16,6 @@ use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::heartbeat;
 use crate::engine::hub::{Engine, Out};
-use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::text;
 use crate::engine::operator::result::OpResult;
@@ -24,147 +25,12 @@ use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
 use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::{ShutdownWhat, Target};
 use protocol::settings::Setting;
-
-/// The workers that a command is for, newest first, as the original broker listed them.
-pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
-    let all = || hub.supervision.workers().rev();
-    Ok(match target {
-        Target::All => all().map(|(key, _)| key).collect(),
-        Target::Service(name) => {
-            let service = names::plain_service(hub, name)?;
-            all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
-        }
-        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
-    })
-}
-
-/// The services that a command is for; none if it is for one worker.
-fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
-    Ok(match target {
-        Target::All => {
-            hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
-        }
-        Target::Service(name) => vec![names::plain_service(hub, name)?],
-        Target::Worker(_) => Vec::new(),
-    })
-}
-
-/// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
-fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
-    let worker = hub.supervision.worker(key);
-    let name = &hub.catalog[worker.service].name;
-    Block::Line {
-        name: verb,
-        text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
-        fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
-    }
-}
-
-pub(crate) fn none_there(_hub: &Engine, target: &Target) -> OpReply {
-    let name = match target {
-        Target::Service(name) => format!("service '{name}' has no workers"),
-        Target::All | Target::Worker(_) => "there are no workers".to_owned(),
-    };
-    OpReply::line("note", name, vec![])
-}
-
-pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
-    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
-    hub.changed(origin, format!("pause {}", target_word(target)), out);
-    let said = states::said(hub, origin, &format!("'pause {}'", target_word(target)));
-    for service in services {
-        hub.catalog[service].is_paused = true;
-        hub.catalog[service].pause_act = said.clone();
-    }
-    let mut blocks = Vec::new();
-    for key in keys {
-        if matches!(target, Target::Worker(_)) {
-            hub.supervision.pause_worker(key, &said);
-        }
-        hub.supervision.update_available(key, context!(hub, out));
-        blocks.push(worker_line(hub, "paused", key));
-    }
-    Ok(if blocks.is_empty() { none_there(hub, target) } else { OpReply { blocks } })
-}
-
-pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
-    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
-    if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
-        let service = &hub.catalog[hub.supervision.worker(*key).service];
-        if service.is_paused {
-            return Err(refused(format!(
-                "worker {id} is of service '{0}', which is paused; 'ready {0}' readies it",
-                service.name
-            )));
-        }
-    }
-    hub.changed(origin, format!("ready {}", target_word(target)), out);
-    let said = states::said(hub, origin, &format!("'ready {}'", target_word(target)));
-    for service in services {
-        hub.catalog[service].is_paused = false;
-        hub.catalog[service].open_act = said.clone();
-    }
-    for &key in &keys {
-        hub.supervision.ready_worker(key, context!(hub, out));
-    }
-    match target {
-        Target::All | Target::Service(_) => Ok(OpReply::ok()),
-        Target::Worker(_) => Ok(OpReply {
-            blocks: keys.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
-        }),
-    }
-}
-
-pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
-    let (keys, mut services) = (targets(hub, target)?, target_services(hub, target)?);
-    hub.supervision.all_startable(&keys).map_err(refused)?;
-    hub.changed(origin, format!("start {}", target_word(target)), out);
-    // A worker that is started serves its service, so that is not stopped any more.
-    services.extend(keys.iter().map(|&key| hub.supervision.worker(key).service));
-    let said = states::said(hub, origin, &format!("'start {}'", target_word(target)));
-    for service in services {
-        if std::mem::take(&mut hub.catalog[service].is_stopped) {
-            hub.catalog[service].open_act = said.clone();
-        }
-    }
-    // Oldest first, so that the worker that was configured first is ready first.
-    for key in keys.into_iter().rev() {
-        hub.supervision.start_worker(key, context!(hub, out));
-        if *origin == Origin::State {
-            hub.supervision.await_earlier(key);
-        }
-    }
-    Ok(OpReply::ok())
-}
-
-pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
-    let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
-    hub.changed(origin, format!("stop {}", target_word(target)), out);
-    let said = states::said(hub, origin, &format!("'stop {}'", target_word(target)));
-    for service in services {
-        hub.catalog[service].is_stopped = true;
-        hub.catalog[service].stop_act = said.clone();
-        let name = &hub.catalog[service].name;
-        let text = format!("service '{name}' was stopped while the request waited");
-        let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
-        hub.dispatch.fail_waiting(Some(service), &error, context!(hub, out));
-    }
-    for key in keys {
-        // A reply that nobody waits for any more need not be finished.
-        let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
-        hub.supervision.stop_worker(key, (is_busy, &said), context!(hub, out));
-    }
-    Ok(OpReply::ok())
-}
 
 pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
     let key = names::worker_named(hub, id)?;
@@ -255,8 +121,11 @@ pub(crate) fn change_buckets(
 ) -> OpReply {
     if let Some((count, secs)) = size {
         let (count, secs) = (count.clamp(1, buckets::COUNT_MAX), secs.clamp(1, buckets::SECS_MAX));
+        let command = format!("buckets {count} {secs}");
+        let before = hub.dispatch.buckets();
+        let is_same = (before.count(), before.secs()) == (count, secs);
         *hub.dispatch.buckets_mut() = Buckets::new(count, secs, hub.now);
-        hub.changed(origin, format!("buckets {count} {secs}"), out);
+        hub.changed(origin, command.clone(), unless(is_same, command), out);
     }
     hub.dispatch.buckets_mut().turn(hub.now);
     let buckets = hub.dispatch.buckets();
@@ -276,8 +145,10 @@ pub(crate) fn preempt(
     out: Out<'_>,
 ) -> OpReply {
     if let Some(on) = on {
+        let command = format!("preempt {}", switch(on));
+        let is_same = hub.dispatch.is_strict_priority() == on;
         hub.dispatch.set_strict_priority(on);
-        hub.changed(origin, format!("preempt {}", switch(on)), out);
+        hub.changed(origin, command.clone(), unless(is_same, command), out);
     }
     let is_strict_priority = hub.dispatch.is_strict_priority();
     let word = switch(is_strict_priority);
@@ -289,8 +160,10 @@ pub(crate) fn preempt(
 }
 
 pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
+    let command = format!("reject {}", switch(on));
+    let is_same = hub.sessions.is_rejecting() == on;
     hub.sessions.reject(on);
-    hub.changed(origin, format!("reject {}", switch(on)), out);
+    hub.changed(origin, command.clone(), unless(is_same, command), out);
     let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
     OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
 }
@@ -319,12 +192,14 @@ pub(crate) fn change_setting(
     if setting == Setting::EventsMax {
         return config::config_events(hub, origin, value, &[], out);
     }
+    let command = format!("set {} {value}", row.name);
+    let is_same = hub.settings.get(setting) == value && !hub.given.is_changed(setting);
     hub.settings.set(setting, value);
     if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
         heartbeat::heartbeat_changed(hub, out);
     }
     hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
-    hub.changed(origin, format!("set {} {value}", row.name), out);
+    hub.changed(origin, command.clone(), unless(is_same, command), out);
     let fields = vec![
         ("setting", text(row.name)),
         ("value", setting_value(row, value)),
@@ -419,12 +294,4 @@ const fn switch(on: bool) -> &'static str {
 
 fn client_line(verb: &'static str, id: ClientId) -> OpReply {
     OpReply::line(verb, format!("{verb} client->id = {id}"), vec![("client", number(id.0))])
-}
-
-fn target_word(target: &Target) -> String {
-    match target {
-        Target::All => "all".into(),
-        Target::Service(name) => name.to_string(),
-        Target::Worker(id) => id.to_string(),
-    }
 }

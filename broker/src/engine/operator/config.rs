@@ -1,5 +1,6 @@
 //! Commands that make, change and delete services, workers and hosts, and `config events`.
 
+use super::lines::{events_command, host_command, service_command, unless, worker_line};
 use super::names;
 use super::save::check_saved_size;
 use crate::engine::context::context;
@@ -15,6 +16,7 @@ use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
 use protocol::ids::{ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
+use protocol::op::parse::OpError;
 use protocol::op::reply::OpReply;
 use protocol::settings::{ServiceSetting, Setting};
 
@@ -38,11 +40,6 @@ pub(crate) fn config_service(
                 hub.catalog[key].id
             )));
         }
-        Some(_) if settings.is_empty() => {
-            return Err(refused(format!(
-                "service '{name}' exists; 'config service {name} SETTING=VALUE' changes it"
-            )));
-        }
         Some(key) => key,
         None => {
             let key = hub.catalog.add(name.clone(), id, hub.now).map_err(refused)?;
@@ -50,16 +47,26 @@ pub(crate) fn config_service(
             key
         }
     };
+    let id = hub.catalog[key].id;
+    let fields = vec![("service", text(&name)), ("service_id", number(id.0))];
+    let is_new = |&&(setting, value): &&(ServiceSetting, u64)| {
+        hub.catalog[key].settings.get(setting) != value
+    };
+    let different: Vec<_> = settings.iter().filter(is_new).copied().collect();
+    if known.is_some() && different.is_empty() {
+        hub.store.changed(Vec::new(), false);
+        let text = format!("unchanged service->id = {id}, service->name = {name}");
+        return Ok(OpReply::line("unchanged", text, fields));
+    }
     let mut words = String::new();
     for &(setting, value) in settings {
         hub.catalog[key].settings.set(setting, value);
         words += &format!(" {}={value}", setting.row().name);
     }
-    hub.changed(origin, format!("config service {name}{words}"), out);
+    let line = service_command(&hub.catalog[key], &different);
+    hub.changed(origin, format!("config service {name}{words}"), vec![line], out);
     hub.dispatch.service_changed(key, context!(hub, out));
-    let id = hub.catalog[key].id;
     let verb = if known.is_some() { "changed" } else { "configured" };
-    let fields = vec![("service", text(&name)), ("service_id", number(id.0))];
     Ok(OpReply::line(verb, format!("{verb} service->id = {id}, service->name = {name}"), fields))
 }
 
@@ -77,16 +84,45 @@ pub(crate) fn config_worker(
     let words = format!("config worker {service} {host} {path}");
     let spec =
         WorkerSpec { service: key, host, path, args, is_self_started: false, since: hub.now };
-    let worker = hub.supervision.add_worker(spec, id).map_err(refused)?;
-    let id = hub.supervision.worker(worker).id;
-    hub.dispatch.add_worker(worker, id, key);
-    hub.changed(origin, format!("{words}: worker {id}"), out);
+    if let Some(id) = same_worker(hub, id, &spec) {
+        hub.store.changed(Vec::new(), false);
+        let fields = vec![("worker", number(id.0)), ("service", text(&service))];
+        let text = format!("unchanged worker->id = {id}, worker->name = {service}");
+        return Ok(OpReply::line("unchanged", text, fields));
+    }
+    let (id, lines) = add_worker(hub, spec, id)?;
+    hub.changed(origin, format!("{words}: worker {id}"), lines, out);
     let fields = vec![("worker", number(id.0)), ("service", text(&service))];
     Ok(OpReply::line(
         "configured",
         format!("configured worker->id = {id}, worker->name = {service}"),
         fields,
     ))
+}
+
+/// The configured worker that a `config worker` names and that is as it says. A command without an
+/// id names one only in a script: each worker that was there before is meant once.
+fn same_worker(hub: &mut Engine, id: Option<WorkerId>, spec: &WorkerSpec) -> Option<WorkerId> {
+    let Some(id) = id else {
+        let Engine { script_workers, supervision, .. } = hub;
+        return script_workers.as_mut()?.take(spec, supervision);
+    };
+    let worker = hub.supervision.worker(hub.supervision.find_worker(id)?);
+    spec.is_that_of(worker).then_some(id)
+}
+
+/// Makes a worker; returns its id, and the line of the change.
+fn add_worker(
+    hub: &mut Engine,
+    spec: WorkerSpec,
+    id: Option<WorkerId>,
+) -> Result<(WorkerId, Vec<String>), OpError> {
+    let service = spec.service;
+    let key = hub.supervision.add_worker(spec, id).map_err(refused)?;
+    let worker = hub.supervision.worker(key);
+    let (id, line) = (worker.id, worker_line(hub, worker));
+    hub.dispatch.add_worker(key, id, service);
+    Ok((id, vec![line]))
 }
 
 /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
@@ -111,11 +147,8 @@ pub(crate) fn clone_worker(
         is_self_started: false,
         since: hub.now,
     };
-    let service = spec.service;
-    let key = hub.supervision.add_worker(spec, None).map_err(refused)?;
-    let new = hub.supervision.worker(key).id;
-    hub.dispatch.add_worker(key, new, service);
-    hub.changed(origin, format!("clone {id}: worker {new}"), out);
+    let (new, lines) = add_worker(hub, spec, None)?;
+    hub.changed(origin, format!("clone {id}: worker {new}"), lines, out);
     let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
     Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
 }
@@ -145,7 +178,12 @@ pub(crate) fn delete_worker(
             worker.state.word()
         )));
     }
-    hub.changed(origin, format!("delete worker {id}"), out);
+    let line = format!("delete worker {id}");
+    if worker.is_self_started {
+        hub.noted(origin, line, out);
+    } else {
+        hub.changed(origin, line.clone(), vec![line], out);
+    }
     hub.supervision.forget_worker(key, context!(hub, out));
     Ok(OpReply::line("deleted", format!("worker {id} deleted"), vec![("worker", number(id.0))]))
 }
@@ -177,7 +215,8 @@ pub(crate) fn delete_service(
     }
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
-    hub.changed(origin, format!("delete service {name}"), out);
+    let line = format!("delete service {name}");
+    hub.changed(origin, line.clone(), vec![line], out);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))
 }
 
@@ -188,17 +227,18 @@ pub(crate) fn config_host(
     address: &str,
     out: Out<'_>,
 ) -> OpResult {
+    let mut lines = vec![host_command(name, address)];
     match hub.supervision.find_host(name) {
         Some(key) if hub.supervision.host(key).is_builtin => {
             return Err(refused(format!(
                 "host '{name}' is built in; choose another name for {address}"
             )));
         }
-        Some(key) if hub.supervision.host(key).address == address => {}
+        Some(key) if hub.supervision.host(key).address == address => lines.clear(),
         Some(key) => hub.supervision.move_host(key, address.to_owned(), context!(hub, out)),
         None => hub.supervision.add_host(name, address.to_owned(), false, context!(hub, out)),
     }
-    hub.changed(origin, format!("config host {name} {address}"), out);
+    hub.changed(origin, format!("config host {name} {address}"), lines, out);
     let fields = vec![("host", text(name)), ("address", text(address))];
     Ok(OpReply::line(
         "configured",
@@ -228,7 +268,8 @@ pub(crate) fn delete_host(
         )));
     }
     hub.supervision.remove_host(key, context!(hub, out));
-    hub.changed(origin, format!("delete host {name}"), out);
+    let line = format!("delete host {name}");
+    hub.changed(origin, line.clone(), vec![line], out);
     Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
 }
 
@@ -242,9 +283,12 @@ pub(crate) fn config_events(
     out: Out<'_>,
 ) -> OpResult {
     let kinds = fact_kinds(kinds)?;
+    let before = events_command(hub);
     hub.settings.set(Setting::EventsMax, count);
     hub.facts.recent_mut().configure(count as usize, kinds);
-    hub.changed(origin, format!("config events {count}"), out);
+    let line = events_command(hub);
+    let is_same = line == before && !hub.given.is_changed(Setting::EventsMax);
+    hub.changed(origin, format!("config events {count}"), unless(is_same, line), out);
     Ok(OpReply::line(
         "configured",
         format!("isdData.NumEvents={count}"),

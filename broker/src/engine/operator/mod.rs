@@ -4,13 +4,15 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `run` | commands come in and are answered |
-//! | `change`, `config` | what they change; what makes and unmakes services, workers and hosts |
+//! | `start_stop`, `change` | which workers are to run; what else they change |
+//! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `requests` | the requests under way |
 //! | `facts`, `load`, `settings`, `status` | single commands |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
-//! | `save` | the configuration as a script of commands |
+//! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
+//! | `save`, `lines` | the configuration as a script of commands; changes as such commands |
 
 pub(crate) mod answer;
 pub(crate) mod cells;
@@ -18,6 +20,7 @@ pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod facts;
+pub(crate) mod lines;
 pub(crate) mod listing;
 pub(crate) mod load;
 pub(crate) mod names;
@@ -27,8 +30,11 @@ pub(crate) mod requests;
 pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;
+pub(crate) mod script;
+pub(crate) mod script_workers;
 pub(crate) mod settings;
 pub(crate) mod show;
+pub(crate) mod start_stop;
 pub(crate) mod states;
 pub(crate) mod status;
 pub(crate) mod status_query;

@@ -11,11 +11,11 @@ use super::read;
 use super::result::fact_kinds;
 use super::settings;
 use super::show;
+use super::start_stop;
 use super::status;
 use super::tokens;
 use crate::engine::action::Action;
 use crate::engine::context::context;
-use crate::engine::counted::counted;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::fact_log::Watch;
 use crate::engine::hub::{Engine, Out};
@@ -26,11 +26,11 @@ use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
 use bytes::Bytes;
+use protocol::errors::ErrorCode;
 use protocol::header::Header;
-use protocol::ids::LinkId;
 use protocol::op::help;
-use protocol::op::parse::{self};
-use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::parse::{self, OpError};
+use protocol::op::reply::{Block, OpReply};
 use protocol::op::spec::{Effect, OpRequest, SendWhat, ServiceWhat};
 use protocol::settings::Setting;
 
@@ -121,9 +121,35 @@ fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<
     answer
 }
 
+/// Whether a command changes what is stored.
+const fn is_stored(request: &OpRequest) -> bool {
+    matches!(
+        request,
+        OpRequest::Buckets(Some(_))
+            | OpRequest::Clone(_)
+            | OpRequest::ConfigEvents { .. }
+            | OpRequest::ConfigHost { .. }
+            | OpRequest::ConfigService { .. }
+            | OpRequest::ConfigWorker { .. }
+            | OpRequest::DeleteHost(_)
+            | OpRequest::DeleteService(_)
+            | OpRequest::DeleteWorker(_)
+            | OpRequest::Pause(_)
+            | OpRequest::Preempt(Some(_))
+            | OpRequest::Ready(_)
+            | OpRequest::Reject(_)
+            | OpRequest::Set(..)
+            | OpRequest::Start(_)
+            | OpRequest::Stop(_)
+    )
+}
+
 /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
 /// `source`, `send … status`, `whoami`, `reload`) are refused here, as no script may have them.
-fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+    if let Some(text) = hub.store.refusal().filter(|_| is_stored(&request)) {
+        return Err(OpError { code: ErrorCode::StateFailed, text });
+    }
     match request {
         OpRequest::Status => Ok(read::show_status(hub)),
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
@@ -169,10 +195,10 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
         OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name, out),
         OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name, out),
         OpRequest::Idle(id) => change::idle(hub, origin, id, out),
-        OpRequest::Pause(target) => change::pause(hub, origin, &target, out),
-        OpRequest::Ready(target) => change::ready(hub, origin, &target, out),
-        OpRequest::Start(target) => change::start(hub, origin, &target, out),
-        OpRequest::Stop(target) => change::stop(hub, origin, &target, out),
+        OpRequest::Pause(target) => start_stop::pause(hub, origin, &target, out),
+        OpRequest::Ready(target) => start_stop::ready(hub, origin, &target, out),
+        OpRequest::Start(target) => start_stop::start(hub, origin, &target, out),
+        OpRequest::Stop(target) => start_stop::stop(hub, origin, &target, out),
         OpRequest::Preempt(on) => Ok(change::preempt(hub, origin, on, out)),
         OpRequest::Pri(id, priority) => change::pri(hub, origin, id, priority, out),
         OpRequest::Reject(on) => Ok(change::reject(hub, origin, on, out)),
@@ -194,81 +220,6 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
             "'{request}' answers one operator and can't stand in a script; leave it out, and \
              say it with isdclient"
         ))),
-    }
-}
-
-/// Runs a script of the state directory or the command line.
-pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: &str, out: Out<'_>) {
-    let (_, failures) = run_script(hub, &origin, text, out);
-    out.push(Action::ScriptDone { origin, failures });
-}
-
-/// Runs the commands of a script in order; one that fails does not stop the rest. Returns how
-/// many succeeded, and the texts of the failures.
-fn run_script(hub: &mut Engine, origin: &Origin, text: &str, out: Out<'_>) -> (usize, Vec<String>) {
-    let mut failures = Vec::new();
-    let mut done = 0;
-    for (number, line) in parse::parse_script(text) {
-        let answer = parse::parse(line).and_then(|request| run(hub, origin, request, out));
-        // The next command finds done what follows from this one.
-        hub.settle(out);
-        match answer {
-            Ok(_) => done += 1,
-            Err(error) => {
-                // The help that follows an unknown command would hide the other failures.
-                let first = error.text.lines().next().unwrap_or_default();
-                failures.push(format!("line {number}: {first}"));
-            }
-        }
-    }
-    if !failures.is_empty() {
-        let text = format!(
-            "{} of {} commands failed; first: {}",
-            failures.len(),
-            failures.len() + done,
-            failures[0]
-        );
-        let about = About { who: Some(origin.who()), ..About::default() };
-        hub.record(FactKind::ScriptFailed, about, text, out);
-    }
-    (done, failures)
-}
-
-/// Runs the file of a `source` that was read, and answers the operator.
-pub(crate) fn on_sourced(
-    hub: &mut Engine,
-    link: LinkId,
-    head: Header,
-    path: String,
-    script: Result<String, String>,
-    out: Out<'_>,
-) {
-    let Some(client) = hub.sessions.client_at(link) else {
-        return;
-    };
-    let answer = match script {
-        Err(why) => Err(refused(format!(
-            "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
-            why.strip_prefix(&format!("{path}: ")).unwrap_or(&why)
-        ))),
-        Ok(text) => {
-            let origin = origin_of(hub, client);
-            let (done, failures) = run_script(hub, &origin, &text, out);
-            if failures.is_empty() {
-                let fields = vec![("commands", Value::Number(done as i128))];
-                Ok(OpReply::line("sourced", format!("{} done", counted(done, "command")), fields))
-            } else {
-                Err(refused(format!(
-                    "{} done, {} failed:\n{}",
-                    counted(done, "command"),
-                    failures.len(),
-                    failures.join("\n")
-                )))
-            }
-        }
-    };
-    if hub.sessions.end(link).is_some() {
-        answer::answer(hub, client, &head, answer, out);
     }
 }
 

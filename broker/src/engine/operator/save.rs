@@ -1,15 +1,19 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
-//! directory keeps, and what a restart runs. Requests are not saved; they end with the broker.
+//! directory keeps with the changes since, and what a restart runs. Requests are not saved; they
+//! end with the broker.
 
+use super::lines::{events_command, host_command, service_command, worker_command, worker_line};
 use crate::engine::action::Action;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::ServiceKey;
+use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
-use protocol::op::parse::quote;
 use protocol::settings::{ServiceSetting, Setting};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Milliseconds until the next attempt, after the configuration could not be written.
@@ -21,31 +25,22 @@ impl Engine {
         let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
         save_broker(self, &mut out);
         for (_, host) in self.supervision.hosts().filter(|(_, host)| !host.is_builtin) {
-            line(&mut out, format_args!("config host {} {}", host.name, quote(&host.address)));
+            line(&mut out, format_args!("{}", host_command(&host.name, &host.address)));
         }
         let services = self.catalog.by_id();
         let services: Vec<_> =
             services.into_iter().filter(|(key, _)| *key != self.catalog.op()).collect();
         for (_, service) in &services {
-            let mut settings = String::new();
-            for &setting in ServiceSetting::ALL {
-                if service.settings.is_changed(setting) {
-                    settings +=
-                        &format!(" {}={}", setting.row().name, service.settings.get(setting));
-                }
-            }
-            line(
-                &mut out,
-                format_args!("config service #{} {}{settings}", service.id, service.name),
-            );
+            let settings = ServiceSetting::ALL.iter();
+            let settings = settings.filter(|setting| service.settings.is_changed(**setting));
+            let settings: Vec<_> =
+                settings.map(|&setting| (setting, service.settings.get(setting))).collect();
+            line(&mut out, format_args!("{}", service_command(service, &settings)));
         }
-        let configured =
-            || self.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
-        for (_, worker) in configured() {
-            let service = &self.catalog[worker.service].name;
-            let place = (service, &worker.host);
-            let command = worker_command(worker.id, place, &worker.path, &worker.args);
-            line(&mut out, format_args!("{command}"));
+        let mut of_service: BTreeMap<ServiceKey, Vec<&Worker>> = BTreeMap::new();
+        for (_, worker) in self.supervision.workers().filter(|(_, w)| !w.is_self_started) {
+            line(&mut out, format_args!("{}", worker_line(self, worker)));
+            of_service.entry(worker.service).or_default().push(worker);
         }
         for (key, service) in &services {
             // `stop` comes first: it stops the workers, too, and those that are wanted all the same
@@ -56,7 +51,7 @@ impl Engine {
             if service.is_paused {
                 line(&mut out, format_args!("pause {}", service.name));
             }
-            for (_, worker) in configured().filter(|(_, worker)| worker.service == *key) {
+            for worker in of_service.get(key).into_iter().flatten() {
                 if worker.is_paused && !service.is_paused {
                     line(&mut out, format_args!("pause {}", worker.id));
                 }
@@ -69,11 +64,11 @@ impl Engine {
     }
 }
 
-/// Has the configuration stored that this step changed.
+/// Has the changes stored that this step made.
 #[cold]
 pub(crate) fn begin(hub: &mut Engine, out: Out<'_>) {
-    let number = hub.store.begin(&mut hub.timers, hub.now);
-    out.push(Action::Store { number });
+    let (number, lines) = hub.store.begin(&mut hub.timers, hub.now);
+    out.push(Action::Store { number, lines });
 }
 
 /// A write of the configuration has ended: lets the answers go that waited for it. If it failed,
@@ -115,9 +110,7 @@ fn save_broker(hub: &Engine, out: &mut String) {
         }
     }
     if hub.facts.recent().max() > 0 {
-        let kinds: String =
-            hub.facts.recent().kinds().iter().map(|kind| format!(" {}", kind.row().name)).collect();
-        line(out, format_args!("config events {}{kinds}", hub.facts.recent().max()));
+        line(out, format_args!("{}", events_command(hub)));
     }
     if (hub.dispatch.buckets().count(), hub.dispatch.buckets().secs()) != (6, 10) {
         line(
@@ -135,22 +128,6 @@ fn save_broker(hub: &Engine, out: &mut String) {
     if hub.sessions.is_rejecting() {
         line(out, format_args!("reject on"));
     }
-}
-
-/// The command that makes a worker again. It may be longer than the one that made it, because words
-/// are quoted in only one way.
-fn worker_command(
-    id: WorkerId,
-    (service, host): (&ServiceName, &HostName),
-    path: &str,
-    args: &[String],
-) -> String {
-    let mut out = format!("config worker #{id} {service} {host} {}", quote(path));
-    for arg in args {
-        out.push(' ');
-        out += &quote(arg);
-    }
-    out
 }
 
 /// Refuses a worker whose command would be too long to be read again from the saved configuration.

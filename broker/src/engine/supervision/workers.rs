@@ -101,6 +101,15 @@ pub(crate) struct WorkerSpec {
     pub(crate) since: Tick,
 }
 
+impl WorkerSpec {
+    /// Whether a configured worker has these properties.
+    pub(crate) fn is_that_of(&self, worker: &Worker) -> bool {
+        !worker.is_self_started
+            && (self.service, &self.host) == (worker.service, &worker.host)
+            && (&self.path, &self.args) == (&worker.path, &worker.args)
+    }
+}
+
 fn is_taken(id: WorkerId) -> String {
     format!("id {id} belongs to another worker; leave the id out, or 'delete worker {id}' first")
 }

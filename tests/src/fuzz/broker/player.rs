@@ -92,7 +92,8 @@ pub fn check_save(engine: &Engine, has_execd: bool) {
     let script = Input::Script { origin: Origin::State, text: saved.clone() };
     other.step(Tick(0), script, &mut actions);
     for action in actions {
-        if let Action::ScriptDone { failures, .. } = action {
+        if let Action::ScriptDone { summary, .. } = action {
+            let failures = summary.failures;
             assert!(failures.is_empty(), "{failures:?} of\n{saved}");
         }
     }
@@ -296,7 +297,7 @@ impl BrokerPlayer {
     /// The process is gone and a new one starts from what was saved.
     pub fn restart(&mut self) {
         check_save(&self.shell.engine, self.has_execd);
-        let script = self.shell.engine.save_script();
+        let script = self.shell.kept();
         let links: Vec<LinkId> = self.shell.ends.keys().copied().collect();
         for link in links {
             self.checker.link_gone(link, false);
@@ -305,7 +306,7 @@ impl BrokerPlayer {
         self.shell.asked.clear();
         self.checker = Checker::new(Sabotage::None);
         self.checker.may_repeat = true;
-        self.shell.engine = Engine::new(engine_options(self.runs + 1000));
+        self.shell.renew(engine_options(self.runs + 1000));
         self.forgotten = 0;
         self.shell.now = Tick(0);
         self.listens(self.has_execd);

@@ -144,7 +144,7 @@ impl World {
             // The operator waits for each of its answers, so the disk takes it at once.
             Ask::Store(number) => {
                 let Some(broker) = &self.broker else { return };
-                self.saved = broker.shell.engine.save_script();
+                self.saved = broker.shell.kept();
                 Input::Stored { number, result: Ok(()) }
             }
         };

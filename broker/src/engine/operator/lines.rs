@@ -1,0 +1,101 @@
+//! The lines of changes: commands that change the configuration as an operator's command did, with
+//! the ids and names that it meant. `save` writes the whole configuration with the same ones.
+
+use crate::engine::catalog::Service;
+use crate::engine::hub::Engine;
+use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::supervision::workers::Worker;
+use protocol::ids::WorkerId;
+use protocol::names::{HostName, ServiceName};
+use protocol::op::parse::quote;
+use protocol::settings::ServiceSetting;
+use std::collections::BTreeSet;
+
+/// The line of a change, unless everything is as it says.
+pub(crate) fn unless(is_same: bool, command: String) -> Vec<String> {
+    if is_same { Vec::new() } else { vec![command] }
+}
+
+/// The services with a configured worker among these for which it `is_so`. Workers that started
+/// themselves are no part of the configuration.
+pub(crate) fn services_of(
+    hub: &Engine,
+    keys: &[WorkerKey],
+    is_so: impl Fn(&Worker) -> bool,
+) -> BTreeSet<ServiceKey> {
+    let workers = keys.iter().map(|&key| hub.supervision.worker(key));
+    workers.filter(|w| !w.is_self_started && is_so(w)).map(|w| w.service).collect()
+}
+
+/// The command for each of these services for which it `is_so`.
+pub(crate) fn each(
+    hub: &Engine,
+    services: &[ServiceKey],
+    verb: &str,
+    is_so: impl Fn(ServiceKey) -> bool,
+) -> Vec<String> {
+    let services = services.iter().filter(|key| is_so(**key));
+    services.map(|&key| format!("{verb} {}", hub.catalog[key].name)).collect()
+}
+
+/// The commands that change the configuration as `start` of one worker does.
+pub(crate) fn start_lines(hub: &Engine, key: WorkerKey) -> Vec<String> {
+    let worker = hub.supervision.worker(key);
+    let service = &hub.catalog[worker.service];
+    if !worker.is_self_started {
+        let is_same = worker.is_wanted && !service.is_stopped;
+        return if is_same { Vec::new() } else { vec![format!("start {}", worker.id)] };
+    }
+    if !service.is_stopped {
+        return Vec::new();
+    }
+    // It opens its service, but the configured workers of the service stay as they are.
+    let mut lines = vec![format!("start {}", service.name)];
+    let others = hub.supervision.workers().filter(|(_, w)| w.service == worker.service);
+    let others = others.filter(|(_, w)| !w.is_self_started && !w.is_wanted);
+    lines.extend(others.map(|(_, w)| format!("stop {}", w.id)));
+    lines
+}
+
+/// The command that has as many facts kept, of the same kinds.
+pub(crate) fn events_command(hub: &Engine) -> String {
+    let recent = hub.facts.recent();
+    let kinds: String = recent.kinds().iter().map(|kind| format!(" {}", kind.row().name)).collect();
+    format!("config events {}{kinds}", recent.max())
+}
+
+/// The command that gives a service these settings, and makes it if it is not there.
+pub(crate) fn service_command(service: &Service, settings: &[(ServiceSetting, u64)]) -> String {
+    let mut out = format!("config service #{} {}", service.id, service.name);
+    for (setting, value) in settings {
+        out += &format!(" {}={value}", setting.row().name);
+    }
+    out
+}
+
+/// The command that makes a host, or moves it.
+pub(crate) fn host_command(name: &HostName, address: &str) -> String {
+    format!("config host {name} {}", quote(address))
+}
+
+/// The command that makes this worker again.
+pub(crate) fn worker_line(hub: &Engine, worker: &Worker) -> String {
+    let place = (&hub.catalog[worker.service].name, &worker.host);
+    worker_command(worker.id, place, &worker.path, &worker.args)
+}
+
+/// The command that makes a worker again. It may be longer than the one that made it, because words
+/// are quoted in only one way.
+pub(crate) fn worker_command(
+    id: WorkerId,
+    (service, host): (&ServiceName, &HostName),
+    path: &str,
+    args: &[String],
+) -> String {
+    let mut out = format!("config worker #{id} {service} {host} {}", quote(path));
+    for arg in args {
+        out.push(' ');
+        out += &quote(arg);
+    }
+    out
+}

@@ -1,0 +1,38 @@
+//! The workers that a script means by `config worker` without an id. A script that is run again
+//! means those that it made: the first such line the first worker that is as it says, the second
+//! line the second one.
+
+use crate::engine::keys::ServiceKey;
+use crate::engine::supervision::Supervision;
+use crate::engine::supervision::workers::WorkerSpec;
+use protocol::ids::WorkerId;
+use protocol::names::HostName;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What makes two workers alike: service, host, path and arguments.
+type Likeness = (ServiceKey, HostName, String, Vec<String>);
+
+/// Those that were there when the script first asked for one, by likeness.
+#[derive(Debug, Default)]
+pub(crate) struct ScriptWorkers(Option<BTreeMap<Likeness, VecDeque<WorkerId>>>);
+
+impl ScriptWorkers {
+    /// The next worker that is as this says, and that no earlier line of the script meant.
+    pub(crate) fn take(&mut self, spec: &WorkerSpec, workers: &Supervision) -> Option<WorkerId> {
+        let known = self.0.get_or_insert_with(|| {
+            let mut known: BTreeMap<Likeness, VecDeque<WorkerId>> = BTreeMap::new();
+            for (_, w) in workers.workers().filter(|(_, w)| !w.is_self_started) {
+                let likeness = (w.service, w.host.clone(), w.path.clone(), w.args.clone());
+                known.entry(likeness).or_default().push_back(w.id);
+            }
+            known
+        });
+        let likeness = (spec.service, spec.host.clone(), spec.path.clone(), spec.args.clone());
+        let ids = known.get_mut(&likeness)?;
+        // The script may have deleted some, and may have given a number of those to another one.
+        std::iter::from_fn(|| ids.pop_front()).find(|&id| {
+            let key = workers.find_worker(id);
+            key.is_some_and(|key| spec.is_that_of(workers.worker(key)))
+        })
+    }
+}
