@@ -8,18 +8,18 @@
 use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
-use crate::frame_reader::FrameReader;
 use crate::keepalive::{Due, Keepalive};
 use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
-use protocol::decode::WireError;
+use protocol::decode::{Limits, WireError};
 use protocol::encode::{self, EncodedFrame};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
-use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use protocol::frame_reader::Inbox;
+use protocol::limits::{BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::proof::Channel;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -28,6 +28,10 @@ use std::time::{Duration, Instant};
 
 /// Bodies up to this size are copied behind their header, so that both leave in one write.
 const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// Most bytes of one read: one frame of 64 KiB, so that requests up to that size come with one
+/// read.
+const READ_BYTES: usize = HEADER_BYTES + 64 * 1024;
 
 /// Most bytes of frames that are read ahead while a write can't go on.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
@@ -101,7 +105,7 @@ impl Lost {
 /// A connection to the broker.
 pub(crate) struct Conn {
     stream: Stream,
-    reader: FrameReader,
+    inbox: Inbox,
     out: Vec<u8>,
     ahead: VecDeque<Frame>,
     ahead_bytes: usize,
@@ -122,7 +126,7 @@ impl Conn {
     ) -> Result<Self, ConnectError> {
         Ok(Self {
             stream: Stream::dial(address, timeout, trust)?,
-            reader: FrameReader::new(CONTROL_BODY_BYTES_MAX),
+            inbox: Inbox::with_buffer(Limits::from_broker(CONTROL_BODY_BYTES_MAX), READ_BYTES),
             out: Vec::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
@@ -135,7 +139,7 @@ impl Conn {
     /// Sets the limit of a body, in bytes, from login-ok or worker-login-ok.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.reader.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+        self.inbox.limits = Limits::from_broker(size.min(BODY_BYTES_MAX));
     }
 
     /// The channel binding for proofs on this connection; `None` = it has no TLS.
@@ -161,7 +165,7 @@ impl Conn {
             if let Some(lost) = self.ended.take() {
                 return Err(lost);
             }
-            if let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
+            if let Some(frame) = self.inbox.next_frame().map_err(Lost::Wire)? {
                 return Ok(Some(frame));
             }
             if !self.fill(wait)? {
@@ -174,12 +178,12 @@ impl Conn {
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
             let (flags, waited) = self.how_to_wait(wait)?;
-            match self.stream.read(self.reader.space(), flags) {
+            match self.stream.read(self.inbox.space(), flags) {
                 Ok(0) => {
-                    return Err(Lost::Closed { inside_frame: self.reader.is_inside_frame() });
+                    return Err(Lost::Closed { inside_frame: self.inbox.has_bytes() });
                 }
                 Ok(size) => {
-                    self.reader.filled(size);
+                    self.inbox.filled(size);
                     self.keepalive.heard();
                     return Ok(true);
                 }
@@ -367,7 +371,7 @@ impl Conn {
     }
 
     fn keep_frames(&mut self) -> Result<(), Lost> {
-        while let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
+        while let Some(frame) = self.inbox.next_frame().map_err(Lost::Wire)? {
             self.ahead_bytes += weight(&frame);
             self.ahead.push_back(frame);
         }

@@ -63,8 +63,5 @@ mod conn;
 mod keepalive;
 mod stream;
 
-#[doc(hidden)]
-pub mod frame_reader;
-
 /// The protocol: names, error codes, limits.
 pub use protocol;

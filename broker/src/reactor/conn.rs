@@ -1,10 +1,10 @@
 //! One connection: its socket, the received bytes that make no whole frame yet, and the bytes that
 //! wait to be sent. An idle connection owns no buffer.
 
-use super::frame_reader::{FrameReader, end_of};
 use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
 use super::pre_login::Queued;
+use super::socket_reader::{SocketReader, end_of};
 use super::stream::Stream;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
@@ -25,7 +25,7 @@ pub(super) enum Phase {
     /// Frames are received and sent.
     Open,
     /// The peer sent a malformed frame: nothing more is read; the outbox is still sent. A peer that
-    /// only shut its own writing does not come here: `FrameReader::ended` says so.
+    /// only shut its own writing does not come here: `SocketReader::ended` says so.
     Malformed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
@@ -52,8 +52,7 @@ pub(super) struct Conn {
     pub(super) outbox: Outbox,
     /// When the socket last accepted bytes; valid while the outbox is not empty.
     pub(super) progress_at: Tick,
-    /// Received bytes that have not been given on as frames.
-    pub(super) reader: FrameReader,
+    pub(super) reader: SocketReader,
     /// Bytes reserved for its incomplete large frame, part of the sum in `partial_frames`; 0 =
     /// none.
     pub(super) counted: usize,
@@ -101,7 +100,7 @@ impl Conn {
     /// timer (`broken`), an incomplete frame, and an error that the read did not report. After a
     /// FIN the kernel reports a reset only to writers, and it reports an error only once.
     pub(super) fn worst_known(&self) -> Close {
-        let part = if self.reader.has_partial() { Close::Torn } else { Close::Eof };
+        let part = if self.reader.frames.has_partial() { Close::Torn } else { Close::Eof };
         let error = match self.stream.take_error() {
             Ok(None) => Close::Eof,
             Ok(Some(error)) | Err(error) => end_of(&error),
@@ -118,7 +117,7 @@ impl Conn {
             phase: Phase::Open,
             outbox: Outbox::default(),
             progress_at: Tick::default(),
-            reader: FrameReader::default(),
+            reader: SocketReader::default(),
             counted: 0,
             is_unread: false,
             is_listed: false,

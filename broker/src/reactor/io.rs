@@ -5,7 +5,6 @@ use super::authenticator::Authenticator;
 use super::built_in_execd::BuiltInExecd;
 use super::conn::Phase;
 use super::dial::Redial;
-use super::frame_reader;
 use super::helpers::Helpers;
 use super::links::{Links, Ready};
 use super::listen::Acceptor;
@@ -14,6 +13,7 @@ use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
 use super::small_bodies::SmallBodies;
+use super::socket_reader::end_of;
 use super::state_dir::StateDir;
 use super::store::Storing;
 use super::tls_config::TlsConfig;
@@ -291,7 +291,7 @@ impl Io {
                 }
                 self.gauge(link);
             }
-            Err(error) => self.broke(link, frame_reader::end_of(&error)),
+            Err(error) => self.broke(link, end_of(&error)),
         }
     }
 

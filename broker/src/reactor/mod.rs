@@ -4,13 +4,12 @@
 mod alarm;
 mod apply;
 mod authenticator;
-pub mod buffer_pool;
+mod buffer_pool;
 pub mod built_in_execd;
 mod clock;
 mod conn;
 mod dial;
 mod due;
-pub mod frame_reader;
 mod helpers;
 mod io;
 mod links;
@@ -25,6 +24,7 @@ mod read;
 mod setup;
 mod signals;
 mod small_bodies;
+mod socket_reader;
 mod state_dir;
 mod store;
 mod stream;
@@ -47,6 +47,7 @@ use memory_trim::MemoryTrim;
 use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::stat::{Mode, umask};
+use protocol::frame_reader::ReadBuffer;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
@@ -74,7 +75,7 @@ struct Reactor {
     actions: Vec<Action>,
     io: Io,
     /// The buffer that all connections read into.
-    buffer: Box<[u8]>,
+    buffer: ReadBuffer,
     /// Buffers for large bodies.
     buffer_pool: BufferPool,
     memory_trim: MemoryTrim,

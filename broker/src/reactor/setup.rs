@@ -24,6 +24,7 @@ use crate::exit::Fatal;
 use auth::private;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::frame_reader::ReadBuffer;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use std::fmt::Write as _;
@@ -99,7 +100,7 @@ impl Reactor {
             engine: Engine::new(options),
             actions: Vec::new(),
             io,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            buffer: ReadBuffer::new(READ_BYTES),
             buffer_pool: BufferPool::default(),
             memory_trim: MemoryTrim::default(),
             ports_file: None,

@@ -1,13 +1,13 @@
 //! The broker's end of a connection: sends frames and bytes, and waits for expected frames.
 
 use super::TIMEOUT;
-use bytes::BytesMut;
 use protocol::bodies::{ErrorBody, ExecExited, ExecHello, ExecStart, ExecStop};
+use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,7 @@ enum Socket {
 /// The broker's end of a connection.
 pub(crate) struct Wire {
     socket: Socket,
-    inbox: BytesMut,
+    inbox: Inbox,
 }
 
 impl Wire {
@@ -36,7 +36,7 @@ impl Wire {
             stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             Socket::Tcp(stream)
         };
-        Self { socket, inbox: BytesMut::new() }
+        Self { socket, inbox: Inbox::default() }
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
@@ -58,7 +58,7 @@ impl Wire {
     /// The next frame; `None` = the end of the stream.
     pub(crate) fn read(&mut self) -> Option<Frame> {
         loop {
-            let frame = decode::next(&mut self.inbox, 1 << 20).unwrap();
+            let frame = self.inbox.next_frame().unwrap();
             if frame.is_some() {
                 return frame;
             }
@@ -69,7 +69,7 @@ impl Wire {
             };
             match count {
                 Ok(0) => return None,
-                Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
+                Ok(count) => self.inbox.push(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came in {TIMEOUT:?}: {error}"),

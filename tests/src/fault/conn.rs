@@ -7,13 +7,13 @@ use super::run_secrets::RunSecrets;
 use crate::wire;
 use auth::prover::Prover;
 use auth::token::Token;
-use bytes::BytesMut;
 use client::address::Address;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::kinds::Role;
 use protocol::proof::Channel;
-use protocol::{decode, encode};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -142,7 +142,7 @@ pub enum Received {
 pub struct Conn {
     stream: Stream,
     clock: Clock,
-    buffer: BytesMut,
+    inbox: Inbox,
     /// Frames that came and were not taken yet.
     frames: VecDeque<(Frame, Seen)>,
     /// When the socket was last seen empty.
@@ -188,8 +188,8 @@ impl Conn {
 
     fn over(stream: Stream, clock: Clock, port: u16) -> Self {
         let looked = clock.now();
-        let (buffer, frames) = (BytesMut::new(), VecDeque::new());
-        Self { stream, clock, buffer, frames, looked, is_ended: false, port }
+        let (inbox, frames) = (Inbox::default(), VecDeque::new());
+        Self { stream, clock, inbox, frames, looked, is_ended: false, port }
     }
 
     /// Sends a frame.
@@ -268,7 +268,7 @@ impl Conn {
             match self.stream.read(&mut bytes) {
                 Ok(0) => self.is_ended = true,
                 Ok(count) => {
-                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.inbox.push(&bytes[..count]);
                     self.take_frames();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -288,7 +288,7 @@ impl Conn {
     fn take_frames(&mut self) {
         let seen = Seen { at: self.clock.now(), looked: self.looked };
         loop {
-            match decode::next(&mut self.buffer, 1 << 30) {
+            match self.inbox.next_frame() {
                 Ok(Some(frame)) => self.frames.push_back((frame, seen)),
                 Ok(None) => return,
                 Err(error) => panic!("the broker sent no frame: {error}"),
