@@ -34,7 +34,7 @@ pub(super) struct Redial {
 impl Io {
     /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
     pub(super) fn dial(&mut self, host: HostName, address: String) {
-        if self.built_in_execd.as_ref().is_some_and(|execd| execd.address == address) {
+        if self.built_in_execd.as_ref().is_some_and(|execd| execd.options.address == address) {
             self.dial_local(host, self.now.plus_millis(DIAL_MS));
         } else if let Some(path) = address.strip_prefix("unix:") {
             let connected = UnixStream::connect(path).map(Stream::Unix);
@@ -79,7 +79,7 @@ impl Io {
         let Some(execd) = &mut self.built_in_execd else {
             return;
         };
-        let path = execd.address.strip_prefix("unix:").unwrap_or_default();
+        let path = execd.options.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path) {
             Ok(stream) => match execd.check_peer(&stream) {
                 Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),

@@ -10,8 +10,7 @@ use super::tls_config::TlsConfig;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
-use execd::os::peer::tcp_owner;
-use execd::os::private;
+use auth::own;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -30,6 +29,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use sys::socket_owner::tcp_owner;
 
 /// Backlog of a listening socket (listen(2)).
 const BACKLOG: i32 = 4096;
@@ -120,7 +120,7 @@ impl Listener {
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };
-        private::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
+        own::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(wrong("a file that is no socket is there; remove it".to_owned()));

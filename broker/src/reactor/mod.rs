@@ -31,6 +31,8 @@ mod stream;
 mod tls_config;
 mod worker_secret;
 
+pub use log::Log;
+
 use crate::config::load::Config;
 use crate::engine::Engine;
 use crate::engine::action::{Action, BrokerExit};
@@ -38,6 +40,7 @@ use crate::engine::input::Input;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
 use buffer_pool::BufferPool;
+use built_in_execd::ExecdProgram;
 use clock::Clock;
 use helpers::HelperResult;
 use io::{Io, Limits};
@@ -85,17 +88,17 @@ struct Reactor {
     is_hurried: bool,
 }
 
-/// Runs the broker until it ends; the exit status.
+/// Runs the broker until it ends, with this built-in execd; the exit status.
 ///
 /// # Errors
 /// It can't start, or the system refuses to wait for events.
-pub fn run(config: Config) -> Result<u8, Fatal> {
+pub fn run(config: Config, execd: ExecdProgram) -> Result<u8, Fatal> {
     // Files of this process are private to its user; workers get their own umask.
     umask(Mode::from_bits_truncate(0o077));
     // Before any thread starts, the log's included, because threads inherit the signal mask.
     let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
-    let log = log::Log::start(config.log, config.log_format);
-    let how = Reactor::open(&config, signals).and_then(|mut reactor| {
+    let log = Log::start(config.log, config.log_format);
+    let how = Reactor::open(&config, signals, execd).and_then(|mut reactor| {
         reactor.start(config)?;
         let how = reactor.serve()?;
         if how == BrokerExit::Abort {

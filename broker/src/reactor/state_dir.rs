@@ -9,7 +9,7 @@ use super::worker_secret::{WorkerSecretKey, to_hex};
 use crate::config::tokens;
 use crate::exit::Fatal;
 use auth::lock::{Fault, Lock};
-use execd::os::private;
+use auth::own;
 use nix::errno::Errno;
 use protocol::address;
 use std::fmt::Write as _;
@@ -99,7 +99,7 @@ impl StateDir {
     /// The file can't be read, or is empty.
     pub(super) fn script(&self) -> Result<String, Fatal> {
         let path = self.paths.config();
-        let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+        let text = own::read(&path).map_err(|error| wrong(&path, &error))?;
         match text {
             Some(text) if text.trim_matches('\0').is_empty() => Err(Fatal::State(format!(
                 "{} is empty, which isectd never leaves it; put a copy back, or remove it to begin \
@@ -125,7 +125,7 @@ impl StateDir {
 
     /// The port that a listener had the last time, by its name and address.
     pub(super) fn port(&self, name: &str) -> Option<u16> {
-        let text = private::read(&self.paths.dir.join("ports")).ok()??;
+        let text = own::read(&self.paths.dir.join("ports")).ok()??;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
@@ -141,7 +141,7 @@ impl StateDir {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{name} {port}");
         }
-        if private::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
+        if own::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
             return;
         }
         if let Err(error) = replace(&path, text.as_bytes()) {
@@ -208,7 +208,7 @@ fn replace_after(
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    let written = private::create(&beside)
+    let written = own::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| and_then(&file)))
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {

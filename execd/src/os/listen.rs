@@ -2,9 +2,10 @@
 //! `peer` finds out who connects; `link` reads what comes.
 
 use super::options::{Failure, Listen};
+use super::peer;
 use super::stream::Stream;
-use super::{peer, private};
 use crate::exit::Exit;
+use auth::own;
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use sys::socket_owner::tcp_owner;
 use tls::setup::{self, ListenerFiles};
 use tracing::{error, info, warn};
 
@@ -154,7 +156,7 @@ impl Listener {
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
                 let admission =
-                    self.access.check(PeerGroup::of(peer.ip()), || peer::tcp_owner(local, peer));
+                    self.access.check(PeerGroup::of(peer.ip()), || tcp_owner(local, peer));
                 match &self.secure {
                     None => Ok((Stream::Tcp(stream), admission)),
                     Some(secure) => {
@@ -246,7 +248,7 @@ fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
 
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
-    private::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
+    own::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
     // The file is created with its permissions, so that nobody can connect before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));
