@@ -1,5 +1,5 @@
-//! One connection to the broker: frames in and frames out, blocking, with a time limit. `stream`
-//! has the socket; `session` and `worker` know what the frames mean.
+//! One connection to the broker: frames in and frames out, blocking, with a time limit. `dial`
+//! makes it; `session` and `worker` know what the frames mean.
 //!
 //! The socket is in blocking mode, so that a read costs one system call. A write never blocks in
 //! the kernel: while it can't go on, frames of the broker are read and kept. So two sides that both
@@ -7,13 +7,12 @@
 
 use crate::address::Address;
 use crate::clock;
+use crate::dial::{ConnectError, dial};
 use crate::error::Error;
 use crate::keepalive::{Due, Keepalive};
-use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
 use protocol::decode::{Limits, WireError};
 use protocol::encode::{self, EncodedFrame};
 use protocol::errors::ErrorCode;
@@ -22,9 +21,10 @@ use protocol::frame_reader::Inbox;
 use protocol::limits::{BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::proof::Channel;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use transport::stream::Stream;
 
 /// Bodies up to this size are copied behind their header, so that both leave in one write.
 const COPY_BYTES_MAX: usize = 16 * 1024;
@@ -125,7 +125,7 @@ impl Conn {
         trust: Option<&Trust>,
     ) -> Result<Self, ConnectError> {
         Ok(Self {
-            stream: Stream::dial(address, timeout, trust)?,
+            stream: dial(address, timeout, trust)?,
             inbox: Inbox::with_buffer(Limits::from_broker(CONTROL_BODY_BYTES_MAX), READ_BYTES),
             out: Vec::new(),
             ahead: VecDeque::new(),
@@ -177,8 +177,8 @@ impl Conn {
     /// Reads once; `false` = nothing came in time.
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
-            let (flags, waited) = self.how_to_wait(wait)?;
-            match self.stream.read(self.inbox.space(), flags) {
+            let (waits, waited) = self.how_to_wait(wait)?;
+            match self.stream.receive(self.inbox.space(), waits) {
                 Ok(0) => {
                     return Err(Lost::Closed { inside_frame: self.inbox.has_bytes() });
                 }
@@ -188,7 +188,7 @@ impl Conn {
                     return Ok(true);
                 }
                 Err(e) => match e.kind() {
-                    ErrorKind::WouldBlock if flags.contains(MsgFlags::MSG_DONTWAIT) => {
+                    ErrorKind::WouldBlock if !waits => {
                         return Ok(false);
                     }
                     ErrorKind::WouldBlock => match self.keepalive.quiet(clock::now(), waited) {
@@ -208,19 +208,19 @@ impl Conn {
         }
     }
 
-    /// How to read: without waiting, or with the kernel's timeout set to the returned time.
-    fn how_to_wait(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
+    /// Whether to wait for bytes; then the kernel's timeout is set to the returned time.
+    fn how_to_wait(&mut self, wait: Wait) -> Result<(bool, Duration), Lost> {
         let until = match wait {
-            Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            Wait::Not => return Ok((false, Duration::ZERO)),
             Wait::Until(until) => until.map(clock::left),
         };
         let span = match (until, self.keepalive.span(clock::now)) {
-            (Some(Duration::ZERO), _) => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            (Some(Duration::ZERO), _) => return Ok((false, Duration::ZERO)),
             (Some(left), Some(span)) => Some(left.min(span)),
             (left, span) => left.or(span),
         };
         self.set_read_timeout(span)?;
-        Ok((MsgFlags::empty(), span.unwrap_or_default()))
+        Ok((true, span.unwrap_or_default()))
     }
 
     /// Sends a ping to a silent broker.
@@ -295,7 +295,7 @@ impl Conn {
                     Some(rest) => (rest, second),
                     None => (&[][..], &second[done - first.len()..]),
                 };
-                self.stream.write(one, other).map(|size| done += size)
+                self.stream.send(one, other).map(|size| done += size)
             } else {
                 self.stream.flush().map(|()| has_left = true)
             };
@@ -376,6 +376,12 @@ impl Conn {
             self.ahead.push_back(frame);
         }
         Ok(())
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.stream.say_end();
     }
 }
 

@@ -60,8 +60,8 @@ pub mod worker;
 
 mod clock;
 mod conn;
+mod dial;
 mod keepalive;
-mod stream;
 
 /// The protocol: names, error codes, limits.
 pub use protocol;

@@ -8,8 +8,8 @@ use execd::os::user::Account;
 use std::path::PathBuf;
 use sys::log_line::{Clean, LocalTime};
 use sys::stderr::Stderr;
-use tls::setup::{ListenerFiles, Pair};
 use tracing::Level;
+use transport::setup::{ListenerFiles, Pair};
 
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
 ///

@@ -76,7 +76,7 @@ fn sources() -> Vec<(String, String)> {
         "protocol",
         "auth",
         "sys",
-        "tls",
+        "transport",
         "broker",
         "execd",
         "client",

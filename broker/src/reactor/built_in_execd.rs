@@ -5,13 +5,12 @@
 use crate::config::cli::WorkerArgs;
 use crate::engine::input::Expected;
 use crate::exit::Fatal;
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use transport::stream::Stream;
 
 /// Least time between two starts. It doubles after each execd that ended early, up to the limit.
 const START_EVERY: Micros = Micros::from_millis(500);
@@ -108,21 +107,20 @@ impl BuiltInExecd {
     ///
     /// # Errors
     /// The peer belongs to another user, or its expected state can't be computed.
-    pub(super) fn check_peer(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
-        let peer = getsockopt(stream, sockopt::PeerCredentials)
+    pub(super) fn check_peer(&self, stream: &Stream) -> Result<Option<Box<Expected>>, String> {
+        let peer = stream
+            .credentials()
             .map_err(|e| format!("who answers at {} can't be asked: {e}", self.options.address))?;
         let me = Uid::effective().as_raw();
-        if peer.uid() != me {
+        if peer.uid != me {
             return Err(format!(
                 "process {} of user {} answers at {}, this broker is user {me}: nothing is started \
                  by it; end it, or name another --state directory",
-                peer.pid(),
-                peer.uid(),
-                self.options.address
+                peer.pid, peer.uid, self.options.address
             ));
         }
         let own = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        if own == Some(peer.pid()) {
+        if own == Some(peer.pid) {
             return Ok(None);
         }
         let expected = (self.program.expected)(&self.options)?;

@@ -5,12 +5,17 @@ use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
 use super::pre_login::Queued;
 use super::socket_reader::{SocketReader, end_of};
-use super::stream::Stream;
 use crate::engine::input::Close;
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use protocol::kinds::Role;
 use protocol::names::HostName;
 use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use transport::stream::Stream;
 
 /// The phases of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,4 +140,33 @@ impl Conn {
             is_begun: false,
         }
     }
+}
+
+/// Adds a socket to the loop, edge-triggered. TCP is registered for both directions once. A Unix
+/// socket reports room for writing at every read of the peer, so it is registered for that only
+/// while something waits ([`watch_writable`]).
+pub(super) fn register(stream: &Stream, registry: &Registry, token: Token) -> io::Result<()> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let interest = if stream.is_tcp() { both } else { Interest::READABLE };
+    SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interest)
+}
+
+/// Starts or ends reports of room for writing, where they are not on anyway.
+pub(super) fn watch_writable(
+    stream: &Stream,
+    registry: &Registry,
+    token: Token,
+    on: bool,
+) -> io::Result<()> {
+    if stream.is_tcp() {
+        return Ok(());
+    }
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let interest = if on { both } else { Interest::READABLE };
+    SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interest)
+}
+
+/// Takes a socket out of the loop. Closing it does so as well, so an error does not matter.
+pub(super) fn deregister(stream: &Stream, registry: &Registry) {
+    let _ = SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry);
 }

@@ -2,17 +2,17 @@
 //! probes while bytes are unacknowledged, and gives up only after about a quarter of an hour; so
 //! the reactor reads `TCP_INFO` of each connection to which it sent something and from which
 //! nothing has come since. Two other cases are handled elsewhere: the engine's heartbeat finds
-//! peers that owe a sign of life, and keepalive finds quiet connections (`stream`).
+//! peers that owe a sign of life, and keepalive finds quiet connections (`Stream::tune`).
 
 use super::conn::Conn;
 use super::io::Io;
-use super::stream::Stream;
 use crate::engine::input::Close;
 use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::mem;
 use std::time::Duration;
 use sys::tcp_info::tcp_info;
+use transport::stream::Stream;
 
 /// Checks of the connections per `silence_ms`. A machine counts as gone after two checks, so within
 /// `silence_ms`, and never while its last probe may still be answered.
@@ -89,11 +89,11 @@ impl Io {
 }
 
 fn ask(stream: &Stream, silence: Duration) -> PeerLiveness {
-    match stream.tcp().map(tcp_info) {
-        Some(Ok(state)) if state.is_silent(silence) => PeerLiveness::Silent,
-        Some(Ok(state)) if !state.is_at_rest() => PeerLiveness::Sent,
+    match tcp_info(stream) {
+        Ok(state) if state.is_silent(silence) => PeerLiveness::Silent,
+        Ok(state) if !state.is_at_rest() => PeerLiveness::Sent,
         // If the kernel gives no information, its own timeouts must suffice.
-        Some(Ok(_) | Err(_)) | None => PeerLiveness::AtRest,
+        Ok(_) | Err(_) => PeerLiveness::AtRest,
     }
 }
 

@@ -27,7 +27,6 @@ mod small_bodies;
 mod socket_reader;
 mod state_dir;
 mod store;
-mod stream;
 mod tls_config;
 mod worker_secret;
 

@@ -1,7 +1,6 @@
 //! One connection: bytes in, split into frames, and frames out through a bounded outbox. The engine
 //! knows what the frames mean.
 
-use super::stream::Stream;
 use bytes::{Buf, BytesMut};
 use protocol::decode::{Limits, WireError};
 use protocol::encode;
@@ -14,8 +13,9 @@ use protocol::peer_group::PeerGroup;
 use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use transport::stream::Stream;
 
 /// Most bytes that wait to be sent on one connection; past that the connection is closed.
 pub(super) const OUTBOX_BYTES_MAX: usize = 8 << 20;
@@ -178,7 +178,7 @@ impl Link {
         }
         if self.linger_until.is_some() && !self.is_shut {
             self.is_shut = true;
-            self.stream.shut();
+            self.stream.shut_write();
         }
         Ok(())
     }

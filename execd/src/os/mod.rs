@@ -44,6 +44,5 @@ mod shutdown;
 mod spawn;
 mod startup;
 pub mod state_dir;
-mod stream;
 pub mod user;
 mod writer;

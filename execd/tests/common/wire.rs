@@ -11,41 +11,28 @@ use protocol::names::{HostName, ServiceName};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+use transport::stream::Stream;
 
 /// The broker's end of a connection.
 pub(crate) struct Wire {
-    socket: Socket,
+    stream: Stream,
     inbox: Inbox,
 }
 
 impl Wire {
     pub(crate) fn dial(address: &str) -> Self {
-        let socket = if let Some(path) = address.strip_prefix("unix:") {
-            let stream = UnixStream::connect(PathBuf::from(path)).unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            Socket::Unix(stream)
-        } else {
-            let stream = TcpStream::connect(address).unwrap();
-            stream.set_nodelay(true).unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            Socket::Tcp(stream)
+        let stream: Stream = match address.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).unwrap().into(),
+            None => TcpStream::connect(address).unwrap().into(),
         };
-        Self { socket, inbox: Inbox::default() }
+        stream.tune(None).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Self { stream, inbox: Inbox::default() }
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = match &mut self.socket {
-            Socket::Tcp(stream) => stream.write_all(bytes),
-            Socket::Unix(stream) => stream.write_all(bytes),
-        };
         // isdexecd may close the connection while invalid bytes are still being sent.
-        if let Err(error) = sent {
+        if let Err(error) = self.stream.write_all(bytes) {
             let kind = error.kind();
             assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
         }
@@ -63,11 +50,7 @@ impl Wire {
                 return frame;
             }
             let mut bytes = [0; 16 << 10];
-            let count = match &mut self.socket {
-                Socket::Tcp(stream) => stream.read(&mut bytes),
-                Socket::Unix(stream) => stream.read(&mut bytes),
-            };
-            match count {
+            match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(count) => self.inbox.push(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
