@@ -7,12 +7,12 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Login, LoginOk};
-use protocol::decode;
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::ClientId;
 use std::io::{Read, Write};
@@ -98,10 +98,10 @@ fn serve(
     act: &impl Fn(&Header, &Bytes) -> Do,
     tell: &mpsc::Sender<Heard>,
 ) -> std::io::Result<()> {
-    let mut buffer = BytesMut::new();
+    let mut inbox = Inbox::default();
     let mut chunk = vec![0; 65_536];
     loop {
-        while let Some(frame) = decode::next(&mut buffer, 64 << 20).unwrap() {
+        while let Some(frame) = inbox.next_frame().unwrap() {
             let answer = match frame {
                 Frame::Login(login) => {
                     let _ = tell.send(Heard::Login(login));
@@ -126,7 +126,7 @@ fn serve(
         }
         match stream.read(&mut chunk)? {
             0 => return Ok(()),
-            size => buffer.extend_from_slice(&chunk[..size]),
+            size => inbox.push(&chunk[..size]),
         }
     }
 }

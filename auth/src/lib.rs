@@ -9,11 +9,15 @@
 //! | [`token`] | a token as its holder has it |
 //! | [`prover`] | the side that logs in: claim, proof, check of the signature |
 //! | [`list`] | the side that lets in: the token file, challenges, checks |
-//! | [`private`] | files that nobody else may read |
+//! | [`private`] | files that nobody else may read or change |
+//! | [`own`] | files, directories and sockets that only this user can have put there |
+//! | [`acl`] | who else can write to a file, by its access list |
 //! | [`lock`] | lets one program at a time change such a file |
 
+pub mod acl;
 pub mod list;
 pub mod lock;
+pub mod own;
 pub mod private;
 pub mod prover;
 pub mod scram;

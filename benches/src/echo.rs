@@ -3,10 +3,11 @@
 //! starts `isdecho` processes instead.
 
 use crate::protocols::{Parsed, Protocol, limit};
-use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, Stream};
+use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, connect, register};
 use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
+use transport::stream::Stream;
 
 /// Workers that connect at the same time; more would overflow a listener's backlog.
 const CONNECTING_MAX: usize = 64;
@@ -41,7 +42,7 @@ pub fn serve(
     let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
     while echo.ready < count {
         while echo.workers.len() < count && echo.workers.len() - echo.ready < CONNECTING_MAX {
-            let stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
+            let stream = connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
             echo.add(stream, protocol())?;
         }
         if crate::clock::now() > end {
@@ -86,10 +87,10 @@ fn say(line: &str) -> Result<(), String> {
 }
 
 impl Echo {
-    fn add(&mut self, mut stream: Stream, mut protocol: Box<dyn Protocol>) -> Result<(), String> {
+    fn add(&mut self, stream: Stream, mut protocol: Box<dyn Protocol>) -> Result<(), String> {
         let token = Token(self.workers.len());
         let registry = self.poll.registry();
-        stream.register(registry, token).map_err(|e| e.to_string())?;
+        register(&stream, registry, token).map_err(|e| e.to_string())?;
         let mut stream = BufferedStream::new(stream);
         let is_ready = protocol.hello(&mut stream.out);
         stream.flush(registry, token)?;

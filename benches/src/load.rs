@@ -11,7 +11,7 @@ mod schedule;
 use crate::clock;
 use crate::protocols::ClientProtocol;
 use crate::shape::Shape;
-use crate::sock::{Endpoint, SCRATCH_BYTES, Stream};
+use crate::sock::{Endpoint, SCRATCH_BYTES, connect, register};
 use crate::stop::Stop;
 use client::LoadClient;
 use hdrhistogram::Histogram;
@@ -138,8 +138,8 @@ impl Load {
         protocol: Box<dyn ClientProtocol>,
     ) -> Result<(), String> {
         let token = Token(self.clients.len());
-        let mut stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
-        stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
+        let stream = connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
+        register(&stream, self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
         let mut client = LoadClient::new(stream, protocol, token.0 as u32);
         client.is_ready = client.protocol.hello(&mut client.stream.out);
         client.stream.flush(self.poll.registry(), token)?;

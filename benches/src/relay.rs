@@ -4,7 +4,7 @@
 //! keeps no records, so it is no broker: it shows the highest rate this machine could reach.
 
 use crate::protocols::limit::{HEAD_BYTES, frame, greeting};
-use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, joined, parse};
+use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, joined, parse, register};
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -80,10 +80,9 @@ pub fn run(clients: &Endpoint, workers: &Endpoint) -> Result<(), String> {
 
 impl Relay {
     fn accept(&mut self, listener: &Listener, is_worker: bool) -> Result<(), String> {
-        while let Some(mut stream) = listener.accept().map_err(|e| e.to_string())? {
+        while let Some(stream) = listener.accept().map_err(|e| e.to_string())? {
             let index = self.free.pop().unwrap_or(self.streams.len());
-            stream
-                .register(self.poll.registry(), Token(FIRST + index))
+            register(&stream, self.poll.registry(), Token(FIRST + index))
                 .map_err(|e| e.to_string())?;
             if index == self.streams.len() {
                 self.streams.push(None);

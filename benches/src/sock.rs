@@ -3,15 +3,18 @@
 //! so every peer is driven by the same code.
 
 use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use tls::session::Session;
-use tls::setup::CallerFiles;
+use transport::session::Session;
+use transport::setup::CallerFiles;
+use transport::stream::Stream;
 
 /// Bytes taken in one read.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
@@ -54,108 +57,62 @@ impl FromStr for Endpoint {
     }
 }
 
-/// A stream socket of either kind.
-#[derive(Debug)]
-pub enum Stream {
-    /// TCP with `TCP_NODELAY`.
-    Tcp(TcpStream),
-    /// A Unix stream socket.
-    Unix(UnixStream),
-    /// TLS over TCP.
-    Tls(TcpStream, Box<Session>),
-}
-
 /// A session with whoever trusts the CAs of this file.
-fn session(address: &SocketAddr, ca: &Path) -> io::Result<Box<Session>> {
+fn session(address: &SocketAddr, ca: &Path) -> io::Result<Session> {
     let files = CallerFiles { ca: Some(ca.to_owned()), pair: None };
     let session = files.load().and_then(|setup| setup.session(&address.ip().to_string()));
-    session.map(Box::new).map_err(io::Error::other)
+    session.map_err(io::Error::other)
 }
 
-impl Stream {
-    /// Begins to connect.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn connect(endpoint: &Endpoint) -> io::Result<Self> {
-        match endpoint {
-            Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }
-            Endpoint::Tls(address, ca) => {
-                let session = session(address, ca)?;
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tls(stream, session))
-            }
-            // A full backlog makes a non-blocking connect fail, so this one blocks.
-            Endpoint::Unix(path) => {
-                let stream = std::os::unix::net::UnixStream::connect(path)?;
-                stream.set_nonblocking(true)?;
-                Ok(Self::Unix(UnixStream::from_std(stream)))
-            }
-        }
-    }
+/// A TCP connection that mio has made, with `TCP_NODELAY`.
+fn tcp(stream: TcpStream) -> io::Result<Stream> {
+    let stream = Stream::from(std::net::TcpStream::from(OwnedFd::from(stream)));
+    stream.tune(None).map(|()| stream)
+}
 
-    /// Registers for both directions, once; edge-triggered.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Self::Tcp(stream) | Self::Tls(stream, _) => stream.register(registry, token, both),
-            // A Unix socket reports room at every read of the peer; room is asked for when needed.
-            Self::Unix(stream) => stream.register(registry, token, Interest::READABLE),
+/// Begins to connect.
+///
+/// # Errors
+/// The system refuses.
+pub fn connect(endpoint: &Endpoint) -> io::Result<Stream> {
+    match endpoint {
+        Endpoint::Tcp(address) => tcp(TcpStream::connect(*address)?),
+        Endpoint::Tls(address, ca) => {
+            let session = session(address, ca)?;
+            Ok(tcp(TcpStream::connect(*address)?)?.with_tls(Some(session)))
+        }
+        // A full backlog makes a non-blocking connect fail, so this one blocks.
+        Endpoint::Unix(path) => {
+            let stream = Stream::from(std::os::unix::net::UnixStream::connect(path)?);
+            stream.set_nonblocking(true).map(|()| stream)
         }
     }
+}
 
-    /// Asks for reports of room, or no more, where they are not on anyway.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn watch_room(&mut self, registry: &Registry, token: Token, on: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(_) | Self::Tls(..) => Ok(()),
-            Self::Unix(stream) if on => {
-                stream.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)
-            }
-            Self::Unix(stream) => stream.reregister(registry, token, Interest::READABLE),
-        }
+/// Reports of bytes, and of room where they cost nothing or are asked for: a Unix socket reports
+/// room at every read of the peer.
+fn interest(stream: &Stream, wants_room: bool) -> Interest {
+    if stream.is_tcp() || wants_room {
+        Interest::READABLE | Interest::WRITABLE
+    } else {
+        Interest::READABLE
     }
+}
 
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Tls(stream, session) => session.read(stream, &mut [IoSliceMut::new(buffer)]),
-        }
-    }
+/// Registers a stream, once; edge-triggered.
+///
+/// # Errors
+/// The system refuses.
+pub fn register(stream: &Stream, registry: &Registry, token: Token) -> io::Result<()> {
+    SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interest(stream, false))
+}
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Tls(stream, session) => session.write(stream, &[IoSlice::new(bytes)]),
-        }
+/// Asks for reports of room, or no more, where they are not on anyway.
+fn watch_room(stream: &Stream, registry: &Registry, token: Token, on: bool) -> io::Result<()> {
+    if stream.is_tcp() {
+        return Ok(());
     }
-
-    /// Hands over what was written and has not left.
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => Ok(()),
-            Self::Tls(stream, session) => session.flush(stream),
-        }
-    }
-
-    fn is_handshaking(&self) -> bool {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => false,
-            Self::Tls(_, session) => session.is_handshaking(),
-        }
-    }
+    SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interest(stream, on))
 }
 
 /// A listener of either kind.
@@ -212,11 +169,10 @@ impl Listener {
     /// The system refuses.
     pub fn accept(&self) -> io::Result<Option<Stream>> {
         let stream = match self {
-            Self::Tcp(listener) => listener.accept().and_then(|(stream, _)| {
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+            Self::Tcp(listener) => listener.accept().and_then(|(stream, _)| tcp(stream)),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| {
+                std::os::unix::net::UnixStream::from(OwnedFd::from(stream)).into()
             }),
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
         };
         match stream {
             Ok(stream) => Ok(Some(stream)),
@@ -327,7 +283,7 @@ impl BufferedStream {
     /// The connection broke.
     pub fn writable(&mut self, registry: &Registry, token: Token) -> Result<(), String> {
         if std::mem::take(&mut self.is_blocked) {
-            self.stream.watch_room(registry, token, false).map_err(|e| format!("epoll: {e}"))?;
+            watch_room(&self.stream, registry, token, false).map_err(|e| format!("epoll: {e}"))?;
         }
         self.flush(registry, token)
     }
@@ -342,7 +298,7 @@ impl BufferedStream {
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
                 {
                     self.is_blocked = true;
-                    return self.stream.watch_room(registry, token, true);
+                    return watch_room(&self.stream, registry, token, true);
                 }
                 Err(error) => return Err(error),
             }

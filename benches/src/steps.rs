@@ -7,7 +7,7 @@ use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
 use protocol::bodies::{Login, WorkerLogin};
-use protocol::decode;
+use protocol::decode::{self, Limits};
 use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -128,7 +128,8 @@ impl Step for Codec {
     fn once(&mut self) -> Result<(), String> {
         self.sequence = self.sequence.wrapping_add(1);
         self.bytes[4..8].copy_from_slice(&self.sequence.to_be_bytes());
-        let (kind, head) = decode::head(&self.bytes, 1 << 20).map_err(|error| error.to_string())?;
+        let (kind, head) =
+            decode::head(&self.bytes, Limits::new(1 << 20)).map_err(|error| error.to_string())?;
         let frame =
             decode::frame(kind, head, self.body.clone()).map_err(|error| error.to_string())?;
         let encoded = encode::encode(frame);

@@ -44,13 +44,13 @@ impl From<io::Error> for DemoError {
 type Step<T = ()> = Result<T, DemoError>;
 
 /// Runs the demonstration; `once` = end by itself. Returns the exit status of the program.
-pub fn run(once: bool) -> u8 {
+pub(crate) fn run(once: bool) -> u8 {
     match show(once) {
-        Ok(()) => crate::exit::DONE,
+        Ok(()) => broker::exit::DONE,
         Err(DemoError(text)) => {
             // If nobody reads stderr, the exit status still shows the error.
             last_words(&format!("isectd demo: {text}"));
-            crate::exit::HALT
+            broker::exit::HALT
         }
     }
 }

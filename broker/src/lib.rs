@@ -8,7 +8,6 @@
 //! | [`translate`] | frames ↔ inputs and actions | yes |
 //! | `reactor` | sockets, clock, signals, files; the loop | no |
 //! | `config` | the command line | no |
-//! | `demo` | `isectd demo` | no |
 //! | [`exit`] | one exit status for each fatal condition | yes |
 //!
 //! What is pure compiles without the feature `os`, and nothing that could do IO is in its tree.
@@ -19,8 +18,6 @@ pub mod translate;
 
 #[cfg(feature = "os")]
 pub mod config;
-#[cfg(feature = "os")]
-pub mod demo;
 #[cfg(feature = "os")]
 pub mod reactor;
 #[cfg(feature = "os")]

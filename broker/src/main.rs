@@ -1,11 +1,15 @@
 //! The program isectd: reads the command line, loads the configuration, and runs the loop or a
-//! subcommand. Only this file uses all modules.
+//! subcommand. Only the program names the client library (`demo`) and execd (`execd_role`); the
+//! broker itself does not.
+
+mod demo;
+mod execd_role;
 
 use broker::config::checked_args::CheckedArgs;
 use broker::config::cli::{Args, Command};
 use broker::config::load::Config;
 use broker::exit::Fatal;
-use broker::{demo, reactor, token_command};
+use broker::{reactor, token_command};
 use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -55,7 +59,7 @@ fn run(args: Args) -> Result<u8, Fatal> {
         None => {}
     }
     if let Some(address) = &args.role_execd {
-        return reactor::built_in_execd::be_execd(&args, address);
+        return execd_role::be_execd(&args, address);
     }
-    reactor::run(Config::load(CheckedArgs::check(args)?)?)
+    reactor::run(Config::load(CheckedArgs::check(args)?)?, execd_role::EXECD)
 }

@@ -8,11 +8,11 @@ mod common;
 use bytes::{Bytes, BytesMut};
 use common::*;
 use protocol::bodies::Login;
+use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::names::ServiceName;
-use protocol::{decode, encode};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -134,10 +134,10 @@ fn a_slow_reader_is_closed_and_others_go_on() {
             worker.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
             let mut bytes = [0; 65536];
             if let Ok(count) = worker.stream.read(&mut bytes) {
-                worker.buffer.extend_from_slice(&bytes[..count]);
+                worker.inbox.push(&bytes[..count]);
             }
             worker.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            while let Some(frame) = decode::next(&mut worker.buffer, 1 << 30).unwrap() {
+            while let Some(frame) = worker.inbox.next_frame().unwrap() {
                 match frame {
                     Frame::Data { head, body } => worker.send(Frame::data(head, body)),
                     Frame::Ping { sequence } => worker.send(Frame::Pong { sequence }),

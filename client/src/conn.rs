@@ -1,5 +1,5 @@
-//! One connection to the broker: frames in and frames out, blocking, with a time limit. `stream`
-//! has the socket; `session` and `worker` know what the frames mean.
+//! One connection to the broker: frames in and frames out, blocking, with a time limit. `dial`
+//! makes it; `session` and `worker` know what the frames mean.
 //!
 //! The socket is in blocking mode, so that a read costs one system call. A write never blocks in
 //! the kernel: while it can't go on, frames of the broker are read and kept. So two sides that both
@@ -7,27 +7,31 @@
 
 use crate::address::Address;
 use crate::clock;
+use crate::dial::{ConnectError, dial};
 use crate::error::Error;
-use crate::frame_reader::FrameReader;
 use crate::keepalive::{Due, Keepalive};
-use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
-use protocol::decode::WireError;
+use protocol::decode::{Limits, WireError};
 use protocol::encode::{self, EncodedFrame};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
-use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use protocol::frame_reader::Inbox;
+use protocol::limits::{BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::proof::Channel;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use transport::stream::Stream;
 
 /// Bodies up to this size are copied behind their header, so that both leave in one write.
 const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// Most bytes of one read: one frame of 64 KiB, so that requests up to that size come with one
+/// read.
+const READ_BYTES: usize = HEADER_BYTES + 64 * 1024;
 
 /// Most bytes of frames that are read ahead while a write can't go on.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
@@ -101,7 +105,7 @@ impl Lost {
 /// A connection to the broker.
 pub(crate) struct Conn {
     stream: Stream,
-    reader: FrameReader,
+    inbox: Inbox,
     out: Vec<u8>,
     ahead: VecDeque<Frame>,
     ahead_bytes: usize,
@@ -121,8 +125,8 @@ impl Conn {
         trust: Option<&Trust>,
     ) -> Result<Self, ConnectError> {
         Ok(Self {
-            stream: Stream::dial(address, timeout, trust)?,
-            reader: FrameReader::new(CONTROL_BODY_BYTES_MAX),
+            stream: dial(address, timeout, trust)?,
+            inbox: Inbox::with_buffer(Limits::from_broker(CONTROL_BODY_BYTES_MAX), READ_BYTES),
             out: Vec::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
@@ -135,7 +139,7 @@ impl Conn {
     /// Sets the limit of a body, in bytes, from login-ok or worker-login-ok.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.reader.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+        self.inbox.limits = Limits::from_broker(size.min(BODY_BYTES_MAX));
     }
 
     /// The channel binding for proofs on this connection; `None` = it has no TLS.
@@ -161,7 +165,7 @@ impl Conn {
             if let Some(lost) = self.ended.take() {
                 return Err(lost);
             }
-            if let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
+            if let Some(frame) = self.inbox.next_frame().map_err(Lost::Wire)? {
                 return Ok(Some(frame));
             }
             if !self.fill(wait)? {
@@ -173,18 +177,18 @@ impl Conn {
     /// Reads once; `false` = nothing came in time.
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
-            let (flags, waited) = self.how_to_wait(wait)?;
-            match self.stream.read(self.reader.space(), flags) {
+            let (waits, waited) = self.how_to_wait(wait)?;
+            match self.stream.receive(self.inbox.space(), waits) {
                 Ok(0) => {
-                    return Err(Lost::Closed { inside_frame: self.reader.is_inside_frame() });
+                    return Err(Lost::Closed { inside_frame: self.inbox.has_bytes() });
                 }
                 Ok(size) => {
-                    self.reader.filled(size);
+                    self.inbox.filled(size);
                     self.keepalive.heard();
                     return Ok(true);
                 }
                 Err(e) => match e.kind() {
-                    ErrorKind::WouldBlock if flags.contains(MsgFlags::MSG_DONTWAIT) => {
+                    ErrorKind::WouldBlock if !waits => {
                         return Ok(false);
                     }
                     ErrorKind::WouldBlock => match self.keepalive.quiet(clock::now(), waited) {
@@ -204,19 +208,19 @@ impl Conn {
         }
     }
 
-    /// How to read: without waiting, or with the kernel's timeout set to the returned time.
-    fn how_to_wait(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
+    /// Whether to wait for bytes; then the kernel's timeout is set to the returned time.
+    fn how_to_wait(&mut self, wait: Wait) -> Result<(bool, Duration), Lost> {
         let until = match wait {
-            Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            Wait::Not => return Ok((false, Duration::ZERO)),
             Wait::Until(until) => until.map(clock::left),
         };
         let span = match (until, self.keepalive.span(clock::now)) {
-            (Some(Duration::ZERO), _) => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            (Some(Duration::ZERO), _) => return Ok((false, Duration::ZERO)),
             (Some(left), Some(span)) => Some(left.min(span)),
             (left, span) => left.or(span),
         };
         self.set_read_timeout(span)?;
-        Ok((MsgFlags::empty(), span.unwrap_or_default()))
+        Ok((true, span.unwrap_or_default()))
     }
 
     /// Sends a ping to a silent broker.
@@ -291,7 +295,7 @@ impl Conn {
                     Some(rest) => (rest, second),
                     None => (&[][..], &second[done - first.len()..]),
                 };
-                self.stream.write(one, other).map(|size| done += size)
+                self.stream.send(one, other).map(|size| done += size)
             } else {
                 self.stream.flush().map(|()| has_left = true)
             };
@@ -367,11 +371,17 @@ impl Conn {
     }
 
     fn keep_frames(&mut self) -> Result<(), Lost> {
-        while let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
+        while let Some(frame) = self.inbox.next_frame().map_err(Lost::Wire)? {
             self.ahead_bytes += weight(&frame);
             self.ahead.push_back(frame);
         }
         Ok(())
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.stream.say_end();
     }
 }
 

@@ -60,11 +60,8 @@ pub mod worker;
 
 mod clock;
 mod conn;
+mod dial;
 mod keepalive;
-mod stream;
-
-#[doc(hidden)]
-pub mod frame_reader;
 
 /// The protocol: names, error codes, limits.
 pub use protocol;

@@ -3,7 +3,7 @@
 
 use protocol::limits::{CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE};
 use std::path::PathBuf;
-use tls::setup::{CallerConfig, CallerFiles, Pair};
+use transport::setup::{CallerConfig, CallerFiles, Pair};
 
 /// The files of one side that connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::Code;
 use client::protocol::bodies::{ErrorBody, LoginOk};
+use client::protocol::encode;
 use client::protocol::errors::{ErrorCode, Ran};
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::ids::ClientId;
-use client::protocol::{decode, encode};
 use common::{FakeBroker, Peer, TIMEOUT, beside, eventually, failed, login_ok, service};
 use std::time::{Duration, Instant};
 
@@ -550,11 +550,4 @@ fn a_conversation_goes_back_and_forth_with_its_worker() {
         (second.sequence, second.workerid, &body[..]),
         (first.sequence, 4, &b"this one"[..])
     );
-}
-
-/// The decoder that the tests use is the library's own.
-#[test]
-fn the_fake_broker_reads_what_the_library_writes() {
-    let mut buffer = bytes::BytesMut::from(&encode::to_bytes(Frame::Logout)[..]);
-    assert_eq!(decode::next(&mut buffer, 0).unwrap(), Some(Frame::Logout));
 }

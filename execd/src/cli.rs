@@ -2,15 +2,14 @@
 
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
-use execd::log_time::LocalTime;
-use execd::os::log::Clean;
 use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
 use std::path::PathBuf;
+use sys::log_line::{Clean, LocalTime};
 use sys::stderr::Stderr;
-use tls::setup::{ListenerFiles, Pair};
 use tracing::Level;
+use transport::setup::{ListenerFiles, Pair};
 
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
 ///

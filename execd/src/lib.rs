@@ -5,7 +5,6 @@
 //! | [`engine`] | PURE: which process is in which state, who is told what, what is due when |
 //! | [`os`] | sockets, signals, fork, wait; the only module with nix and `unsafe` (feature `os`) |
 //! | [`exit`] | one exit status for each way to end |
-//! | `log_time` | the time at the beginning of a log line (feature `os`) |
 //!
 //! execd has no restart policy (the broker decides what runs), no shell and no configuration file;
 //! its only threads write the log and the state directory. The engine never names `os`; `os` feeds
@@ -13,7 +12,5 @@
 
 pub mod engine;
 pub mod exit;
-#[cfg(feature = "os")]
-pub mod log_time;
 #[cfg(feature = "os")]
 pub mod os;

@@ -1,13 +1,15 @@
-//! Bytes → frame. Memory is bounded and no input panics. `None` means that more bytes are needed.
-//! Whether a frame may come at this moment is decided by the session and the broker.
+//! A header and a body → frame. No input panics. `frame_reader` finds them in a stream; whether a
+//! frame may come at this moment is decided by the session and the broker.
 
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
 use crate::header::{FLAG_IDEMPOTENT, Header};
 use crate::kinds::{BodyKind, Kind};
-use crate::limits::{CONTROL_BODY_BYTES_MAX, DEADLINE_MS_MAX, HEADER_BYTES, VERSION};
+use crate::limits::{
+    BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, DEADLINE_MS_MAX, HEADER_BYTES, VERSION,
+};
 use crate::lines::BodyError;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use std::fmt;
 
 /// Why bytes from the wire are refused.
@@ -47,37 +49,49 @@ impl std::error::Error for WireError {}
 /// the length of a frame it would be 350 MiB.
 const TLS_HELLO: u32 = 0x1603;
 
-/// Reads and checks a header, as a broker does.
+/// Largest body of a connection that is not logged in, in bytes.
+const PRE_LOGIN_BYTES_MAX: u32 = 64 * 1024;
+
+/// What a reader accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes in the body of a data frame.
+    pub body_bytes_max: usize,
+    /// Longest deadline, in milliseconds.
+    pub deadline_ms_max: u64,
+    /// The sender may be anybody, so that no large frame may come.
+    pub is_pre_login: bool,
+}
+
+impl Limits {
+    /// The limits of a broker for a peer that is logged in.
+    pub const fn new(body_bytes_max: usize) -> Self {
+        Self { body_bytes_max, deadline_ms_max: DEADLINE_MS_MAX, is_pre_login: false }
+    }
+
+    /// The limits for a broker. Any deadline is accepted, because a broker may have other limits
+    /// than this library knows, and the deadline of a reply means nothing.
+    pub const fn from_broker(body_bytes_max: usize) -> Self {
+        Self { deadline_ms_max: u32::MAX as u64, ..Self::new(body_bytes_max) }
+    }
+}
+
+impl Default for Limits {
+    /// The widest that a broker may have.
+    fn default() -> Self {
+        Self::new(BODY_BYTES_MAX)
+    }
+}
+
+/// Reads and checks a header.
 ///
 /// # Errors
 /// The version, kind, flags or length is not valid. Only two errors leave the stream usable
 /// (`skip`): a data frame with a body that is too large, or with `reply`, `more` or `deadline_ms`
 /// out of range.
-pub fn head(
-    bytes: &[u8; HEADER_BYTES],
-    body_bytes_max: usize,
-) -> Result<(Kind, Header), WireError> {
-    checked(bytes, body_bytes_max, DEADLINE_MS_MAX)
-}
-
-/// Reads and checks a header that a broker wrote. Accepts any deadline, because a broker may have
-/// other limits than this library knows, and the deadline of a reply means nothing.
-///
-/// # Errors
-/// As [`head`], but for the deadline.
-pub fn head_from_broker(
-    bytes: &[u8; HEADER_BYTES],
-    body_bytes_max: usize,
-) -> Result<(Kind, Header), WireError> {
-    checked(bytes, body_bytes_max, u64::from(u32::MAX))
-}
-
 #[inline]
-fn checked(
-    bytes: &[u8; HEADER_BYTES],
-    body_bytes_max: usize,
-    deadline_ms_max: u64,
-) -> Result<(Kind, Header), WireError> {
+pub fn head(bytes: &[u8; HEADER_BYTES], limits: Limits) -> Result<(Kind, Header), WireError> {
+    let Limits { body_bytes_max, deadline_ms_max, is_pre_login } = limits;
     let header = Header::read(bytes);
     let fatal = |code, text: String| WireError::fatal(code, text, header.sequence);
     if header.len >> 16 == TLS_HELLO {
@@ -136,6 +150,11 @@ fn checked(
             format!("flags {:#04x} has bits set that must be zero", header.flags),
         ));
     }
+    if is_pre_login && header.len > PRE_LOGIN_BYTES_MAX {
+        let text =
+            format!("{kind} frame of {size} bytes before login exceeds {PRE_LOGIN_BYTES_MAX}");
+        return Err(fatal(ErrorCode::BadState, text));
+    }
     Ok((kind, header))
 }
 
@@ -180,31 +199,4 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
         };
         WireError::fatal(code, format!("{kind} frame: {text}"), header.sequence)
     })
-}
-
-/// Takes the next whole frame from the front of a buffer; `None` = more bytes are needed.
-///
-/// # Errors
-/// As [`head`] and [`frame`]. After an error with `skip` the header is gone from the buffer and the
-/// caller drops that many bytes of body; after one without `skip` the buffer is useless.
-pub fn next(buffer: &mut BytesMut, body_bytes_max: usize) -> Result<Option<Frame>, WireError> {
-    let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() else {
-        return Ok(None);
-    };
-    let (kind, header) = match head(bytes, body_bytes_max) {
-        Ok(read) => read,
-        Err(error) => {
-            if error.skip.is_some() {
-                buffer.advance(HEADER_BYTES);
-            }
-            return Err(error);
-        }
-    };
-    let size = header.len as usize;
-    if buffer.len() < HEADER_BYTES + size {
-        return Ok(None);
-    }
-    buffer.advance(HEADER_BYTES);
-    let body = buffer.split_to(size).freeze();
-    frame(kind, header, body).map(Some)
 }

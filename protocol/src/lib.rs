@@ -9,6 +9,7 @@
 //! | [`lines`], `keys`, [`bodies`] | the form and the meaning of control bodies |
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
+//! | [`frame_reader`] | splits a stream of bytes into frames |
 //! | [`show`] | one line and hex for logs and documents |
 //! | [`peer_group`], [`login_failures`], [`quota`] | what a peer can have done and remembered |
 //! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
@@ -23,6 +24,7 @@ pub mod decode;
 pub mod encode;
 pub mod errors;
 pub mod frame;
+pub mod frame_reader;
 pub mod header;
 pub mod ids;
 mod keys;

@@ -2,14 +2,15 @@
 //! the answer. It does not check what it sends.
 
 use crate::proc::TIMEOUT;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::bodies::{Login, WorkerLogin};
+use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ pub const PINGS_MAX: Duration = Duration::from_secs(4 * TIMEOUT.as_secs());
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
-    buffer: BytesMut,
+    inbox: Inbox,
 }
 
 impl Wire {
@@ -31,7 +32,7 @@ impl Wire {
         stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, inbox: Inbox::default() }
     }
 
     /// Connects and logs in to a service.
@@ -85,11 +86,18 @@ impl Wire {
         self.stream.set_write_timeout(Some(timeout)).expect("a timeout");
     }
 
-    /// Reads `count` bytes; fewer at the end of the connection.
+    /// Reads `size` bytes, which become no frames; fewer at the end of the connection.
     pub fn read(&mut self, size: usize) -> Vec<u8> {
-        while self.buffer.len() < size && self.more() {}
-        let size = self.buffer.len().min(size);
-        self.buffer.split_to(size).to_vec()
+        let mut bytes = vec![0; size];
+        let mut count = 0;
+        while count < size {
+            match self.read_some(&mut bytes[count..]) {
+                0 => break,
+                more => count += more,
+            }
+        }
+        bytes.truncate(count);
+        bytes
     }
 
     /// The next frame that is no ping (pings are answered); `None` = the other side has closed.
@@ -100,7 +108,7 @@ impl Wire {
     pub fn next_frame(&mut self) -> Option<Frame> {
         let begun = Instant::now();
         loop {
-            match decode::next(&mut self.buffer, 1 << 30) {
+            match self.inbox.next_frame() {
                 Ok(Some(Frame::Ping { sequence })) => {
                     assert!(begun.elapsed() < PINGS_MAX, "only pings came for {PINGS_MAX:?}");
                     // It may be closing already.
@@ -162,13 +170,16 @@ impl Wire {
 
     fn more(&mut self) -> bool {
         let mut bytes = [0; 65_536];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.buffer.extend_from_slice(&bytes[..count]);
-                true
-            }
-            Err(e) if e.kind() == ErrorKind::ConnectionReset => false,
+        let count = self.read_some(&mut bytes);
+        self.inbox.push(&bytes[..count]);
+        count > 0
+    }
+
+    /// Reads once; 0 = the other side has closed.
+    fn read_some(&mut self, bytes: &mut [u8]) -> usize {
+        match self.stream.read(bytes) {
+            Ok(count) => count,
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => 0,
             Err(e) => panic!("nothing came: {e}"),
         }
     }

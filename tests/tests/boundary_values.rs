@@ -8,7 +8,7 @@ use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::inbound::{self, Arrived};
 use bytes::Bytes;
-use protocol::decode;
+use protocol::decode::{self, Limits};
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::{Kind, Role};
@@ -85,7 +85,7 @@ impl World {
     fn frame(&mut self, link: LinkId, role: Role, kind: Kind, head: Header, body: &str) {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let head = Header { command: kind.number(), len: body.len() as u32, ..head };
-        let read = decode::head(&head.write(), usize::MAX);
+        let read = decode::head(&head.write(), Limits::new(usize::MAX));
         let start = Start { run: RunId(self.run), digest: self.digest };
         let input = match read {
             Err(error) => Input::Garbage { link, error },

@@ -159,7 +159,7 @@ fn numbers_and_names_that_can_not_be_are_refused_in_every_place() {
     let mut count = 0;
     for spec in commands() {
         for (at, _) in words(spec).iter().enumerate() {
-            let takes = spec.args.get(at).map_or(Takes::Any, |arg| arg.takes);
+            let takes = spec.args().get(at).map_or(Takes::Any, |arg| arg.takes);
             if takes == Takes::Any || spec.name == "help" {
                 continue;
             }

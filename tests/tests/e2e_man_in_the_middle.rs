@@ -20,64 +20,43 @@ use protocol::frame::Frame;
 use protocol::kinds::Role;
 use protocol::names::{HostName, ServiceName};
 use protocol::proof::{Challenge, Claim};
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tls::session::Session;
-use tls::setup::{CallerFiles, ListenerFiles};
+use transport::session::Session;
+use transport::setup::{CallerFiles, ListenerFiles};
+use transport::stream::Stream;
 
 /// The attacker's connection to one of the two peers.
-struct Side {
-    socket: TcpStream,
-    session: Option<Session>,
+fn side(socket: TcpStream, session: Option<Session>) -> Stream {
+    let stream = Stream::from(socket).with_tls(session);
+    stream.set_nonblocking(true).expect("a flag");
+    stream
 }
 
-impl Side {
-    fn new(socket: TcpStream, session: Option<Session>) -> Self {
-        socket.set_nonblocking(true).expect("a flag");
-        Self { socket, session }
-    }
-
-    /// Completes the TLS handshake, if this side has TLS.
-    fn handshake(&mut self) -> io::Result<()> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        loop {
-            match session.handshake(&mut self.socket) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&[&self.socket]),
-                result => return result,
-            }
-        }
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &mut self.session {
-            None => self.socket.read(into),
-            Some(session) => session.read_some(&mut self.socket, &mut [IoSliceMut::new(into)]),
-        }
-    }
-
-    /// Writes all bytes. Frames of a login are small, so the system accepts them at once.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.session {
-            None => self.socket.write(bytes),
-            Some(session) => session.write(&mut self.socket, &[IoSlice::new(bytes)]),
+/// Completes the TLS handshake, if this side has TLS.
+fn handshake(stream: &mut Stream) -> io::Result<()> {
+    loop {
+        match stream.handshake() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&[stream]),
+            result => return result,
         }
     }
 }
 
-fn wait(sockets: &[&TcpStream]) {
+fn wait(streams: &[&Stream]) {
     let mut fds = Vec::new();
-    for socket in sockets {
-        fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+    for stream in streams {
+        fds.push(PollFd::new(stream.as_fd(), PollFlags::POLLIN));
     }
     let limit = PollTimeout::try_from(TIMEOUT).expect("a time");
     assert!(poll(&mut fds, limit).expect("poll") > 0, "nothing came");
 }
 
 /// Relays bytes both ways until one side ends.
-fn carry(near: &mut Side, far: &mut Side) -> io::Result<()> {
+fn carry(near: &mut Stream, far: &mut Stream) -> io::Result<()> {
     let mut bytes = [0; 65_536];
     loop {
         for is_near in [true, false] {
@@ -85,12 +64,13 @@ fn carry(near: &mut Side, far: &mut Side) -> io::Result<()> {
                 if is_near { (&mut *near, &mut *far) } else { (&mut *far, &mut *near) };
             match from.read(&mut bytes) {
                 Ok(0) => return Ok(()),
+                // Frames of a login are small, so the system accepts them at once.
                 Ok(count) => assert_eq!(to.write(&bytes[..count])?, count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
-        wait(&[&near.socket, &far.socket]);
+        wait(&[near, far]);
     }
 }
 
@@ -104,7 +84,7 @@ fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
         None => (target.to_owned(), false),
     };
     let Pair { cert, key } = authority.sign("between", &["127.0.0.1"]);
-    let files = ListenerFiles { pair: tls::setup::Pair { cert, key }, client_ca: None };
+    let files = ListenerFiles { pair: transport::setup::Pair { cert, key }, client_ca: None };
     let near_setup = near_tls.then(|| files.load().expect("files"));
     let far_files = CallerFiles { ca: Some(authority.ca()), pair: None };
     let far_setup = far_tls.then(|| far_files.load().expect("files"));
@@ -114,9 +94,11 @@ fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
         let far = TcpStream::connect(&bare).expect("a connection");
         let near_session = near_setup.map(|setup| setup.session().expect("a session"));
         let far_session = far_setup.map(|setup| setup.session("127.0.0.1").expect("a session"));
-        let mut near = Side::new(near, near_session);
-        let mut far = Side::new(far, far_session);
-        near.handshake().and_then(|()| far.handshake()).and_then(|()| carry(&mut near, &mut far))
+        let mut near = side(near, near_session);
+        let mut far = side(far, far_session);
+        handshake(&mut near)?;
+        handshake(&mut far)?;
+        carry(&mut near, &mut far)
     });
     if near_tls { format!("tls://{place}") } else { place }
 }

@@ -216,10 +216,11 @@ fn what_a_broker_that_is_in_makes_an_execd_write_is_bounded_and_counted() {
 
 /// The first bytes of a TLS connection, which may be sent on any number of connections.
 fn hello(authority: &Authority) -> Vec<u8> {
-    let mut session = tls::setup::CallerFiles { ca: Some(authority.ca()), ..Default::default() }
-        .load()
-        .and_then(|caller| caller.session("localhost"))
-        .expect("a session");
+    let mut session =
+        transport::setup::CallerFiles { ca: Some(authority.ca()), ..Default::default() }
+            .load()
+            .and_then(|caller| caller.session("localhost"))
+            .expect("a session");
     let mut bytes = Vec::new();
     session.flush(&mut bytes).expect("a hello");
     bytes

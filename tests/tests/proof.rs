@@ -1,10 +1,10 @@
 //! Tests the example of a token login in `docs/protocol.md`: its values equal those of other
 //! implementations, and its bytes are encoded and decoded as printed.
 
-use bytes::BytesMut;
 use isect_tests::{docs, proof};
-use protocol::decode;
+use protocol::decode::Limits;
 use protocol::encode;
+use protocol::frame_reader::Inbox;
 use protocol::show::digits;
 
 /// Values computed by argon2-cffi and by Python's hmac and hashlib.
@@ -53,7 +53,7 @@ fn the_bytes_of_the_document_are_the_frames_of_the_example() {
     assert_eq!(dumps.len(), frames.len());
     for ((note, frame), bytes) in frames.into_iter().zip(dumps) {
         assert_eq!(encode::to_bytes(frame.clone()), bytes, "{note}");
-        let read = decode::next(&mut BytesMut::from(&bytes[..]), 1 << 20).expect("a frame");
+        let read = Inbox::of(Limits::default(), &bytes).next_frame().expect("a frame");
         assert_eq!(read, Some(frame), "{note}");
     }
 }

@@ -13,11 +13,13 @@ use hex::{fixed, parse, parse_row, render};
 use isect_tests::docs;
 use isect_tests::proc::Broker;
 use isect_tests::wire::Wire;
+use protocol::decode::Limits;
+use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::kinds::{KINDS, Kind};
-use protocol::limits::{BODY_BYTES_DEFAULT, HEADER_BYTES};
-use protocol::{decode, encode};
+use protocol::limits::HEADER_BYTES;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -66,7 +68,7 @@ fn bytes_of(name: &str, frame: &Frame) -> BytesMut {
 fn each_file_is_its_frame_and_each_frame_its_file() {
     for (name, frame) in all_frames() {
         let bytes = bytes_of(name, &frame);
-        let read = decode::next(&mut bytes.clone(), BODY_BYTES_DEFAULT);
+        let read = Inbox::of(Limits::default(), &bytes).next_frame();
         assert_eq!(read, Ok(Some(arrived(&frame))), "{name}.hex as a frame");
         assert_eq!(encode::to_bytes(frame), bytes.freeze(), "the frame of {name}.hex as bytes");
     }
@@ -77,16 +79,12 @@ fn a_partial_frame_waits_for_the_rest() {
     for (name, frame) in all_frames() {
         let whole = bytes_of(name, &frame);
         for at in 0..whole.len() {
-            let mut part = BytesMut::from(&whole[..at]);
-            assert_eq!(
-                decode::next(&mut part, BODY_BYTES_DEFAULT),
-                Ok(None),
-                "{name} split at {at}"
-            );
-            part.extend_from_slice(&whole[at..]);
-            let rest = decode::next(&mut part, BODY_BYTES_DEFAULT);
+            let mut inbox = Inbox::of(Limits::default(), &whole[..at]);
+            assert_eq!(inbox.next_frame(), Ok(None), "{name} split at {at}");
+            inbox.push(&whole[at..]);
+            let rest = inbox.next_frame();
             assert_eq!(rest, Ok(Some(arrived(&frame))), "{name} after a split at {at}");
-            assert!(part.is_empty(), "{name}: bytes are left");
+            assert!(!inbox.has_bytes(), "{name}: bytes are left");
         }
     }
 }

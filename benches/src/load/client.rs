@@ -2,9 +2,10 @@
 
 use crate::payload::Payload;
 use crate::protocols::ClientProtocol;
-use crate::sock::{BufferedStream, Stream};
+use crate::sock::BufferedStream;
 use std::collections::VecDeque;
 use std::time::Instant;
+use transport::stream::Stream;
 
 /// A request under way.
 #[derive(Clone, Copy, Debug)]

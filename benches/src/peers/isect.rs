@@ -7,7 +7,7 @@ use crate::json::rows;
 use crate::proc::{Process, Scheduling, Start};
 use crate::protocols::{ClientProtocol, Protocol, isect};
 use crate::shape::Shape;
-use crate::sock::{BufferedStream, Endpoint, Stream};
+use crate::sock::{BufferedStream, Endpoint, connect, register};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use mio::{Poll, Token};
@@ -228,10 +228,9 @@ impl Isect {
         let poll = Poll::new().map_err(|e| e.to_string())?;
         // At most requests_max (1024) requests may be under way on one connection.
         for first in (0..count).step_by(1000) {
-            let mut stream =
-                Stream::connect(&self.endpoint("client")?).map_err(|e| e.to_string())?;
+            let stream = connect(&self.endpoint("client")?).map_err(|e| e.to_string())?;
             let token = Token(streams.len());
-            stream.register(poll.registry(), token).map_err(|e| e.to_string())?;
+            register(&stream, poll.registry(), token).map_err(|e| e.to_string())?;
             let mut stream = BufferedStream::new(stream);
             let mut client = isect::Client::new(service.clone(), LONG_MS);
             client.hello(&mut stream.out);

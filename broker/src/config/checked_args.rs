@@ -9,7 +9,7 @@ use protocol::limits::{CLIENT_PORT, TLS_PREFIX};
 use protocol::settings::{SETTINGS, Setting};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use tls::setup::ListenerFiles;
+use transport::setup::ListenerFiles;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use super::cli::Args;
 use crate::exit::Fatal;
 use std::path::{Path, PathBuf};
-use tls::setup::{CallerFiles, ListenerFiles, Pair};
+use transport::setup::{CallerFiles, ListenerFiles, Pair};
 
 /// The files of each side of the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //! holds one only while it receives a frame. So a large request allocates nothing in the steady
 //! state. Small bodies are in `small_bodies`.
 
-use super::frame_reader::LargeFrame;
 use bytes::{Bytes, BytesMut};
+use protocol::frame_reader::LARGE_FRAME_BYTES;
 use std::collections::VecDeque;
 
 /// Size of the smallest buffer in bytes; each further size is twice the one before.
@@ -12,20 +12,18 @@ const SIZE_MIN: usize = 8 * 1024;
 const SIZE_MAX: usize = 1024 * 1024;
 /// Most bytes of all buffers that are spare or lent to bodies and tracked in `lent`.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Most spare tails, and most spare boxes of large frames.
+/// Most spare tails.
 const SPARES_MAX: usize = 64;
 
-/// Buffers and boxes that are used again.
+/// Buffers that are used again.
 #[derive(Debug, Default)]
-pub struct BufferPool {
+pub(super) struct BufferPool {
     /// All buffers lent to bodies, the oldest first. A buffer whose body is dropped can be reused.
     lent: VecDeque<Bytes>,
     lent_bytes: usize,
     /// A buffer was taken since the last call of [`is_idle`](Self::is_idle).
     is_used: bool,
     tails: Vec<Vec<u8>>,
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    large_frames: Vec<Box<LargeFrame>>,
 }
 
 impl BufferPool {
@@ -85,39 +83,17 @@ impl BufferPool {
         self.lend(buffer, bytes.len())
     }
 
-    /// Copies the bytes of an incomplete frame to a buffer; [`give_tail`](Self::give_tail) returns
+    /// An empty buffer for the bytes of an incomplete frame; [`give_tail`](Self::give_tail) returns
     /// it.
-    pub(super) fn tail(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut tail = self.tails.pop().unwrap_or_default();
-        tail.extend_from_slice(bytes);
-        tail
+    pub(super) fn tail(&mut self) -> Vec<u8> {
+        self.tails.pop().unwrap_or_default()
     }
 
     /// Takes back the buffer of an incomplete frame, for reuse.
     pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
-        if (1..=2 * super::frame_reader::TAIL_BYTES_MAX).contains(&tail.capacity())
-            && self.tails.len() < SPARES_MAX
-        {
+        if (1..=2 * LARGE_FRAME_BYTES).contains(&tail.capacity()) && self.tails.len() < SPARES_MAX {
             tail.clear();
             self.tails.push(tail);
-        }
-    }
-
-    /// Boxes a large frame, in a spare box if there is one.
-    pub(super) fn large_frame(&mut self, frame: LargeFrame) -> Box<LargeFrame> {
-        match self.large_frames.pop() {
-            Some(mut old) => {
-                *old = frame;
-                old
-            }
-            None => Box::new(frame),
-        }
-    }
-
-    /// Takes back the box of a large frame, for reuse.
-    pub(super) fn give_large_frame(&mut self, frame: Box<LargeFrame>) {
-        if self.large_frames.len() < SPARES_MAX {
-            self.large_frames.push(frame);
         }
     }
 

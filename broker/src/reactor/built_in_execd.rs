@@ -2,26 +2,15 @@
 //! process in its own session. It survives a crash of the broker, and the next broker finds it by
 //! its socket.
 
-use super::log::Log;
-use crate::config::cli::{Args, WorkerArgs};
+use crate::config::cli::WorkerArgs;
 use crate::engine::input::Expected;
-use crate::exit::{self, Fatal};
-use execd::engine::limits::Limits;
-use execd::os::options::{Listen, Options, variable};
-use execd::os::policy::{self, Identity};
-use execd::os::rlimits::RLimit;
-use execd::os::run::run;
-use execd::os::user::Account;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::SigSet;
-use nix::sys::socket::{getsockopt, sockopt};
+use crate::exit::Fatal;
 use nix::unistd::Uid;
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use sys::stderr::last_words;
+use transport::stream::Stream;
 
 /// Least time between two starts. It doubles after each execd that ended early, up to the limit.
 const START_EVERY: Micros = Micros::from_millis(500);
@@ -29,40 +18,54 @@ const START_EVERY_MAX: Micros = Micros::from_millis(4000);
 /// An execd that ran this long did not end early.
 const GOOD_RUN: Micros = Micros::from_millis(10_000);
 
-/// With `--state none`: how long execd waits for the broker that started it.
-const NO_BROKER_IDLE_MS: u64 = 5000;
+/// What the program knows of the execd that is built into it. The broker itself names none.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecdProgram {
+    /// Checks the options for workers before anything is started; otherwise only the built-in execd
+    /// would report the error, in the middle of the log.
+    pub check: fn(&ExecdOptions) -> Result<(), Fatal>,
+    /// What an execd with these options says of itself.
+    pub expected: fn(&ExecdOptions) -> Result<Expected, String>,
+    /// The number of the user that these options name for workers; `None` = they name none that
+    /// there is.
+    pub user: fn(&WorkerArgs) -> Option<u32>,
+}
+
+/// The options that the built-in execd is started with.
+#[derive(Clone, Debug)]
+pub struct ExecdOptions {
+    /// `unix:PATH` of its socket.
+    pub address: String,
+    /// Whether it ends with the broker.
+    pub exits_with_broker: bool,
+    /// The soft limit of descriptors that its children get.
+    pub descriptors: u64,
+    /// The options for workers.
+    pub workers: WorkerArgs,
+}
 
 /// The built-in execd as the broker sees it.
 #[derive(Debug)]
 pub(super) struct BuiltInExecd {
-    /// `unix:PATH` of its socket.
-    pub(super) address: String,
+    program: ExecdProgram,
+    pub(super) options: ExecdOptions,
     words: Vec<OsString>,
-    /// The role an execd that already runs must have.
-    role: Role,
     child: Option<Child>,
     started_at: Option<Tick>,
     backoff: Micros,
 }
 
 impl BuiltInExecd {
-    /// Makes the state for an execd at this address; `exits_with_broker` = it ends with the broker.
-    pub(super) fn new(
-        address: String,
-        exits_with_broker: bool,
-        descriptors: u64,
-        log: &[String],
-        workers: &WorkerArgs,
-    ) -> Self {
-        let mut words: Vec<OsString> = vec!["--role-execd".into(), address.clone().into()];
-        words.extend(worker_words(workers));
-        words.push(format!("--role-descriptors={descriptors}").into());
-        if exits_with_broker {
+    /// Makes the state for an execd with these options, which logs as `log` says.
+    pub(super) fn new(program: ExecdProgram, options: ExecdOptions, log: &[String]) -> Self {
+        let mut words: Vec<OsString> = vec!["--role-execd".into(), options.address.clone().into()];
+        words.extend(worker_words(&options.workers));
+        words.push(format!("--role-descriptors={}", options.descriptors).into());
+        if options.exits_with_broker {
             words.push("--role-exits-with-broker".into());
         }
         words.extend(log.iter().map(OsString::from));
-        let role = Role { exits_with_broker, descriptors, workers: workers.clone() };
-        Self { address, words, role, child: None, started_at: None, backoff: START_EVERY }
+        Self { program, options, words, child: None, started_at: None, backoff: START_EVERY }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -104,25 +107,24 @@ impl BuiltInExecd {
     ///
     /// # Errors
     /// The peer belongs to another user, or its expected state can't be computed.
-    pub(super) fn check_peer(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
-        let peer = getsockopt(stream, sockopt::PeerCredentials)
-            .map_err(|e| format!("who answers at {} can't be asked: {e}", self.address))?;
+    pub(super) fn check_peer(&self, stream: &Stream) -> Result<Option<Box<Expected>>, String> {
+        let peer = stream
+            .credentials()
+            .map_err(|e| format!("who answers at {} can't be asked: {e}", self.options.address))?;
         let me = Uid::effective().as_raw();
-        if peer.uid() != me {
+        if peer.uid != me {
             return Err(format!(
                 "process {} of user {} answers at {}, this broker is user {me}: nothing is started \
                  by it; end it, or name another --state directory",
-                peer.pid(),
-                peer.uid(),
-                self.address
+                peer.pid, peer.uid, self.options.address
             ));
         }
         let own = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        if own == Some(peer.pid()) {
+        if own == Some(peer.pid) {
             return Ok(None);
         }
-        let Identity { policy, binary } = self.role.expected(&self.address)?;
-        Ok(Some(Box::new(Expected { policy, binary })))
+        let expected = (self.program.expected)(&self.options)?;
+        Ok(Some(Box::new(expected)))
     }
 
     /// Reaps an execd that has ended.
@@ -131,22 +133,19 @@ impl BuiltInExecd {
             self.child = None;
         }
     }
-}
 
-/// The options that the built-in execd is started with.
-#[derive(Debug)]
-struct Role {
-    exits_with_broker: bool,
-    descriptors: u64,
-    workers: WorkerArgs,
-}
+    /// Whether workers run as the broker's own user, and so reach its files and sockets.
+    pub(super) fn is_own_user(&self) -> bool {
+        let user = (self.program.user)(&self.options.workers);
+        user.is_none_or(|user| user == Uid::effective().as_raw())
+    }
 
-impl Role {
-    fn expected(&self, address: &str) -> Result<Identity, String> {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| e.to_string())?;
-        let options = role_options(&self.workers, address, self.exits_with_broker)
-            .map_err(|e| e.to_string())?;
-        policy::expected(&options, (self.descriptors.min(hard), hard)).map_err(|e| e.to_string())
+    /// A warning about how workers run, for the log; `None` = nothing to warn of.
+    pub(super) fn warning(&self) -> Option<String> {
+        let is_meant = self.options.workers.allow_root_workers;
+        let text = "its workers run as root; name a user for them with 'isectd --worker-user NAME', \
+                    or say --allow-root-workers if that is meant";
+        (Uid::effective().is_root() && self.is_own_user() && !is_meant).then(|| text.to_owned())
     }
 }
 
@@ -178,106 +177,4 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     words.push(format!("--orphan-ms={orphan_ms}").into());
     words.extend((worker_scheduling == "inherit").then(|| "--worker-scheduling=inherit".into()));
     words
-}
-
-/// Converts the options for workers to the built-in execd's options.
-fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
-    let WorkerArgs {
-        allow,
-        worker_user,
-        allow_root_workers: _,
-        worker_limit,
-        worker_env,
-        worker_scheduling,
-        orphan_ms,
-    } = workers;
-    let usage = |option: &str, error: String| Fatal::Usage(format!("{option}: {error}"));
-    let user = worker_user.as_deref().map(Account::find).transpose();
-    let limits = worker_limit.iter().map(|text| RLimit::parse(text)).collect::<Result<_, _>>();
-    let env = worker_env.iter().map(|text| variable(text)).collect::<Result<_, _>>();
-    // Without `--allow`, operators may start any program.
-    let allow = if allow.is_empty() { vec!["/".into()] } else { allow.clone() };
-    Ok(Options {
-        built_in: true,
-        allow,
-        user: user.map_err(|error| usage("--worker-user", error))?,
-        // The broker warns, and is started by root in tests and demonstrations.
-        allow_root_workers: true,
-        batch: worker_scheduling != "inherit",
-        rlimits: limits.map_err(|error| usage("--worker-limit", error))?,
-        env: env.map_err(|error| usage("--worker-env", error))?,
-        limits: Limits { orphan_ms: *orphan_ms, ..Limits::default() },
-        ..Options::new(listen)
-    })
-}
-
-/// The options of the built-in execd at this address; `exits_with_broker` = it ends with the
-/// broker.
-fn role_options(
-    workers: &WorkerArgs,
-    address: &str,
-    exits_with_broker: bool,
-) -> Result<Options, Fatal> {
-    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
-    let beside = match &listen {
-        Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
-        Listen::Tcp(_) | Listen::Tls(_) | Listen::Fd(_) => None,
-    };
-    let mut options = options(workers, listen)?;
-    options.exits_with_broker = exits_with_broker;
-    options.state = beside.filter(|_| !exits_with_broker);
-    if exits_with_broker {
-        // If the broker is killed before it connects, execd must end by itself.
-        options.limits.idle_ms = NO_BROKER_IDLE_MS;
-    }
-    Ok(options)
-}
-
-/// Checks the options for workers before anything is started; otherwise only the built-in execd
-/// would report the error, in the middle of the log.
-///
-/// # Errors
-/// A user, limit or directory that does not exist or may not be had.
-pub(super) fn check(workers: &WorkerArgs, address: &str) -> Result<(), Fatal> {
-    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
-    options(workers, listen)?.check().map_err(|failure| Fatal::Usage(failure.text))
-}
-
-/// Whether workers run as the broker's own user, and so reach its files and sockets.
-pub(super) fn is_own_user(workers: &WorkerArgs) -> bool {
-    let user = workers.worker_user.as_deref().and_then(|user| Account::find(user).ok());
-    user.is_none_or(|user| user.uid == Uid::effective())
-}
-
-/// A warning about how workers run, for the log; `None` = nothing to warn of.
-pub(super) fn warning(workers: &WorkerArgs) -> Option<String> {
-    let is_meant = workers.allow_root_workers;
-    let text = "its workers run as root; name a user for them with 'isectd --worker-user NAME', or \
-                say --allow-root-workers if that is meant";
-    (Uid::effective().is_root() && is_own_user(workers) && !is_meant).then(|| text.to_owned())
-}
-
-/// Runs this process in the role of the built-in execd; the exit status.
-///
-/// # Errors
-/// It can't listen, or the system refuses something.
-pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
-    // execd's children must not inherit the broker's signal mask and descriptor limit.
-    SigSet::empty().thread_set_mask().map_err(|e| Fatal::System(format!("signal mask: {e}")))?;
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let soft = args.role_descriptors.min(hard);
-        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)
-            .map_err(|e| Fatal::System(format!("descriptor limit: {e}")))?;
-    }
-    let log = Log::start(args.log, args.log_format);
-    let options = role_options(&args.workers, address, args.role_exits_with_broker)?;
-    let ended = run(options);
-    log.flush();
-    match ended {
-        Ok(()) => Ok(exit::DONE),
-        Err(failure) => {
-            last_words(&format!("isectd (built-in execd): {failure}"));
-            Ok(failure.exit.status())
-        }
-    }
 }

@@ -1,16 +1,21 @@
 //! One connection: its socket, the received bytes that make no whole frame yet, and the bytes that
 //! wait to be sent. An idle connection owns no buffer.
 
-use super::frame_reader::{FrameReader, end_of};
 use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
 use super::pre_login::Queued;
-use super::stream::Stream;
+use super::socket_reader::{SocketReader, end_of};
 use crate::engine::input::Close;
+use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
 use protocol::kinds::Role;
 use protocol::names::HostName;
 use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use transport::stream::Stream;
 
 /// The phases of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub(super) enum Phase {
     /// Frames are received and sent.
     Open,
     /// The peer sent a malformed frame: nothing more is read; the outbox is still sent. A peer that
-    /// only shut its own writing does not come here: `FrameReader::ended` says so.
+    /// only shut its own writing does not come here: `SocketReader::ended` says so.
     Malformed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
@@ -52,8 +57,7 @@ pub(super) struct Conn {
     pub(super) outbox: Outbox,
     /// When the socket last accepted bytes; valid while the outbox is not empty.
     pub(super) progress_at: Tick,
-    /// Received bytes that have not been given on as frames.
-    pub(super) reader: FrameReader,
+    pub(super) reader: SocketReader,
     /// Bytes reserved for its incomplete large frame, part of the sum in `partial_frames`; 0 =
     /// none.
     pub(super) counted: usize,
@@ -101,7 +105,7 @@ impl Conn {
     /// timer (`broken`), an incomplete frame, and an error that the read did not report. After a
     /// FIN the kernel reports a reset only to writers, and it reports an error only once.
     pub(super) fn worst_known(&self) -> Close {
-        let part = if self.reader.has_partial() { Close::Torn } else { Close::Eof };
+        let part = if self.reader.frames.has_partial() { Close::Torn } else { Close::Eof };
         let error = match self.stream.take_error() {
             Ok(None) => Close::Eof,
             Ok(Some(error)) | Err(error) => end_of(&error),
@@ -118,7 +122,7 @@ impl Conn {
             phase: Phase::Open,
             outbox: Outbox::default(),
             progress_at: Tick::default(),
-            reader: FrameReader::default(),
+            reader: SocketReader::default(),
             counted: 0,
             is_unread: false,
             is_listed: false,
@@ -136,4 +140,33 @@ impl Conn {
             is_begun: false,
         }
     }
+}
+
+/// Adds a socket to the loop, edge-triggered. TCP is registered for both directions once. A Unix
+/// socket reports room for writing at every read of the peer, so it is registered for that only
+/// while something waits ([`watch_writable`]).
+pub(super) fn register(stream: &Stream, registry: &Registry, token: Token) -> io::Result<()> {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let interest = if stream.is_tcp() { both } else { Interest::READABLE };
+    SourceFd(&stream.as_fd().as_raw_fd()).register(registry, token, interest)
+}
+
+/// Starts or ends reports of room for writing, where they are not on anyway.
+pub(super) fn watch_writable(
+    stream: &Stream,
+    registry: &Registry,
+    token: Token,
+    on: bool,
+) -> io::Result<()> {
+    if stream.is_tcp() {
+        return Ok(());
+    }
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let interest = if on { both } else { Interest::READABLE };
+    SourceFd(&stream.as_fd().as_raw_fd()).reregister(registry, token, interest)
+}
+
+/// Takes a socket out of the loop. Closing it does so as well, so an error does not matter.
+pub(super) fn deregister(stream: &Stream, registry: &Registry) {
+    let _ = SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry);
 }

@@ -1,10 +1,9 @@
 //! Connects to the execd of a host without blocking, with a time limit, and starts the built-in
 //! execd when nobody answers at its socket. The engine decides when to dial again.
 
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Phase, register};
 use super::io::Io;
 use super::links::Ready;
-use super::stream::Stream;
 use crate::engine::input::{Expected, Input};
 use mio::net::{TcpStream, UnixStream};
 use protocol::address::ParsedAddress;
@@ -16,11 +15,23 @@ use protocol::peer_group::is_this_machine;
 use protocol::time::Tick;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use transport::stream::Stream;
 
 /// Time limit of a dial.
 pub(super) const DIAL_MS: u64 = 2000;
 /// Time between two dials to the built-in execd while it starts.
 const LOCAL_EVERY_MS: u64 = 5;
+
+/// A TCP connection that mio has made.
+pub(super) fn tcp(stream: TcpStream) -> Stream {
+    std::net::TcpStream::from(OwnedFd::from(stream)).into()
+}
+
+/// A connection to a Unix socket that mio has made.
+pub(super) fn unix(stream: UnixStream) -> Stream {
+    std::os::unix::net::UnixStream::from(OwnedFd::from(stream)).into()
+}
 
 /// A dial to the built-in execd, to be tried again.
 #[derive(Clone, Debug)]
@@ -34,10 +45,10 @@ pub(super) struct Redial {
 impl Io {
     /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
     pub(super) fn dial(&mut self, host: HostName, address: String) {
-        if self.built_in_execd.as_ref().is_some_and(|execd| execd.address == address) {
+        if self.built_in_execd.as_ref().is_some_and(|execd| execd.options.address == address) {
             self.dial_local(host, self.now.plus_millis(DIAL_MS));
         } else if let Some(path) = address.strip_prefix("unix:") {
-            let connected = UnixStream::connect(path).map(Stream::Unix);
+            let connected = UnixStream::connect(path).map(unix);
             self.dialled(host, connected.map_err(|e| format!("{address}: {e}")), None);
         } else if let Some(at) = numeric(&address) {
             self.dial_tcp(host, at, &address);
@@ -55,12 +66,9 @@ impl Io {
                 Some(Err(why)) => return self.refused(host, why),
             };
         let connecting = TcpStream::connect(address).and_then(|stream| {
-            let mut stream = match session {
-                None => Stream::Tcp(stream),
-                Some(session) => Stream::tls(stream, session),
-            };
+            let stream = tcp(stream).with_tls(session);
             let token = Ready::Link(self.links.next_id()).token();
-            stream.register(&self.registry, token).map(|()| stream)
+            register(&stream, &self.registry, token).map(|()| stream)
         });
         match connecting {
             Ok(stream) => {
@@ -79,10 +87,10 @@ impl Io {
         let Some(execd) = &mut self.built_in_execd else {
             return;
         };
-        let path = execd.address.strip_prefix("unix:").unwrap_or_default();
-        match UnixStream::connect(path) {
+        let path = execd.options.address.strip_prefix("unix:").unwrap_or_default();
+        match UnixStream::connect(path).map(unix) {
             Ok(stream) => match execd.check_peer(&stream) {
-                Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),
+                Ok(must) => self.dialled(host, Ok(stream), must),
                 Err(why) => self.refused(host, why),
             },
             Err(error) if self.now >= until => {
@@ -125,7 +133,8 @@ impl Io {
         let failed = match conn.stream.take_error() {
             Ok(None) if !conn.stream.is_connected() => return None,
             Ok(None) => {
-                if let Err(error) = conn.stream.tune(self.limits.silence, conn.is_remote) {
+                if let Err(error) = conn.stream.tune(conn.is_remote.then_some(self.limits.silence))
+                {
                     tracing::debug!("host {host}: {error}");
                 }
                 match conn.stream.handshake() {
@@ -148,9 +157,9 @@ impl Io {
         must: Option<Box<Expected>>,
     ) {
         let link = self.links.next_id();
-        let registered = connected.and_then(|mut stream| {
+        let registered = connected.and_then(|stream| {
             let token = Ready::Link(link).token();
-            let registered: io::Result<()> = stream.register(&self.registry, token);
+            let registered: io::Result<()> = register(&stream, &self.registry, token);
             registered.map(|()| stream).map_err(|e| e.to_string())
         });
         match registered {
@@ -173,7 +182,7 @@ impl Io {
         let conn = self.links.get(link)?;
         conn.phase = Phase::Open;
         conn.reader.is_known = true;
-        let fd = conn.stream.fd();
+        let fd = conn.stream.as_fd().as_raw_fd();
         self.dials_done += 1;
         Some(Input::HostOpened { link, host, fd, must })
     }

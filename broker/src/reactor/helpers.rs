@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use tls::session::Session;
+use transport::session::Session;
 
 /// Most helper threads at once; further jobs are refused.
 const THREADS_MAX: usize = 16;

@@ -3,9 +3,8 @@
 
 use super::authenticator::Authenticator;
 use super::built_in_execd::BuiltInExecd;
-use super::conn::Phase;
+use super::conn::{Phase, deregister, watch_writable};
 use super::dial::Redial;
-use super::frame_reader;
 use super::helpers::Helpers;
 use super::links::{Links, Ready};
 use super::listen::Acceptor;
@@ -14,6 +13,7 @@ use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
 use super::small_bodies::SmallBodies;
+use super::socket_reader::end_of;
 use super::state_dir::StateDir;
 use super::store::Storing;
 use super::tls_config::TlsConfig;
@@ -265,7 +265,7 @@ impl Io {
             Ok(Flushed::All) => {
                 if mem::take(&mut conn.is_waiting) {
                     // A failure only means that room is reported too often.
-                    let _ = conn.stream.watch_writable(&self.registry, token, false);
+                    let _ = watch_writable(&conn.stream, &self.registry, token, false);
                     conn.is_too_slow = false;
                 }
                 if conn.is_shutting {
@@ -281,7 +281,7 @@ impl Io {
                     conn.progress_at = self.now;
                 }
                 if !mem::replace(&mut conn.is_waiting, true) {
-                    if conn.stream.watch_writable(&self.registry, token, true).is_err() {
+                    if watch_writable(&conn.stream, &self.registry, token, true).is_err() {
                         self.broke(link, Close::Reset);
                         return;
                     }
@@ -291,7 +291,7 @@ impl Io {
                 }
                 self.gauge(link);
             }
-            Err(error) => self.broke(link, frame_reader::end_of(&error)),
+            Err(error) => self.broke(link, end_of(&error)),
         }
     }
 
@@ -431,7 +431,7 @@ impl Io {
         self.unqueue(&mut conn);
         self.partial_frames.release(&mut conn);
         conn.outbox.clear(&mut self.outbox_pool);
-        conn.stream.deregister(&self.registry);
+        deregister(&conn.stream, &self.registry);
         if conn.is_refused {
             self.acceptor.refusals -= 1;
         } else if conn.role == Role::Client {

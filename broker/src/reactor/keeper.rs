@@ -5,7 +5,7 @@ use super::state_dir::{Paths, journal, replace_synced};
 use crate::engine::EngineOptions;
 use crate::engine::stored_config::StoredConfig;
 use crate::exit::Fatal;
-use execd::os::private;
+use auth::own;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
@@ -137,7 +137,7 @@ impl Journal {
     fn append(&mut self, path: &Path, lines: &str) -> io::Result<()> {
         // Opened each time: a file that is open for writing keeps its file system from becoming
         // read-only.
-        let mut file = private::open(path)?;
+        let mut file = own::open(path)?;
         file.write_all(lines.as_bytes())?;
         self.bytes += lines.len() as u64;
         file.sync_data()

@@ -163,13 +163,12 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::stream::Stream;
-    use mio::net::UnixStream;
     use protocol::kinds::Role;
+    use std::os::unix::net::UnixStream;
 
     fn conn() -> Conn {
         let (one, _) = UnixStream::pair().unwrap();
-        Conn::new(Stream::Unix(one), Role::Client, false)
+        Conn::new(one.into(), Role::Client, false)
     }
 
     #[test]

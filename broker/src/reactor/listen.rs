@@ -2,19 +2,17 @@
 //! so and closed, until a tenth of the limit is free again.
 
 use super::Reactor;
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, Phase, register};
+use super::dial::{tcp, unix};
 use super::links::Ready;
 use super::state_dir::check_socket_path;
-use super::stream::Stream;
 use super::tls_config::TlsConfig;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
-use execd::os::peer::tcp_owner;
-use execd::os::private;
+use auth::own;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use protocol::encode;
 use protocol::errors::ErrorCode;
@@ -30,6 +28,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
+use transport::stream::Stream;
 
 /// Backlog of a listening socket (listen(2)).
 const BACKLOG: i32 = 4096;
@@ -120,7 +119,7 @@ impl Listener {
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };
-        private::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
+        own::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(wrong("a file that is no socket is there; remove it".to_owned()));
@@ -176,20 +175,22 @@ impl Listener {
                 // Every user of the machine can reach a loopback port, so the address proves
                 // nothing. `who_is` asks the kernel for the socket's owner at a login to `op`.
                 let peer = Peer::tcp(address, stream.as_raw_fd());
+                let stream = tcp(stream);
                 if !self.is_tls {
-                    return Ok((Some(Stream::Tcp(stream)), peer));
+                    return Ok((Some(stream), peer));
                 }
                 let session = tls_config.accept(self.role);
-                Ok((session.map(|session| Stream::tls(stream, session)), peer))
+                Ok((session.map(|session| stream.with_tls(Some(session))), peer))
             }
             Socketed::Unix(socket, _) => {
-                let (stream, _) = socket.accept()?;
-                let who = getsockopt(&stream.as_fd(), PeerCredentials).ok();
-                let uid = who.map(|peer| peer.uid());
+                let stream = unix(socket.accept()?.0);
+                let who = stream.credentials().ok();
+                let uid = who.map(|peer| peer.uid);
                 let is_owner = uid.is_some_and(is_owner);
-                let pid = who.and_then(|peer| u32::try_from(peer.pid()).ok());
-                let peer = Peer { is_owner, pid, ..Peer::unix(uid, stream.as_raw_fd()) };
-                Ok((Some(Stream::Unix(stream)), peer))
+                let pid = who.and_then(|peer| u32::try_from(peer.pid).ok());
+                let fd = stream.as_fd().as_raw_fd();
+                let peer = Peer { is_owner, pid, ..Peer::unix(uid, fd) };
+                Ok((Some(stream), peer))
             }
         }
     }
@@ -204,9 +205,8 @@ fn is_owner(uid: u32) -> bool {
 /// a login to `op`. The kernel knows it only for peers on this machine.
 pub(super) fn who_is(link: LinkId, conn: &Conn) -> Option<Input> {
     // Unix sockets were asked when they were accepted.
-    let stream = conn.stream.tcp()?;
-    let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    let uid = if conn.is_remote { None } else { tcp_owner(local, peer) };
+    conn.stream.peer_address()?;
+    let uid = if conn.is_remote { None } else { conn.stream.peer_user() };
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
@@ -328,7 +328,7 @@ impl Reactor {
         }
     }
 
-    fn admit(&mut self, mut stream: Stream, peer: Peer, role: Role) {
+    fn admit(&mut self, stream: Stream, peer: Peer, role: Role) {
         let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
         let limit = self.io.acceptor.limit(connections_max);
         let is_refused = match role {
@@ -341,8 +341,8 @@ impl Reactor {
         };
         let link = self.io.links.next_id();
         let registered = stream
-            .tune(self.io.limits.silence, peer.is_remote)
-            .and_then(|()| stream.register(&self.io.registry, Ready::Link(link).token()));
+            .tune(peer.is_remote.then_some(self.io.limits.silence))
+            .and_then(|()| register(&stream, &self.io.registry, Ready::Link(link).token()));
         if registered.is_err() {
             // The client has already closed.
             return;

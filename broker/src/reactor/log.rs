@@ -3,10 +3,9 @@
 
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};
-use execd::log_time::LocalTime;
-use execd::os::log::Clean;
 use std::fmt::Display;
 use std::time::Duration;
+use sys::log_line::{Clean, LocalTime};
 use sys::stderr::Stderr;
 use tracing::level_filters::LevelFilter;
 
@@ -15,13 +14,13 @@ const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 #[derive(Clone, Debug)]
-pub(crate) struct Log {
+pub struct Log {
     stderr: Stderr,
 }
 
 impl Log {
     /// Starts the writer thread and installs the log as the process's subscriber.
-    pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
+    pub fn start(level: LogLevel, format: LogFormat) -> Self {
         let stderr = Stderr::start(|lost| {
             tracing::error!(
                 "{lost} log lines dropped: stderr was not read, or could not be written"
@@ -32,7 +31,7 @@ impl Log {
     }
 
     /// Waits until what was logged is written, or a second.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         self.stderr.flush_within(FLUSH_TIME);
     }
 }

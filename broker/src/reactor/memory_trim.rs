@@ -3,8 +3,8 @@
 //! while the load lasts.
 
 use super::Reactor;
-use execd::os::memory;
 use protocol::time::Tick;
+use sys::memory;
 
 /// Time between two checks.
 const LOOK_MS: u64 = 1000;

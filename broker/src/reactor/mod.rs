@@ -4,13 +4,12 @@
 mod alarm;
 mod apply;
 mod authenticator;
-pub mod buffer_pool;
+mod buffer_pool;
 pub mod built_in_execd;
 mod clock;
 mod conn;
 mod dial;
 mod due;
-pub mod frame_reader;
 mod helpers;
 mod io;
 mod keeper;
@@ -26,13 +25,14 @@ mod read;
 mod setup;
 mod signals;
 mod small_bodies;
+mod socket_reader;
 mod state_dir;
 mod store;
-mod stream;
 mod tls_config;
 mod worker_secret;
 
 pub use keeper::kept_script;
+pub use log::Log;
 
 use crate::config::load::Config;
 use crate::engine::Engine;
@@ -41,6 +41,7 @@ use crate::engine::input::Input;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
 use buffer_pool::BufferPool;
+use built_in_execd::ExecdProgram;
 use clock::Clock;
 use helpers::HelperResult;
 use io::{Io, Limits};
@@ -50,6 +51,7 @@ use memory_trim::MemoryTrim;
 use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::stat::{Mode, umask};
+use protocol::frame_reader::ReadBuffer;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
@@ -77,7 +79,7 @@ struct Reactor {
     actions: Vec<Action>,
     io: Io,
     /// The buffer that all connections read into.
-    buffer: Box<[u8]>,
+    buffer: ReadBuffer,
     /// Buffers for large bodies.
     buffer_pool: BufferPool,
     memory_trim: MemoryTrim,
@@ -87,17 +89,17 @@ struct Reactor {
     is_hurried: bool,
 }
 
-/// Runs the broker until it ends; the exit status.
+/// Runs the broker until it ends, with this built-in execd; the exit status.
 ///
 /// # Errors
 /// It can't start, or the system refuses to wait for events.
-pub fn run(config: Config) -> Result<u8, Fatal> {
+pub fn run(config: Config, execd: ExecdProgram) -> Result<u8, Fatal> {
     // Files of this process are private to its user; workers get their own umask.
     umask(Mode::from_bits_truncate(0o077));
     // Before any thread starts, the log's included, because threads inherit the signal mask.
     let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
-    let log = log::Log::start(config.log, config.log_format);
-    let how = Reactor::open(&config, signals).and_then(|mut reactor| {
+    let log = Log::start(config.log, config.log_format);
+    let how = Reactor::open(&config, signals, execd).and_then(|mut reactor| {
         reactor.start(config)?;
         let how = reactor.serve()?;
         if how == BrokerExit::Abort {

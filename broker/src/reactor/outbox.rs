@@ -2,10 +2,10 @@
 //! contiguous buffer; large bodies are kept by reference between them. The buffers come from the
 //! loop's [`OutboxPool`], so a connection with nothing to send owns none.
 
-use super::stream::Stream;
 use protocol::encode::EncodedFrame;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
+use transport::stream::Stream;
 
 /// A body of at least this many bytes is kept by reference and not copied.
 const LARGE_BYTES_MIN: usize = 16 * 1024;

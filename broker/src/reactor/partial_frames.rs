@@ -1,6 +1,6 @@
 //! Limits incomplete frames: how long one may take to arrive, and how many bytes all of them may
-//! hold. So a slow or stalled sender holds a connection and nothing more. `frame_reader` and `read`
-//! read the frames.
+//! hold. So a slow or stalled sender holds a connection and nothing more. `read` reads the
+//! frames.
 
 use super::Reactor;
 use super::buffer_pool::BufferPool;
@@ -10,6 +10,7 @@ use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::kinds::Role;
 use protocol::time::Tick;
+use std::mem;
 
 /// Checks of the connections per `frame_ms`. The limit counts checks, not time, so that peers do
 /// not pay for a time in which the broker itself was stopped.
@@ -49,17 +50,19 @@ impl Reactor {
         let mut late = Vec::new();
         self.io.links.each(|link, conn| {
             let is_partial =
-                conn.phase == Phase::Open && !conn.is_unread && conn.reader.has_partial();
+                conn.phase == Phase::Open && !conn.is_unread && conn.reader.frames.has_partial();
+            let number = conn.reader.frames.number();
+            if !is_partial || mem::replace(&mut conn.reader.looked_at, number) != number {
+                conn.reader.looks = 0;
+            }
             if is_partial {
                 // The first check may come just after the frame began, so it does not count.
                 let seen_ms = u64::from(conn.reader.looks) * interval;
                 conn.reader.looks += 1;
-                let came = conn.reader.partial_bytes() as u64;
+                let came = conn.reader.frames.partial_bytes() as u64;
                 if seen_ms >= frame_ms + came / BYTES_A_MS {
                     late.push((link, came));
                 }
-            } else {
-                conn.reader.looks = 0;
             }
         });
         for (link, came) in late {
@@ -104,6 +107,6 @@ impl PartialFrames {
 
     /// Releases the memory of a frame that is whole, or whose connection is gone.
     pub(super) fn release(&mut self, conn: &mut Conn) {
-        self.bytes -= std::mem::take(&mut conn.counted);
+        self.bytes -= mem::take(&mut conn.counted);
     }
 }

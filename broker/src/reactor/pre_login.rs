@@ -14,7 +14,7 @@ use protocol::peer_group::PeerGroup;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::thread;
-use tls::session::{SCRATCH_BYTES, Session};
+use transport::session::{SCRATCH_BYTES, Session};
 
 /// Connections that are read before their login in one turn.
 const READS_MAX: usize = 32;

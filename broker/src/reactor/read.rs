@@ -3,18 +3,16 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
-use super::frame_reader::NextFrame;
-use super::io::Limits;
 use super::listen::who_is;
 use crate::engine::input::Input;
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
-use protocol::decode::WireError;
+use protocol::decode::{Limits, WireError};
 use protocol::errors::ErrorCode;
+use protocol::frame_reader::{Next, ReadBuffer};
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::Kind;
-use protocol::limits::HEADER_BYTES;
 use std::io::ErrorKind;
 use std::mem;
 
@@ -45,7 +43,7 @@ impl Reactor {
                 conn.heard_at = self.io.now;
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_handshaking = conn.stream.is_handshaking();
-                let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
+                conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
                 // The system reports no event for bytes that are already decrypted.
                 conn.reader.is_readable |= conn.stream.has_more() && conn.reader.ended.is_none();
                 if let Some(how) = conn.broken
@@ -58,7 +56,7 @@ impl Reactor {
                     // Frames queued during the handshake must be sent now; no event comes for them.
                     self.io.writable(link);
                 }
-                self.parse(link, &buffer[..end]);
+                self.parse(link, &mut buffer);
                 self.buffer = buffer;
                 self.io.flush_eager();
             }
@@ -86,19 +84,11 @@ impl Reactor {
         }
     }
 
-    fn parse(&mut self, link: LinkId, bytes: &[u8]) {
-        let Limits { body: body_max, inboxes: inboxes_max, .. } = self.io.limits;
-        let (mut at, mut frames) = (0, 0);
+    fn parse(&mut self, link: LinkId, buffer: &mut ReadBuffer) {
+        let mut frames = 0;
         // A received frame shows that its sender is alive.
         let mut is_partial = true;
         let mut has_unread;
-        if let Some(conn) = self.io.links.get(link)
-            && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
-        {
-            self.io.partial_frames.release(conn);
-            is_partial = false;
-            self.deliver(link, kind, head, body);
-        }
         loop {
             // The engine may have closed the link or stopped its reading in the last step.
             let Some(conn) = self.io.links.get(link) else {
@@ -107,56 +97,52 @@ impl Reactor {
             if conn.phase != Phase::Open {
                 return;
             }
-            let passed = conn.reader.pass_over(bytes.len() - at);
-            at += passed;
-            let rest = &bytes[at..];
-            if frames > 0 {
-                // The incomplete frame is a new one, so its checks begin anew.
-                conn.reader.looks = 0;
-            }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
             has_unread = frames >= most;
             if conn.is_unread || has_unread {
-                conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
             frames += 1;
-            match conn.reader.next_frame(rest, body_max) {
-                NextFrame::Whole(kind, head, size) => {
-                    let body =
-                        self.io.small_bodies.keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
-                    at += size;
+            let is_pre_login = !conn.reader.is_known;
+            let limits = Limits { is_pre_login, ..Limits::new(self.io.limits.body) };
+            match conn.reader.frames.next(buffer, limits) {
+                Ok(Next::Whole(kind, head, body)) => {
+                    let body = self.io.small_bodies.keep(body, &mut self.buffer_pool);
                     is_partial = false;
                     self.deliver(link, kind, head, body);
                 }
-                NextFrame::Partial => {
-                    conn.reader.keep(rest, &mut self.buffer_pool);
-                    break;
+                Ok(Next::Large(kind, head, body)) => {
+                    self.io.partial_frames.release(conn);
+                    let body = self.buffer_pool.lend(body, head.len as usize);
+                    is_partial = false;
+                    self.deliver(link, kind, head, body);
                 }
-                NextFrame::Large(kind, head) => {
+                Ok(Next::Begun(kind, head)) => {
+                    let inboxes_max = self.io.limits.inboxes;
                     match self.io.partial_frames.reserve(conn, &head, inboxes_max) {
                         Ok(()) => {
-                            let came = &rest[HEADER_BYTES..];
-                            conn.reader.begin_large(kind, head, came, &mut self.buffer_pool);
+                            let body = self.buffer_pool.take(head.len as usize);
+                            conn.reader.frames.begin_large(kind, head, body, buffer);
                             break;
                         }
                         Err(error) => {
-                            at += HEADER_BYTES;
-                            conn.reader.skip(head.len);
+                            conn.reader.frames.refuse(&head, buffer);
                             self.step(Input::Garbage { link, error });
                         }
                     }
                 }
-                NextFrame::Invalid(error) => {
-                    at += HEADER_BYTES;
-                    match error.skip {
-                        Some(count) => conn.reader.skip(count),
-                        None => conn.phase = Phase::Malformed,
+                Ok(Next::Partial) => break,
+                Err(error) => {
+                    if error.skip.is_none() {
+                        conn.phase = Phase::Malformed;
                     }
                     self.step(Input::Garbage { link, error });
                 }
             }
+        }
+        if let Some(conn) = self.io.links.get(link) {
+            conn.reader.frames.keep(buffer, || self.buffer_pool.tail());
         }
         if is_partial {
             self.hear_partial(link);
@@ -166,7 +152,7 @@ impl Reactor {
 
     /// Handles a read without a whole frame: bytes of one may have arrived.
     fn hear_partial(&mut self, link: LinkId) {
-        let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.has_partial();
+        let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.frames.has_partial();
         if self.io.links.get(link).is_some_and(is_heard) {
             self.step(Input::Heard { link });
         }
@@ -237,9 +223,10 @@ impl Reactor {
         let Some(conn) = self.io.links.get(link) else {
             return;
         };
-        match conn.stream.discard(&mut self.buffer) {
+        let scratch = self.buffer.scratch();
+        match conn.stream.discard(scratch) {
             Ok(0) => self.io.drop_link(link),
-            Ok(count) if count == self.buffer.len() || conn.reader.is_hung_up => {
+            Ok(count) if count == scratch.len() || conn.reader.is_hung_up => {
                 self.io.read_again(link);
             }
             Ok(_) => {}

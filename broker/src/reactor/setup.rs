@@ -4,7 +4,7 @@
 use super::Reactor;
 use super::alarm::Alarm;
 use super::buffer_pool::BufferPool;
-use super::built_in_execd::{self, BuiltInExecd};
+use super::built_in_execd::{BuiltInExecd, ExecdOptions, ExecdProgram};
 use super::clock::Clock;
 use super::helpers::Helpers;
 use super::io::{Io, Limits};
@@ -16,7 +16,6 @@ use super::signals::Signals;
 use super::state_dir::StateDir;
 use super::tls_config::TlsConfig;
 use crate::config::checked_args::Endpoint;
-use crate::config::cli::WorkerArgs;
 use crate::config::load::Config;
 use crate::engine::input::{Input, Listening};
 use crate::engine::origin::Origin;
@@ -25,6 +24,7 @@ use crate::exit::Fatal;
 use auth::private;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::frame_reader::ReadBuffer;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use std::fmt::Write as _;
@@ -57,7 +57,11 @@ impl Reactor {
     ///
     /// # Errors
     /// The state directory can't be used, an address is taken, or the system refuses something.
-    pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
+    pub(super) fn open(
+        config: &Config,
+        signals: Signals,
+        execd: ExecdProgram,
+    ) -> Result<Self, Fatal> {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
         sys::descriptors::make_room();
@@ -81,10 +85,14 @@ impl Reactor {
         let run_base = state.run_base(clock.told().epoch_ms)?;
         let mut io = Io::new(registry, state, Helpers::new(waker), limits);
         io.acceptor.descriptors_max = descriptors_max;
-        built_in_execd::check(&config.workers, &address)?;
-        let words = log_words(config);
-        io.built_in_execd =
-            Some(BuiltInExecd::new(address, is_private, soft, &words, &config.workers));
+        let options = ExecdOptions {
+            address,
+            exits_with_broker: is_private,
+            descriptors: soft,
+            workers: config.workers.clone(),
+        };
+        (execd.check)(&options)?;
+        io.built_in_execd = Some(BuiltInExecd::new(execd, options, &log_words(config)));
         if tls_config.files().is_some() {
             let found = certificates;
             io.tell(None, Input::CertificatesRead { requester: None, found, more: false });
@@ -101,7 +109,7 @@ impl Reactor {
             engine: Engine::new(options),
             actions: Vec::new(),
             io,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            buffer: ReadBuffer::new(READ_BYTES),
             buffer_pool: BufferPool::default(),
             memory_trim: MemoryTrim::default(),
             ports_file: None,
@@ -117,7 +125,7 @@ impl Reactor {
     pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
         self.io.now = self.clock.now();
         let (saved, mended) = self.keep()?;
-        let mut listening = self.listening(config.worker_host.as_deref(), &config.workers);
+        let mut listening = self.listening(config.worker_host.as_deref());
         listening.mended = mended;
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
@@ -181,7 +189,7 @@ impl Reactor {
         if let Some(mended) = &mended {
             tracing::warn!("saved configuration: {mended}");
         }
-        let execd = self.io.built_in_execd.as_ref().map(|local| local.address.clone());
+        let execd = self.io.built_in_execd.as_ref().map(|local| local.options.address.clone());
         let (keeper, script, failures) = Keeper::new(state.paths.clone(), &kept, execd);
         for failure in &failures {
             tracing::error!("saved configuration: {failure}");
@@ -222,7 +230,7 @@ impl Reactor {
             .find_map(|listener| Some((listener, listener.address()?)))
     }
 
-    fn listening(&self, worker_host: Option<&str>, workers: &WorkerArgs) -> Listening {
+    fn listening(&self, worker_host: Option<&str>) -> Listening {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = host.trim().to_owned();
         let worker = self.first(Role::Worker);
@@ -239,18 +247,20 @@ impl Reactor {
         let is_tls = worker.is_some_and(|(listener, _)| listener.is_tls());
         let worker_host = if is_tls { format!("{TLS_PREFIX}{worker_host}") } else { worker_host };
         let paths = &self.io.state.paths;
+        let execd = self.io.built_in_execd.as_ref();
         Listening {
             host,
             worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
             worker_port: worker.map_or(0, |(_, address)| address.port()),
             worker_host,
-            worker_unix: built_in_execd::is_own_user(workers)
+            worker_unix: execd
+                .is_some_and(BuiltInExecd::is_own_user)
                 .then(|| format!("unix:{}", paths.worker().display())),
-            local_warning: built_in_execd::warning(workers),
+            local_warning: execd.and_then(BuiltInExecd::warning),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.io.acceptor.descriptors_max,
-            execd: self.io.built_in_execd.as_ref().map(|local| local.address.clone()),
+            execd: execd.map(|execd| execd.options.address.clone()),
             instance: self.io.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),

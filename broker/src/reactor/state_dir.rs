@@ -11,7 +11,7 @@ use super::worker_secret::{WorkerSecretKey, to_hex};
 use crate::config::tokens;
 use crate::exit::Fatal;
 use auth::lock::{Fault, Lock};
-use execd::os::private;
+use auth::own;
 use nix::errno::Errno;
 use protocol::address;
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ impl Paths {
     /// # Errors
     /// A file can't be read, or is not as it was written.
     pub(super) fn kept(&self) -> Result<Kept, Fatal> {
-        let read = |path: PathBuf| private::read(&path).map_err(|error| wrong(&path, &error));
+        let read = |path: PathBuf| own::read(&path).map_err(|error| wrong(&path, &error));
         let (snapshot, journal) = (read(self.config())?, read(self.journal())?);
         journal::read(snapshot.as_deref(), journal.as_deref())
             .map_err(|why| Fatal::State(format!("state directory {}: {why}", self.dir.display())))
@@ -124,7 +124,7 @@ impl StateDir {
 
     /// The port that a listener had the last time, by its name and address.
     pub(super) fn port(&self, name: &str) -> Option<u16> {
-        let text = private::read(&self.paths.dir.join("ports")).ok()??;
+        let text = own::read(&self.paths.dir.join("ports")).ok()??;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
@@ -140,7 +140,7 @@ impl StateDir {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{name} {port}");
         }
-        if private::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
+        if own::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
             return;
         }
         if let Err(error) = replace(&path, text.as_bytes()) {
@@ -207,7 +207,7 @@ fn replace_after(
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    let written = private::create(&beside)
+    let written = own::create(&beside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| and_then(&file)))
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {

@@ -4,8 +4,8 @@
 use crate::config::tls::TlsFiles;
 use crate::engine::input::Certificates;
 use protocol::kinds::Role;
-use tls::session::Session;
-use tls::setup::{CallerConfig, ListenerConfig, ListenerFiles, Notes};
+use transport::session::Session;
+use transport::setup::{CallerConfig, ListenerConfig, ListenerFiles, Notes};
 
 /// What each side of the broker needs for TLS.
 #[derive(Debug, Default)]

@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::bodies::{Login, WorkerLogin};
+use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -150,20 +151,20 @@ pub fn is_alive(pid: i32) -> bool {
 /// One end of a connection that speaks frames.
 pub struct Wire<S> {
     pub stream: S,
-    pub buffer: BytesMut,
+    pub inbox: Inbox,
 }
 
 pub fn tcp(address: &str) -> Wire<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.set_write_timeout(Some(TIMEOUT)).unwrap();
-    Wire { stream, buffer: BytesMut::new() }
+    Wire { stream, inbox: Inbox::default() }
 }
 
 pub fn unix(path: &Path) -> Wire<UnixStream> {
     let stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    Wire { stream, buffer: BytesMut::new() }
+    Wire { stream, inbox: Inbox::default() }
 }
 
 impl<S: Read + Write> Wire<S> {
@@ -174,13 +175,13 @@ impl<S: Read + Write> Wire<S> {
     /// The next frame; `None` = the broker closed in order.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = decode::next(&mut self.buffer, 1 << 30).unwrap() {
+            if let Some(frame) = self.inbox.next_frame().unwrap() {
                 return Some(frame);
             }
             let mut bytes = [0; 65536];
             match self.stream.read(&mut bytes).unwrap() {
                 0 => return None,
-                count => self.buffer.extend_from_slice(&bytes[..count]),
+                count => self.inbox.push(&bytes[..count]),
             }
         }
     }

@@ -5,16 +5,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(missing_docs, unreachable_pub, reason = "for the tests beside it only")]
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use client::address::Address;
 use client::error::Error;
 use client::protocol::bodies::{ErrorBody, Login, LoginOk, WorkerLogin, WorkerLoginOk};
+use client::protocol::encode;
 use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
+use client::protocol::frame_reader::Inbox;
 use client::protocol::header::Header;
 use client::protocol::ids::{ClientId, WorkerId};
 use client::protocol::names::ServiceName;
-use client::protocol::{decode, encode};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -109,7 +110,7 @@ impl FakeBroker {
                 Box::new(stream)
             }
         };
-        Peer { pipe: pair, buffer: BytesMut::new() }
+        Peer { pipe: pair, inbox: Inbox::default() }
     }
 
     /// Accepts a client and its login.
@@ -186,14 +187,14 @@ impl Pipe for UnixStream {
 /// The broker's end of one connection.
 pub struct Peer {
     pub pipe: Box<dyn Pipe>,
-    buffer: BytesMut,
+    inbox: Inbox,
 }
 
 impl Peer {
     /// The next frame; `None` = the end of the connection.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = decode::next(&mut self.buffer, 1 << 30).unwrap() {
+            if let Some(frame) = self.inbox.next_frame().unwrap() {
                 return Some(frame);
             }
             let mut chunk = [0; 65_536];
@@ -201,7 +202,7 @@ impl Peer {
                 Ok(0) => return None,
                 Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return None,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(size) => self.buffer.extend_from_slice(&chunk[..size]),
+                Ok(size) => self.inbox.push(&chunk[..size]),
                 Err(e) => panic!("the other side sent nothing: {e}"),
             }
         }

@@ -2,11 +2,10 @@
 //! where it is, what it is, and who could have put it there. The forked child does this before its
 //! exec; here are also the words for the kernel's errors. `spawn` has the fork.
 
-use super::acl::{self, Writer};
 use super::child_setup::Step;
-use super::raw;
 use super::script::{self, Head, SCRIPTS_MAX};
 use crate::engine::limits::ARGUMENT_BYTES_MAX;
+use auth::acl::{self, Writer};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -21,6 +20,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use sys::attributes;
 
 /// Why a program is not started: whether the same start fails again, and the text: what failed, for
 /// which path, and the cure.
@@ -138,7 +138,7 @@ fn executable(
     policy: &Policy,
 ) -> Result<(), StartFailure> {
     let shown = path.display();
-    if raw::has_capabilities(&c_path(at)) {
+    if attributes::has_capabilities(&c_path(at)) {
         return Err(permanent(format!(
             "{shown} has capabilities of its own (getcap shows them), which a worker does not get; \
              remove them with setcap -r"
@@ -249,7 +249,7 @@ fn check_file(
 
 /// Describes somebody whom the access list lets write and who is not trusted; `None` = nobody.
 fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
-    let writers = acl::writers(&raw::access_list(&c_path(path)));
+    let writers = acl::writers(&attributes::access_list(&c_path(path)));
     writers.into_iter().find_map(|writer| match writer {
         Writer::User(uid) if policy.trusted.contains(&uid) => None,
         Writer::User(uid) => Some(format!("user {uid}")),

@@ -2,7 +2,6 @@
 
 use super::launch::{Launch, Progress};
 use super::orphans::Origin;
-use super::raw::{self, Reaped};
 use super::spawn::Spawned;
 use super::state_dir::{self, Entry};
 use crate::engine::action::Signal;
@@ -18,6 +17,7 @@ use protocol::time::Micros;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::processes::{self, Reaped};
 use tracing::info;
 
 /// Most bytes of one read from a pipe.
@@ -99,7 +99,7 @@ impl Children {
     /// Adds a process of an earlier execd; returns the inputs that follow at once.
     pub(super) fn adopt(&mut self, child: ChildId, entry: Entry) -> Vec<Input> {
         let mut inputs = Vec::new();
-        let watch = raw::watch(entry.pid).ok();
+        let watch = processes::watch(entry.pid).ok();
         let is_over = watch.is_none() || !entry.is_alive();
         let mut pipe = |index: usize, stream| {
             let pipe = reopen(&entry, index);
@@ -189,7 +189,7 @@ impl Children {
             }
         }
         let has_failed = matches!(launch.progress(has_begun), Progress::Failed(_));
-        let watch = if has_failed { raw::watch(pid).ok() } else { None };
+        let watch = if has_failed { processes::watch(pid).ok() } else { None };
         watch.is_some_and(|watch| is_ready(watch.as_fd(), until()))
     }
 
@@ -202,7 +202,7 @@ impl Children {
         let process = self.table.get_mut(&child)?;
         process.launch.as_mut()?.give_up();
         // The process may not lead its group yet.
-        let _ = raw::send_signal(group(process.entry.pid), libc::SIGKILL);
+        let _ = processes::send_signal(group(process.entry.pid), libc::SIGKILL);
         None
     }
 
@@ -253,7 +253,7 @@ impl Children {
         // Init has reaped it. While its group exists, its number is not given to a new process. So
         // if a process has that number now, the group is empty and the process is another.
         if state_dir::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
-            let _ = raw::send_signal(-group(pid), libc::SIGKILL);
+            let _ = processes::send_signal(-group(pid), libc::SIGKILL);
         }
         let mut inputs = self.rest(child);
         inputs.push(Input::Exited {
@@ -294,12 +294,12 @@ impl Children {
         let is_beginning = process.watch.is_some() && !state_dir::has_begun(process.entry.pid);
         let sent = match signal {
             Signal::TermGroup | Signal::KillGroup if is_beginning => {
-                raw::send_signal(pid, libc::SIGKILL)
+                processes::send_signal(pid, libc::SIGKILL)
             }
             Signal::Process(_) if is_beginning => Err(Errno::EBUSY),
-            Signal::TermGroup => raw::send_signal(-pid, libc::SIGTERM),
-            Signal::KillGroup => raw::send_signal(-pid, libc::SIGKILL),
-            Signal::Process(number) => raw::send_signal(pid, number),
+            Signal::TermGroup => processes::send_signal(-pid, libc::SIGTERM),
+            Signal::KillGroup => processes::send_signal(-pid, libc::SIGKILL),
+            Signal::Process(number) => processes::send_signal(pid, number),
         };
         match sent {
             // The process has just ended; its report follows.

@@ -5,7 +5,6 @@
 use super::check::{self, StartFailure, explain};
 use super::child_setup::{Image, Step, enter};
 use super::orphans;
-use super::raw;
 use super::spawn::SpawnConfig;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -18,6 +17,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use sys::{descriptors, processes};
 
 /// The number of the child's end of the pipe.
 const ANSWER_FD: i32 = 3;
@@ -169,7 +169,7 @@ pub(super) extern "C" fn become_program(
     if let Err(errno) = connect(ends) {
         let text = format!("{} is not started: its streams: {errno}", start.path);
         tell(ends.answer.as_fd(), &[&[PASSING], text.as_bytes()].concat());
-        raw::exit_now(1);
+        processes::exit_now(1);
     }
     #[expect(unsafe_code, reason = "the descriptor was put there by number")]
     // SAFETY: `connect` has put the pipe there, and this process keeps it until its end.
@@ -197,7 +197,7 @@ pub(super) extern "C" fn become_program(
             tell(answer, &[&[kind], text].concat());
         }
     }
-    raw::exit_now(1)
+    processes::exit_now(1)
 }
 
 /// Writes where the parent reads; an error means that nobody does.
@@ -206,12 +206,12 @@ fn tell(answer: BorrowedFd<'_>, said: &[u8]) {
 }
 
 /// Puts the pipes where they belong. None of `ends` is at one of these numbers before
-/// (`raw::occupy_below`).
+/// (`descriptors::occupy_below`).
 fn connect(ends: &Ends) -> nix::Result<()> {
     let _ = prctl::set_name(NAME);
-    raw::put_at(&ends.stdout, 1, false)?;
-    raw::put_at(&ends.stderr, 2, false)?;
-    raw::put_at(&ends.answer, ANSWER_FD, true)
+    descriptors::put_at(&ends.stdout, 1, false)?;
+    descriptors::put_at(&ends.stderr, 2, false)?;
+    descriptors::put_at(&ends.answer, ANSWER_FD, true)
 }
 
 /// Closes all else that execd had open, but for the file of the instance whose start it is: a
@@ -219,11 +219,15 @@ fn connect(ends: &Ends) -> nix::Result<()> {
 /// input.
 fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
     if let Some(instance_file) = &spawn_config.instance_file {
-        raw::put_at(instance_file, INSTANCE_FD, true)?;
+        descriptors::put_at(instance_file, INSTANCE_FD, true)?;
     }
-    raw::close_from(if spawn_config.instance_file.is_some() { NUMBERS } else { INSTANCE_FD });
+    descriptors::close_from(if spawn_config.instance_file.is_some() {
+        NUMBERS
+    } else {
+        INSTANCE_FD
+    });
     let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    raw::put_at(&null, 0, false)
+    descriptors::put_at(&null, 0, false)
 }
 
 /// The image of the program, and its interpreter if it is a script.

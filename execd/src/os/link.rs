@@ -1,20 +1,21 @@
 //! One connection: bytes in, split into frames, and frames out through a bounded outbox. The engine
 //! knows what the frames mean.
 
-use super::stream::Stream;
 use bytes::{Buf, BytesMut};
-use protocol::decode::{self, WireError};
+use protocol::decode::{Limits, WireError};
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::ids::LinkId;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::peer_group::PeerGroup;
 use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use transport::stream::Stream;
 
 /// Most bytes that wait to be sent on one connection; past that the connection is closed.
 pub(super) const OUTBOX_BYTES_MAX: usize = 8 << 20;
@@ -59,7 +60,7 @@ pub(super) fn in_turn(
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
-    inbox: BytesMut,
+    inbox: Inbox,
     outbox: BytesMut,
     /// The tick until which a closing link is kept. What comes in is discarded; what is queued is
     /// still sent.
@@ -80,7 +81,7 @@ impl Link {
     pub(super) fn new(stream: Stream, peer_group: PeerGroup) -> Self {
         Self {
             stream,
-            inbox: BytesMut::new(),
+            inbox: Inbox::new(Limits::new(CONTROL_BODY_BYTES_MAX)),
             outbox: BytesMut::new(),
             linger_until: None,
             is_shut: false,
@@ -94,20 +95,17 @@ impl Link {
 
     /// Reads once. An error is the reason why the link is gone.
     pub(super) fn read(&mut self) -> Result<(), &'static str> {
-        // A partial frame is never larger than the inbox, so there is always room.
         self.is_new = false;
-        let room = (HEADER_BYTES + CONTROL_BODY_BYTES_MAX + READ_BYTES) - self.inbox.len();
         let mut bytes = [0; READ_BYTES];
-        let bytes_wanted = &mut bytes[..room.min(READ_BYTES)];
         let read = match self.linger_until {
-            Some(_) => self.stream.discard(bytes_wanted),
-            None => self.stream.read(bytes_wanted),
+            Some(_) => self.stream.discard(&mut bytes),
+            None => self.stream.read(&mut bytes),
         };
         match read {
-            Ok(0) if room > 0 => Err("closed by the other side"),
+            Ok(0) => Err("closed by the other side"),
             Ok(_) if self.linger_until.is_some() => Ok(()),
             Ok(count) => {
-                self.inbox.extend_from_slice(&bytes[..count]);
+                self.inbox.push(&bytes[..count]);
                 self.has_heard = true;
                 Ok(())
             }
@@ -122,15 +120,15 @@ impl Link {
         }
     }
 
-    /// Whether the inbox has room for a read.
+    /// Whether the inbox has room for a read; it always has if all frames were taken.
     pub(super) fn wants_bytes(&self) -> bool {
-        self.inbox.len() < HEADER_BYTES + CONTROL_BODY_BYTES_MAX
+        self.inbox.bytes_count() < HEADER_BYTES + CONTROL_BODY_BYTES_MAX
     }
 
     /// How many bytes of a partial frame are there, if some came since the last call.
     pub(super) fn take_partial(&mut self) -> Option<usize> {
         let has_heard = std::mem::take(&mut self.has_heard);
-        (has_heard && !self.inbox.is_empty()).then_some(self.inbox.len())
+        (has_heard && self.inbox.has_bytes()).then(|| self.inbox.bytes_count())
     }
 
     /// Takes the next frame out of the inbox.
@@ -138,7 +136,7 @@ impl Link {
         if self.linger_until.is_some() {
             return Received::Nothing;
         }
-        match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
+        match self.inbox.next_frame() {
             Ok(None) => match self.stream.fault_text() {
                 Some(text) if !std::mem::replace(&mut self.is_told, true) => {
                     Received::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
@@ -147,7 +145,7 @@ impl Link {
             },
             Ok(Some(frame)) => Received::Frame(frame),
             Err(error) => {
-                self.inbox.clear();
+                self.inbox.set_malformed();
                 Received::Garbled(error)
             }
         }
@@ -180,7 +178,7 @@ impl Link {
         }
         if self.linger_until.is_some() && !self.is_shut {
             self.is_shut = true;
-            self.stream.shut();
+            self.stream.shut_write();
         }
         Ok(())
     }

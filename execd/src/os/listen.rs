@@ -2,12 +2,10 @@
 //! `peer` finds out who connects; `link` reads what comes.
 
 use super::options::{Failure, Listen};
-use super::stream::Stream;
-use super::{peer, private};
+use super::peer;
 use crate::exit::Exit;
-use nix::sys::socket::{
-    AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
-};
+use auth::own;
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use nix::sys::stat::{Mode, umask};
 use protocol::address::{HostPort, ParsedAddress};
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
@@ -19,8 +17,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use tls::setup::{self, ListenerFiles};
 use tracing::{error, info, warn};
+use transport::setup::{self, ListenerFiles};
+use transport::stream::Stream;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -149,29 +148,21 @@ impl Listener {
     /// Accepts the next connection that waits, and checks who it is; `None` = none waits.
     pub(super) fn accept(&self) -> io::Result<Option<(Stream, Admission)>> {
         let accepted = match &self.socket {
-            Socket::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                let local = stream.local_addr()?;
-                let admission =
-                    self.access.check(PeerGroup::of(peer.ip()), || peer::tcp_owner(local, peer));
-                match &self.secure {
-                    None => Ok((Stream::Tcp(stream), admission)),
-                    Some(secure) => {
-                        let session = secure.setup.session().map_err(io::Error::other)?;
-                        Ok((Stream::Tls(stream, Box::new(session)), admission))
-                    }
-                }
-            }),
-            Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(true)?;
-                let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
-                let uid = owner.map(|credentials| credentials.uid());
-                let admission = self.access.check(PeerGroup::User(uid), || uid);
-                Ok((Stream::Unix(stream), admission))
-            }),
+            Socket::Tcp(listener) => {
+                listener.accept().map(|(stream, at)| (stream.into(), Some(PeerGroup::of(at.ip()))))
+            }
+            Socket::Unix(listener) => listener.accept().map(|(stream, _)| (stream.into(), None)),
         };
-        match accepted {
+        let admitted = accepted.and_then(|(stream, from): (Stream, _)| {
+            stream.set_nonblocking(true)?;
+            stream.tune(None)?;
+            let user = || stream.peer_user();
+            let from = from.unwrap_or_else(|| PeerGroup::User(user()));
+            let admission = self.access.check(from, user);
+            let session = self.secure.as_ref().map(|secure| secure.setup.session()).transpose();
+            Ok((stream.with_tls(session.map_err(io::Error::other)?), admission))
+        });
+        match admitted {
             Ok(accepted) => Ok(Some(accepted)),
             // Interrupted: the connection still waits in the next turn.
             Err(error)
@@ -246,7 +237,7 @@ fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
 
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
-    private::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
+    own::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
     // The file is created with its permissions, so that nobody can connect before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));

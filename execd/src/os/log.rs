@@ -4,9 +4,8 @@
 
 use crate::engine::action::Note;
 use protocol::quota::{Quota, Rate};
-use protocol::show::{brief, log_line};
+use protocol::show::brief;
 use protocol::time::Tick;
-use std::io::{self, Write};
 use sys::signals::ReceivedSignal;
 use tracing::{debug, info, warn};
 
@@ -57,26 +56,6 @@ impl LogLimiter {
             warn!(left_out, "lines about starts that failed were left out: there were too many");
         }
         left_out.is_some()
-    }
-}
-
-/// Writes log lines with hidden characters made visible.
-#[derive(Debug)]
-pub struct Clean<W> {
-    /// The output; each line is one `write`.
-    pub to: W,
-    /// Whether the lines are JSON.
-    pub is_json: bool,
-}
-
-impl<W: Write> Write for Clean<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.to.write_all(&log_line(line, self.is_json))?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
     }
 }
 

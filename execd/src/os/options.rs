@@ -10,7 +10,7 @@ use protocol::limits::{EXECD_PORT, RUN_VARIABLE, WORKER_SECRET_VARIABLE};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use tls::setup::ListenerFiles;
+use transport::setup::ListenerFiles;
 
 /// Where brokers reach this execd.
 #[derive(Debug)]

@@ -3,7 +3,6 @@
 //! ends those whose worker has ended. `reap` ends the members of a worker's group.
 
 use super::launch;
-use super::raw;
 use super::state_dir::{self, Stat};
 use nix::libc;
 use nix::sys::stat::fstat;
@@ -16,6 +15,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process;
+use sys::processes;
 
 /// Most bytes of an orphan's environment that are read.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
@@ -69,7 +69,7 @@ pub(super) fn end(
         }
         if !is_wanted(Origin { session: stat.session, run: run(pid, instance) }) {
             tracing::info!(pid, "ending what a worker left behind");
-            let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
+            let _ = processes::send_signal(pid.cast_signed(), libc::SIGKILL);
             has_ended = true;
         }
     }
@@ -93,7 +93,7 @@ pub(super) fn end_unknown(
         };
         if is_ours {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
-            let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
+            let _ = processes::send_signal(pid.cast_signed(), libc::SIGKILL);
         }
     }
 }

@@ -11,7 +11,6 @@ use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::policy::{self, Identity};
-use super::raw;
 use super::reap;
 use super::spawn::SpawnConfig;
 use super::startup::{announce, check_options, fit, take_signals};
@@ -27,6 +26,7 @@ use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use sys::descriptors;
 use sys::signals::{Meaning, SignalReader};
 use tracing::{info, warn};
 
@@ -106,7 +106,7 @@ enum Token {
 /// # Errors
 /// execd can't listen, can't use the state directory, …; `exit` says which.
 pub fn run(options: Options) -> Result<(), Failure> {
-    raw::occupy_below(launch::NUMBERS);
+    descriptors::occupy_below(launch::NUMBERS);
     if options.built_in {
         // Ctrl-C then reaches only the broker, which ends this execd in order. The call fails if
         // this process leads a group already, which has the same effect.

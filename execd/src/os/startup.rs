@@ -4,7 +4,7 @@
 
 use super::options::{Failure, Options};
 use super::run::LINGERING_MAX;
-use super::{raw, user};
+use super::user;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
 use nix::unistd::{Gid, Uid, getgroups};
@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use sys::processes;
 use sys::signals::SignalReader;
 use tracing::warn;
 
@@ -72,7 +73,7 @@ fn has_just(gid: Gid) -> bool {
 
 /// Starts to receive signals for the loop.
 pub(super) fn take_signals() -> Result<SignalReader, Failure> {
-    raw::default_sigchld();
+    processes::default_sigchld();
     SignalReader::open_with_children().map_err(|error| Failure::kernel("signalfd", error))
 }
 

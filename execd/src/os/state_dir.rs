@@ -2,11 +2,11 @@
 //! the processes and adopts them. One execd at a time uses it. It is not a history.
 
 use super::options::Failure;
-use super::private;
 use super::writer::{Target, Writer, put};
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
 use auth::lock::{Fault, Lock};
+use auth::own;
 use nix::sys::stat::fstat;
 use protocol::ids::{RunId, WorkerId};
 use std::fs::{self, File};
@@ -172,7 +172,7 @@ impl StateDir {
             let text = format!("state directory {shown}: {error}; name one that can be written");
             Failure::new(Exit::State, text)
         };
-        private::directory(directory).map_err(bad)?;
+        own::directory(directory).map_err(bad)?;
         // The child that a killed execd was about to start holds the lock until it has become the
         // worker.
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
@@ -189,13 +189,13 @@ impl StateDir {
         let boot = boot.trim().to_owned();
         let instance = instance(directory).map_err(bad)?;
         let instance_file =
-            OwnedFd::from(private::open(&directory.join("execd.instance")).map_err(bad)?);
+            OwnedFd::from(own::open(&directory.join("execd.instance")).map_err(bad)?);
         let file = directory.join("execd.children");
         let away = |why: String| {
             let text = format!("{}: {why}; move the file away", file.display());
             Failure::new(Exit::State, text)
         };
-        let found = match private::read(&file).map_err(|error| away(error.to_string()))? {
+        let found = match own::read(&file).map_err(|error| away(error.to_string()))? {
             Some(text) => read(&text, &boot, &instance).map_err(away)?,
             None => Vec::new(),
         };
@@ -241,11 +241,11 @@ fn whole<'a>(head: &str, entries: impl Iterator<Item = &'a Entry>) -> String {
 /// number.
 fn instance(directory: &Path) -> io::Result<String> {
     let file = directory.join("execd.instance");
-    let random = match private::read(&file)? {
+    let random = match own::read(&file)? {
         Some(text) if !text.trim().is_empty() => text,
         Some(_) | None => {
             let text = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-            private::create(&file)?.write_all(text.as_bytes())?;
+            own::create(&file)?.write_all(text.as_bytes())?;
             text
         }
     };
@@ -256,10 +256,10 @@ fn instance(directory: &Path) -> io::Result<String> {
 /// Opens an existing file for more lines, if it has this first line; removes a last line that was
 /// not finished.
 fn go_on(file: &Path, head: &str) -> Option<File> {
-    let text = private::read(file).ok()??;
+    let text = own::read(file).ok()??;
     let is_ours = text.split_once('\n').is_some_and(|(first, _)| first == head);
     let whole = text.rfind('\n')? + 1;
-    let appends = private::open(file).ok().filter(|_| is_ours)?;
+    let appends = own::open(file).ok().filter(|_| is_ours)?;
     appends.set_len(whole as u64).ok()?;
     Some(appends)
 }

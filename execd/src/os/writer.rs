@@ -1,8 +1,8 @@
 //! The thread that writes the state directory. While another program writes much, a disk may take
 //! seconds for a few bytes; the loop of execd must answer its broker meanwhile.
 
-use super::private;
 use auth::lock::Lock;
+use auth::own;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -170,7 +170,7 @@ impl Target {
 /// that a power cut damaged is recognised.
 pub(super) fn put(file: &Path, text: &str) -> io::Result<File> {
     let new = file.with_extension("new");
-    let mut out = private::create(&new)?;
+    let mut out = own::create(&new)?;
     out.write_all(text.as_bytes())?;
     fs::rename(&new, file)?;
     Ok(out)
@@ -190,7 +190,7 @@ mod tests {
         fs::create_dir(directory.path().join("file.new")).unwrap();
         let target = || Target {
             file: file.clone(),
-            appends: private::open(&file).unwrap(),
+            appends: own::open(&file).unwrap(),
             _lock: Lock::take_within(&directory.path().join("lock"), LONG).unwrap(),
         };
         let writer = Writer::start(target());

@@ -1,51 +1,38 @@
 //! The broker's end of a connection: sends frames and bytes, and waits for expected frames.
 
 use super::TIMEOUT;
-use bytes::BytesMut;
 use protocol::bodies::{ErrorBody, ExecExited, ExecHello, ExecStart, ExecStop};
+use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+use transport::stream::Stream;
 
 /// The broker's end of a connection.
 pub(crate) struct Wire {
-    socket: Socket,
-    inbox: BytesMut,
+    stream: Stream,
+    inbox: Inbox,
 }
 
 impl Wire {
     pub(crate) fn dial(address: &str) -> Self {
-        let socket = if let Some(path) = address.strip_prefix("unix:") {
-            let stream = UnixStream::connect(PathBuf::from(path)).unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            Socket::Unix(stream)
-        } else {
-            let stream = TcpStream::connect(address).unwrap();
-            stream.set_nodelay(true).unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-            Socket::Tcp(stream)
+        let stream: Stream = match address.strip_prefix("unix:") {
+            Some(path) => UnixStream::connect(path).unwrap().into(),
+            None => TcpStream::connect(address).unwrap().into(),
         };
-        Self { socket, inbox: BytesMut::new() }
+        stream.tune(None).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Self { stream, inbox: Inbox::default() }
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = match &mut self.socket {
-            Socket::Tcp(stream) => stream.write_all(bytes),
-            Socket::Unix(stream) => stream.write_all(bytes),
-        };
         // isdexecd may close the connection while invalid bytes are still being sent.
-        if let Err(error) = sent {
+        if let Err(error) = self.stream.write_all(bytes) {
             let kind = error.kind();
             assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
         }
@@ -58,18 +45,14 @@ impl Wire {
     /// The next frame; `None` = the end of the stream.
     pub(crate) fn read(&mut self) -> Option<Frame> {
         loop {
-            let frame = decode::next(&mut self.inbox, 1 << 20).unwrap();
+            let frame = self.inbox.next_frame().unwrap();
             if frame.is_some() {
                 return frame;
             }
             let mut bytes = [0; 16 << 10];
-            let count = match &mut self.socket {
-                Socket::Tcp(stream) => stream.read(&mut bytes),
-                Socket::Unix(stream) => stream.read(&mut bytes),
-            };
-            match count {
+            match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
-                Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
+                Ok(count) => self.inbox.push(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came in {TIMEOUT:?}: {error}"),

@@ -7,21 +7,20 @@ use super::run_secrets::RunSecrets;
 use crate::wire;
 use auth::prover::Prover;
 use auth::token::Token;
-use bytes::BytesMut;
 use client::address::Address;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::kinds::Role;
-use protocol::proof::Channel;
-use protocol::{decode, encode};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
-use tls::session::Session;
+use transport::stream::Stream;
 
 /// How long a write may stand still: the broker may read no further until the longest deadline of
 /// what stands before is over.
@@ -55,55 +54,14 @@ impl Endpoint {
     }
 }
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Tls(Box<TlsPair>),
-}
-
-/// A socket and the session over it.
-struct TlsPair(TcpStream, Session);
-
-impl Stream {
-    /// Waits until something of that can be done; what.
-    fn wait(&self, wanted: PollFlags, span: Duration) -> PollFlags {
-        let mut fds = [PollFd::new(self.as_fd(), wanted)];
-        // Rounded up, so that the last fraction of a millisecond is not spun away.
-        let span = span + Duration::from_millis(1);
-        // Interrupted or not: everything is looked at.
-        let _ = poll(&mut fds, PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
-        fds[0].revents().unwrap_or(PollFlags::empty())
-    }
-
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tls(tls) => tls.0.as_fd(),
-        }
-    }
-
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(bytes),
-            Self::Unix(stream) => stream.read(bytes),
-            Self::Tls(tls) => {
-                let TlsPair(socket, session) = &mut **tls;
-                session.read_some(socket, &mut [IoSliceMut::new(bytes)])
-            }
-        }
-    }
-
-    /// What a session has encrypted leaves, too.
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => Ok(()),
-            Self::Tls(tls) => {
-                let TlsPair(socket, session) = &mut **tls;
-                session.flush(socket)
-            }
-        }
-    }
+/// Waits until something of that can be done; what.
+fn await_ready(stream: &Stream, wanted: PollFlags, span: Duration) -> PollFlags {
+    let mut fds = [PollFd::new(stream.as_fd(), wanted)];
+    // Rounded up, so that the last fraction of a millisecond is not spun away.
+    let span = span + Duration::from_millis(1);
+    // Interrupted or not: everything is looked at.
+    let _ = poll(&mut fds, PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
+    fds[0].revents().unwrap_or(PollFlags::empty())
 }
 
 /// What became of a frame.
@@ -142,7 +100,7 @@ pub enum Received {
 pub struct Conn {
     stream: Stream,
     clock: Clock,
-    buffer: BytesMut,
+    inbox: Inbox,
     /// Frames that came and were not taken yet.
     frames: VecDeque<(Frame, Seen)>,
     /// When the socket was last seen empty.
@@ -162,34 +120,25 @@ impl Conn {
         secrets: Option<&RunSecrets>,
         clock: Clock,
     ) -> io::Result<Self> {
-        let tcp = |address: &SocketAddr| {
-            let stream = TcpStream::connect_timeout(address, CONNECT_MAX)?;
-            stream.set_nodelay(true)?;
-            io::Result::Ok(stream)
-        };
         let stream = match endpoint {
-            Endpoint::Proxy(address) | Endpoint::Tcp(address) => agree(tcp(address)?, secrets)?,
-            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+            Endpoint::Proxy(address) | Endpoint::Tcp(address) => {
+                let stream = Stream::from(TcpStream::connect_timeout(address, CONNECT_MAX)?);
+                stream.tune(None)?;
+                agree(stream, secrets)?
+            }
+            Endpoint::Unix(path) => UnixStream::connect(path)?.into(),
         };
-        let mut port = 0;
-        match &stream {
-            Stream::Unix(stream) => stream.set_nonblocking(true)?,
-            Stream::Tcp(stream) => stream.set_nonblocking(true)?,
-            Stream::Tls(tls) => tls.0.set_nonblocking(true)?,
-        }
-        if let (Endpoint::Proxy(_), Stream::Tcp(stream)) = (endpoint, &stream) {
-            port = stream.local_addr()?.port();
-        }
-        if let (Endpoint::Proxy(_), Stream::Tls(tls)) = (endpoint, &stream) {
-            port = tls.0.local_addr()?.port();
-        }
+        stream.set_nonblocking(true)?;
+        let is_proxy = matches!(endpoint, Endpoint::Proxy(_));
+        let own = stream.local_address().filter(|_| is_proxy);
+        let port = own.map_or(0, |address| address.port());
         Ok(Self::over(stream, clock, port))
     }
 
     fn over(stream: Stream, clock: Clock, port: u16) -> Self {
         let looked = clock.now();
-        let (buffer, frames) = (BytesMut::new(), VecDeque::new());
-        Self { stream, clock, buffer, frames, looked, is_ended: false, port }
+        let (inbox, frames) = (Inbox::default(), VecDeque::new());
+        Self { stream, clock, inbox, frames, looked, is_ended: false, port }
     }
 
     /// Sends a frame.
@@ -203,14 +152,10 @@ impl Conn {
         let mut left = bytes;
         let mut until = self.clock.instant() + WRITE_MAX;
         loop {
-            let done = match &mut self.stream {
-                _ if left.is_empty() => self.stream.flush().map(|()| 0),
-                Stream::Tcp(stream) => stream.write(left),
-                Stream::Unix(stream) => stream.write(left),
-                Stream::Tls(tls) => {
-                    let TlsPair(socket, session) = &mut **tls;
-                    session.write(socket, &[IoSlice::new(left)])
-                }
+            let done = if left.is_empty() {
+                self.stream.flush().map(|()| 0)
+            } else {
+                self.stream.write(left)
             };
             match done {
                 Ok(_) if left.is_empty() => return Sent::Whole,
@@ -226,7 +171,7 @@ impl Conn {
                     }
                     let mut wanted = PollFlags::POLLOUT;
                     wanted.set(PollFlags::POLLIN, !self.is_ended);
-                    if self.stream.wait(wanted, until - now).contains(PollFlags::POLLIN) {
+                    if await_ready(&self.stream, wanted, until - now).contains(PollFlags::POLLIN) {
                         self.take_in();
                     }
                 }
@@ -256,7 +201,7 @@ impl Conn {
             if left.is_zero() {
                 return Received::Nothing;
             }
-            self.stream.wait(PollFlags::POLLIN, left);
+            await_ready(&self.stream, PollFlags::POLLIN, left);
         }
     }
 
@@ -268,7 +213,7 @@ impl Conn {
             match self.stream.read(&mut bytes) {
                 Ok(0) => self.is_ended = true,
                 Ok(count) => {
-                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.inbox.push(&bytes[..count]);
                     self.take_frames();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -288,7 +233,7 @@ impl Conn {
     fn take_frames(&mut self) {
         let seen = Seen { at: self.clock.now(), looked: self.looked };
         loop {
-            match decode::next(&mut self.buffer, 1 << 30) {
+            match self.inbox.next_frame() {
                 Ok(Some(frame)) => self.frames.push_back((frame, seen)),
                 Ok(None) => return,
                 Err(error) => panic!("the broker sent no frame: {error}"),
@@ -296,26 +241,9 @@ impl Conn {
         }
     }
 
-    /// What a proof on this connection is bound to.
-    fn channel(&self) -> Result<Option<Channel>, String> {
-        match &self.stream {
-            Stream::Tcp(_) | Stream::Unix(_) => Ok(None),
-            Stream::Tls(tls) => tls.1.channel().map(Some),
-        }
-    }
-
     /// No more will be sent, in order.
     pub fn shut(&mut self) {
-        // It may be gone already.
-        let _ = match &mut self.stream {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Tls(tls) => {
-                let TlsPair(socket, session) = &mut **tls;
-                session.close();
-                session.flush(socket).and_then(|()| socket.shutdown(Shutdown::Write))
-            }
-        };
+        self.stream.shut_write();
     }
 
     /// Logs in, with a token if there is one; the connection if it was let in.
@@ -351,7 +279,7 @@ impl Conn {
                     return Ok(self);
                 }
                 (Received::Frame(Frame::Challenge(challenge), _), Some(prover)) => {
-                    let channel = self.channel()?;
+                    let channel = self.stream.channel()?;
                     frame = Frame::Proof(prover.answer(&challenge, channel.as_ref())?);
                 }
                 (Received::Frame(Frame::Error { error, .. }, _), _) => {
@@ -365,12 +293,17 @@ impl Conn {
     }
 }
 
-fn agree(mut socket: TcpStream, secrets: Option<&RunSecrets>) -> io::Result<Stream> {
-    let Some(secrets) = secrets else { return Ok(Stream::Tcp(socket)) };
-    let mut session = secrets.session();
-    socket.set_read_timeout(Some(CONNECT_MAX))?;
-    session.handshake(&mut socket)?;
-    Ok(Stream::Tls(Box::new(TlsPair(socket, session))))
+fn agree(stream: Stream, secrets: Option<&RunSecrets>) -> io::Result<Stream> {
+    let mut stream = stream.with_tls(secrets.map(RunSecrets::session));
+    while let Err(error) = stream.handshake() {
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+        if await_ready(&stream, PollFlags::POLLIN, CONNECT_MAX).is_empty() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(stream)
 }
 
 #[cfg(test)]
@@ -383,7 +316,7 @@ mod tests {
         let clock = Clock::start();
         let (near, far) = UnixStream::pair().expect("a pair");
         near.set_nonblocking(true).expect("non-blocking");
-        let mut conn = Conn::over(Stream::Unix(near), clock, 0);
+        let mut conn = Conn::over(near.into(), clock, 0);
         let taken = std::thread::scope(|scope| {
             let broker = scope.spawn(move || {
                 // It answers, and reads no further for a while; then all.

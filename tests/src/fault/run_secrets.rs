@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use tempfile::TempDir;
-use tls::session::Session;
-use tls::setup::{CallerConfig, CallerFiles};
+use transport::session::Session;
+use transport::setup::{CallerConfig, CallerFiles};
 
 /// The names of this machine in certificates.
 const HERE: &[&str] = &["127.0.0.1", "localhost"];

@@ -4,7 +4,6 @@
 //! due.
 
 use super::source::Source;
-use bytes::BytesMut;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
 use execd::engine::input::{Input, RecordedProcess};
@@ -14,6 +13,7 @@ use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Exit
 use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const MOVES_MAX: usize = 400;
 const CHILDREN_MAX: usize = 5;
 const LINKS_MAX: usize = 4;
+const FRAMES: decode::Limits = decode::Limits::new(CONTROL_BODY_BYTES_MAX);
 const LOOKS_MAX: u32 = 32;
 /// Steps of the clock in milliseconds.
 const WAITS_MS: &[u64] = &[0, 1, 10, 100, 1000, 2000, 10_000, 60_000];
@@ -41,7 +42,7 @@ struct Child {
 struct ExecdPlayer {
     engine: Engine,
     now: Tick,
-    links: BTreeMap<LinkId, BytesMut>,
+    links: BTreeMap<LinkId, Inbox>,
     opened: u32,
     children: BTreeMap<ChildId, Child>,
     /// Processes that were asked for and are there at the next move.
@@ -177,7 +178,7 @@ impl ExecdPlayer {
     fn open(&mut self, source: &mut Source<'_>) {
         self.opened += 1;
         let link = LinkId { index: self.opened, generation: 0 };
-        self.links.insert(link, BytesMut::new());
+        self.links.insert(link, Inbox::new(FRAMES));
         let how = source.below(8);
         let denied = (how == 7).then(|| "another user".to_owned());
         let must_prove = source.below(4) == 3;
@@ -265,13 +266,13 @@ impl ExecdPlayer {
     /// Bytes come on a link; what is split into frames is given on.
     fn receive(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(inbox) = self.links.get_mut(&link) else { return };
-        inbox.extend_from_slice(bytes);
+        inbox.push(bytes);
         while let Some(inbox) = self.links.get_mut(&link) {
-            match decode::next(inbox, CONTROL_BODY_BYTES_MAX) {
+            match inbox.next_frame() {
                 Ok(None) => return,
                 Ok(Some(frame)) => self.step(Input::Frame { link, frame }),
                 Err(error) => {
-                    inbox.clear();
+                    inbox.set_malformed();
                     self.step(Input::Garbled { link, error });
                     return;
                 }
@@ -324,8 +325,7 @@ impl ExecdPlayer {
                     let count = self.ends.entry((link, body.worker, body.run)).or_default();
                     *count += 1;
                 }
-                let mut bytes = BytesMut::from(&encode::to_bytes(frame)[..]);
-                let read = decode::next(&mut bytes, CONTROL_BODY_BYTES_MAX);
+                let read = Inbox::of(FRAMES, &encode::to_bytes(frame)).next_frame();
                 assert!(matches!(read, Ok(Some(_))), "the broker can't read {read:?}");
             }
             Action::Close { link } => {

@@ -9,7 +9,7 @@
 //! | [`broker`] | the broker's engine as a state machine |
 //! | [`execd`] | execd's engine and its links |
 //! | [`session`] | the client's session, against an evil broker |
-//! | [`streams`] | the three readers of streams, against each other |
+//! | [`streams`] | the reader of streams, against what is in them |
 //! | [`files`] | state, configuration, tokens, addresses |
 //! | [`source`] | small decisions out of bytes |
 //! | [`corpus`] | the inputs kept in `tests/fuzz/corpora` |

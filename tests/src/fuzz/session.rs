@@ -7,10 +7,11 @@ use bytes::Bytes;
 use client::error::Error;
 use client::session::{Event, Reply, Send, Session};
 use protocol::bodies::{ErrorBody, Login, LoginOk};
-use protocol::decode;
+use protocol::decode::Limits;
 use protocol::encode;
 use protocol::errors::{ERRORS, ErrorCode};
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::ClientId;
 use protocol::kinds::{Kind, Role};
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const MOVES_MAX: usize = 400;
+const LIMITS: Limits = Limits::new(BODY_BYTES_DEFAULT);
 
 struct World {
     session: Session,
@@ -67,8 +69,7 @@ impl World {
             6..=11 => self.receive(frame(source)),
             12 | 13 => {
                 let bytes = source.bytes(512, 2);
-                let mut buffer = bytes::BytesMut::from(bytes);
-                if let Ok(Some(frame)) = decode::next(&mut buffer, BODY_BYTES_DEFAULT) {
+                if let Ok(Some(frame)) = Inbox::of(LIMITS, bytes).next_frame() {
                     self.receive(frame);
                 }
             }
@@ -163,10 +164,9 @@ impl World {
 fn check_sent(frame: Frame) {
     let kind: Kind = frame.kind();
     assert!(kind.may_send(Role::Client), "a client sends {kind}");
-    let bytes = encode::to_bytes(frame);
-    let mut buffer = bytes::BytesMut::from(&bytes[..]);
-    let read = decode::next(&mut buffer, BODY_BYTES_DEFAULT);
-    assert!(matches!(read, Ok(Some(_))) && buffer.is_empty(), "a broker reads {read:?}");
+    let mut inbox = Inbox::of(LIMITS, &encode::to_bytes(frame));
+    let read = inbox.next_frame();
+    assert!(matches!(read, Ok(Some(_))) && !inbox.has_bytes(), "a broker reads {read:?}");
 }
 
 fn login_ok(source: &mut Source<'_>) -> LoginOk {

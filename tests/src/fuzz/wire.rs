@@ -3,11 +3,11 @@
 //! and decoded again.
 
 use super::source::Source;
-use super::streams::by_next;
-use bytes::BytesMut;
-use protocol::decode;
+use super::streams::{at_once, by_push};
+use protocol::decode::{self, Limits};
 use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::kinds::{KINDS, Kind};
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
@@ -16,11 +16,11 @@ use protocol::show;
 /// A stream of bytes, split as the first bytes say.
 pub fn decoder(data: &[u8]) {
     let mut source = Source::new(data);
-    let body_bytes_max = usize::from(source.byte()) * 8;
+    let limits = Limits::new(usize::from(source.byte()) * 8);
     let sizes: Vec<usize> = source.bytes(16, 1).iter().map(|size| usize::from(*size)).collect();
     let stream = source.rest();
-    let whole = by_next(stream, &[], body_bytes_max);
-    assert_eq!(by_next(stream, &sizes, body_bytes_max), whole, "split by {sizes:?}");
+    let whole = at_once(stream, limits);
+    assert_eq!(by_push(stream, &sizes, limits), whole, "split by {sizes:?}");
     for frame in whole.iter().flatten() {
         again(frame.clone());
     }
@@ -29,13 +29,12 @@ pub fn decoder(data: &[u8]) {
 /// A frame that was read is shown, written and read again.
 fn again(frame: Frame) {
     let bytes = encode::to_bytes(frame.clone());
-    let mut buffer = BytesMut::from(&bytes[..]);
-    let body_bytes_max = bytes.len();
-    match decode::next(&mut buffer, body_bytes_max) {
+    let mut inbox = Inbox::of(Limits::new(bytes.len()), &bytes);
+    match inbox.next_frame() {
         Ok(Some(read)) => assert_eq!(strip(read), strip(frame)),
         other => panic!("{frame:?} is written and not read: {other:?}"),
     }
-    assert!(buffer.is_empty(), "{} bytes more than the frame", buffer.len());
+    assert!(!inbox.has_bytes(), "{} bytes more than the frame", inbox.bytes_count());
     let head = bytes.first_chunk::<HEADER_BYTES>().expect("a header");
     let header = Header::read(head);
     assert_eq!(header.write(), *head);

@@ -3,10 +3,8 @@
 //! waits to be told. Scripts, the simulation and the fuzzer play it ([`Player`]).
 //! `docs/testing.md` shows how it is taught a new action.
 
-pub mod inbox;
 pub mod player;
 
-pub use inbox::Inbox;
 pub use player::{Deed, Player};
 
 use broker::engine::action::Action;

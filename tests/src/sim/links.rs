@@ -2,10 +2,10 @@
 //! in order or broken.
 
 use super::rng::Rng;
-use crate::shell::Inbox;
 use broker::engine::input::Close;
 use bytes::Bytes;
-use protocol::decode::WireError;
+use protocol::decode::{Limits, WireError};
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
@@ -104,7 +104,7 @@ impl Pipe {
 
     /// Whether the reader has read all that was sent.
     pub fn is_read(&self) -> bool {
-        self.inbox.bytes.is_empty()
+        !self.inbox.has_bytes()
             && self.pieces.iter().all(|(_, piece)| matches!(piece, Piece::End(_)))
     }
 
@@ -115,20 +115,21 @@ impl Pipe {
             Piece::End(_) => None,
         });
         let mut rest = self.inbox.clone();
-        sent.for_each(|piece| rest.bytes.extend_from_slice(piece));
-        std::iter::from_fn(|| rest.pull(usize::MAX)?.ok()).any(|(kind, ..)| kind == wanted)
+        sent.for_each(|piece| rest.push(piece));
+        std::iter::from_fn(|| rest.take().ok()?).any(|(kind, ..)| kind == wanted)
     }
 
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
-            if self.is_over || self.inbox.is_malformed {
+            if self.is_over || self.inbox.is_malformed() {
                 return ReadResult::Nothing;
             }
-            match self.inbox.pull(body_bytes_max) {
-                Some(Ok((kind, head, body))) => return ReadResult::Frame(kind, head, body),
-                Some(Err(error)) => return ReadResult::Bad(error),
-                None => {}
+            self.inbox.limits = Limits::new(body_bytes_max);
+            match self.inbox.take() {
+                Ok(Some((kind, head, body))) => return ReadResult::Frame(kind, head, body),
+                Err(error) => return ReadResult::Bad(error),
+                Ok(None) => {}
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
                 return ReadResult::Nothing;
@@ -136,12 +137,12 @@ impl Pipe {
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
                     self.waiting -= bytes.len() as u64;
-                    self.inbox.bytes.extend_from_slice(&bytes);
+                    self.inbox.push(&bytes);
                 }
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
                     return ReadResult::Ended(match how {
-                        Close::Eof if self.inbox.is_torn() => Close::Torn,
+                        Close::Eof if self.inbox.has_bytes() => Close::Torn,
                         how => how,
                     });
                 }

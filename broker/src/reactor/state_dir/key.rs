@@ -3,7 +3,7 @@
 use super::{replace, wrong};
 use crate::exit::Fatal;
 use crate::reactor::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
-use execd::os::private;
+use auth::own;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,9 +16,9 @@ use std::time::UNIX_EPOCH;
 pub(super) fn of(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
     let (path, beside) = (dir.join("key"), dir.join("dir-id"));
     let dir_id = dir_id(dir).map_err(|error| wrong(dir, &error))?;
-    let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
+    let kept = own::read(&beside).map_err(|error| wrong(&beside, &error))?;
     let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != dir_id);
-    let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+    let text = own::read(&path).map_err(|error| wrong(&path, &error))?;
     if is_copy {
         tracing::warn!(
             "state directory {} is a copy of another: this broker takes over its configuration, \

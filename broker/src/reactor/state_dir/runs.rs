@@ -3,7 +3,7 @@
 
 use super::{StateDir, replace, wrong};
 use crate::exit::Fatal;
-use execd::os::private;
+use auth::own;
 
 /// Run numbers reserved for one broker, until the next one starts on this directory.
 const RUNS_RESERVED: u64 = 1 << 36;
@@ -24,7 +24,7 @@ impl StateDir {
             return Ok(clock);
         }
         let path = self.paths.dir.join("runs");
-        let kept = match private::read(&path).map_err(|error| wrong(&path, &error))? {
+        let kept = match own::read(&path).map_err(|error| wrong(&path, &error))? {
             None => 0,
             Some(text) => match text.trim().parse() {
                 Ok(kept) if kept <= RUN_MAX => kept,
@@ -81,7 +81,7 @@ mod tests {
         let file = dir.path().join("runs");
         let with = |text: &str| {
             drop(fs::remove_file(&file));
-            let mut new = private::create(&file).unwrap();
+            let mut new = own::create(&file).unwrap();
             new.write_all(text.as_bytes()).unwrap();
             StateDir::open(Some(dir.path())).unwrap().run_base(5)
         };

@@ -3,7 +3,7 @@
 
 use super::checker::{Checker, Sabotage};
 use super::tokens::{self, ExecdProof};
-use crate::shell::{self, Ask, Choices, Deed, Inbox, Player, TestShell};
+use crate::shell::{self, Ask, Choices, Deed, Player, TestShell};
 use broker::engine::action::Action;
 use broker::engine::input::{Close, Input, Listening, Peer};
 use broker::engine::origin::Origin;
@@ -11,11 +11,13 @@ use broker::engine::{Engine, EngineOptions};
 use broker::translate::{inbound, outbound};
 use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
+use protocol::decode::{Limits, WireError};
 use protocol::encode;
 use protocol::frame::Frame;
+use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::LinkId;
-use protocol::kinds::Role;
+use protocol::kinds::{Kind, Role};
 use protocol::op::reply::OpReply;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
@@ -50,6 +52,13 @@ pub struct Conn {
     /// Of an execd: the proof that must come before it is trusted.
     pub proof: ExecdProof,
     inbox: Inbox,
+}
+
+impl Conn {
+    fn next(&mut self, limits: Limits) -> Option<Result<(Kind, Header, Bytes), WireError>> {
+        self.inbox.limits = limits;
+        self.inbox.take().transpose()
+    }
 }
 
 /// A start that an execd was asked for.
@@ -184,8 +193,8 @@ impl BrokerPlayer {
     /// Bytes come on a link.
     pub fn receive(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(conn) = self.shell.ends.get_mut(&link) else { return };
-        if conn.inbox.bytes.len() + bytes.len() <= INBOX_BYTES_MAX {
-            conn.inbox.bytes.extend_from_slice(bytes);
+        if conn.inbox.bytes_count() + bytes.len() <= INBOX_BYTES_MAX {
+            conn.inbox.push(bytes);
         }
         self.read(link);
     }
@@ -197,17 +206,17 @@ impl BrokerPlayer {
 
     /// Gives the engine the frames received on a link, until it stops reading the link.
     fn read(&mut self, link: LinkId) {
-        let body_bytes_max = self.shell.engine.settings().get(Setting::BodyBytesMax) as usize;
+        let limits = Limits::new(self.shell.engine.settings().get(Setting::BodyBytesMax) as usize);
         while !(self.has_ended || self.shell.is_unread(link))
             && let Some(conn) = self.shell.ends.get_mut(&link)
-            && let Some(pulled) = conn.inbox.pull(body_bytes_max)
+            && let Some(next) = conn.next(limits)
         {
             let role = conn.role;
-            let input = pulled.and_then(|(kind, head, body)| {
+            let input = next.and_then(|(kind, head, body)| {
                 let arrived = inbound::Arrived { link, role, kind, head, body };
                 let check = |given: Option<&str>| tokens::check_signature(&mut conn.proof, given);
                 inbound::input(arrived, shell::prove, check)
-                    .inspect_err(|_| conn.inbox.is_malformed = true)
+                    .inspect_err(|_| conn.inbox.set_malformed())
             });
             self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
         }
@@ -230,7 +239,7 @@ impl BrokerPlayer {
     /// Reads the waiting bytes of all links, also of those that the engine paused.
     pub fn resume_all(&mut self) {
         for conn in self.shell.ends.values_mut() {
-            conn.inbox.bytes.clear();
+            conn.inbox.clear();
         }
     }
 

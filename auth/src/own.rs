@@ -1,5 +1,5 @@
-//! Files and directories that belong to execd's user only and that nobody else could have put
-//! there. execd trusts what it reads from them.
+//! Files, directories and sockets that belong to this user only and that nobody else can have put
+//! there, such as a state directory. The program trusts what it reads from them.
 
 use nix::libc;
 use nix::unistd::geteuid;

@@ -1,5 +1,5 @@
 //! Finds out who else can write to a file: the users and groups that its access list (`getfacl`,
-//! acl(5)) names beside those of the mode. `check` decides whether they may.
+//! acl(5)) names beside those of the mode. Whether they may is decided by whoever asks.
 
 /// Tags of an entry: a named user, a named group, the mask of both.
 const USER: u16 = 0x02;
@@ -12,7 +12,7 @@ const VERSION: u32 = 2;
 
 /// A user or group that can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writer {
+pub enum Writer {
     /// The user with this id.
     User(u32),
     /// The group with this id.
@@ -21,7 +21,7 @@ pub(super) enum Writer {
 
 /// The users and groups that an access list lets write; `list` is the attribute's bytes. Empty if
 /// it is not a valid list.
-pub(super) fn writers(list: &[u8]) -> Vec<Writer> {
+pub fn writers(list: &[u8]) -> Vec<Writer> {
     let Some((version, entries)) = list.split_at_checked(4) else { return Vec::new() };
     if version != VERSION.to_le_bytes() {
         return Vec::new();

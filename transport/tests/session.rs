@@ -5,7 +5,7 @@ mod common;
 
 use common::{Authority, End, handshake, wire};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use tls::session::{AHEAD_BYTES_MAX, Fault, Session};
+use transport::session::{AHEAD_BYTES_MAX, Fault, Session};
 
 fn sessions(authority: &Authority) -> (Session, Session) {
     let (listener, caller) = authority.both();
@@ -176,7 +176,7 @@ fn what_waits_in_a_session_is_bounded() {
         let before = near.input.borrow().passed;
         let bytes = read(&mut one, &mut near, 10).unwrap();
         assert_eq!(bytes.len(), 10.min(taken - got.len()));
-        assert!(near.input.borrow().passed - before <= 2 * tls::session::SCRATCH_BYTES);
+        assert!(near.input.borrow().passed - before <= 2 * transport::session::SCRATCH_BYTES);
         got.extend(bytes);
     }
     assert!(got == large[..taken]);

@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
-use tls::session::Session;
-use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
+use transport::session::Session;
+use transport::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// A test CA with its files in a temporary directory.
 pub(crate) struct Authority {

@@ -6,8 +6,8 @@ use common::{Authority, handshake, wire, write_private};
 use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tls::session::Session;
-use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
+use transport::session::Session;
+use transport::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// The errors of the listener and of the caller after a handshake.
 fn fault_text(listener: &ListenerConfig, caller: &CallerConfig, name: &str) -> (String, String) {

@@ -1,11 +1,15 @@
-//! The kernel's socket diagnostics (`NETLINK_SOCK_DIAG`, sock_diag(7)): asks for one TCP connection
-//! by its addresses, which the kernel looks up directly, however many connections there are. `peer`
-//! decides who may do what.
+//! Asks the kernel which user is at the other end of a connection. For TCP it uses the kernel's
+//! socket diagnostics (`NETLINK_SOCK_DIAG`, sock_diag(7)): one connection is asked for by its
+//! addresses, which the kernel looks up directly, however many connections there are. Who may do
+//! what is decided by the programs.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use protocol::peer_group::canonical;
+use std::fmt::Write as _;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
@@ -29,12 +33,65 @@ const ID_AT: usize = HEADER + 4;
 /// Offset of the owner's user id in an answer.
 const UID_AT: usize = HEADER + 64;
 
+/// The user that owns the other end of a TCP connection on this machine; `None` = not known.
+pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    // A dual-stack socket shows IPv4 addresses as mapped; the kernel finds either by the IPv4 form.
+    let (local, peer) = (canonical(local), canonical(peer));
+    // A sandbox may forbid the question; the same table can be read as a file.
+    owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
+}
+
+fn listed_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    let listed = |table: &str, peer, local| find(&fs::read_to_string(table).ok()?, peer, local);
+    match (peer.ip(), local.ip()) {
+        // An IPv6 socket is in the other table, as ::ffff:127.0.0.1.
+        (IpAddr::V4(_), IpAddr::V4(_)) => listed("/proc/net/tcp", peer, local)
+            .or_else(|| listed("/proc/net/tcp6", mapped(peer), mapped(local))),
+        (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
+            listed("/proc/net/tcp6", peer, local)
+        }
+    }
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        SocketAddr::V6(_) => address,
+    }
+}
+
+/// Finds the row of the other end, where our address is the remote one. Only established
+/// connections count: a socket that its owner has closed is shown as root's.
+fn find(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+    let (near, far) = (hex(peer), hex(local));
+    table.lines().find_map(|row| {
+        let mut words = row.split_ascii_whitespace().skip(1);
+        let matches = words.next()? == near && words.next()? == far && words.next()? == "01";
+        if matches { words.nth(3)?.parse().ok() } else { None }
+    })
+}
+
+/// An address in the form of these tables: words of four bytes in the machine's byte order.
+fn hex(address: SocketAddr) -> String {
+    let bytes = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let mut out = String::new();
+    for word in bytes.chunks_exact(4) {
+        let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+        let _ = write!(out, "{word:08X}");
+    }
+    let _ = write!(out, ":{:04X}", address.port());
+    out
+}
+
 /// The user that owns the established connection from `near` to `far` on this machine; `None` =
 /// there is no such connection.
 ///
 /// # Errors
 /// The kernel was built without this interface, or the process may not use it.
-pub(super) fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Errno> {
+fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Errno> {
     let kernel = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
@@ -151,6 +208,62 @@ mod tests {
         for (code, want) in [(-2, Ok(None)), (-1, Err(Errno::EPERM))] {
             answer[HEADER..HEADER + 4].copy_from_slice(&i32::to_ne_bytes(code));
             assert_eq!(understand(&answer, 80, 8080), want);
+        }
+    }
+
+    #[test]
+    fn the_owner_of_a_real_connection_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, peer) = listener.accept().unwrap();
+            let owner = tcp_owner(far.local_addr().unwrap(), peer);
+            assert_eq!(owner, Some(Uid::effective().as_raw()), "{address}");
+            assert_eq!(owner, listed_owner(far.local_addr().unwrap(), peer), "{address}");
+            drop(near);
+        }
+    }
+
+    #[test]
+    fn the_owner_is_found_on_either_side_of_a_socket_for_both_versions() {
+        let own = Some(Uid::effective().as_raw());
+        let Ok(both) = TcpListener::bind("[::]:0") else { return };
+        let port = both.local_addr().unwrap().port();
+        // The client's socket is IPv4, or IPv6 with an IPv4-mapped address.
+        for near in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            let near: IpAddr = near.parse().unwrap();
+            let Ok(near) = TcpStream::connect((near, port)) else { continue };
+            let (far, peer) = both.accept().unwrap();
+            let local = far.local_addr().unwrap();
+            assert_eq!(tcp_owner(local, peer), own, "{near:?}");
+            let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            assert_eq!(listed_owner(plain(local), plain(peer)), own, "{near:?}");
+        }
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let near: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        if let Ok(near) = TcpStream::connect((near, port)) {
+            let (far, peer) = v4.accept().unwrap();
+            let local = far.local_addr().unwrap();
+            assert_eq!((tcp_owner(local, peer), listed_owner(local, peer)), (own, own), "{near:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_established_row_of_the_right_pair_counts() {
+        let row = |state: &str| {
+            let head = "  sl  local_address rem_address   st tx rx tr tm->when retrnsmt   uid";
+            let queues = "00000000:00000000 00:00000000 00000000";
+            format!(
+                "{head}\n   1: 0100007F:1F90 0100007F:0050 {state} {queues}  1001        0 77\n"
+            )
+        };
+        let peer: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        let local: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        if cfg!(target_endian = "little") {
+            assert_eq!(find(&row("01"), peer, local), Some(1001));
+            assert_eq!(find(&row("06"), peer, local), None);
+            assert_eq!(find(&row("01"), local, peer), None);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! Gives free memory of the allocator back to the system. The broker uses this, too, because it has
-//! no module of its own for `unsafe` calls.
+//! Gives free memory of the allocator back to the system.
 
 /// Gives back the free pages of the heap. For a large heap this takes some milliseconds.
 pub fn give_back() {
