@@ -220,7 +220,7 @@ pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Ve
         Stage::Waiting => "queue",
         Stage::Blocked => "blocked",
         Stage::Held(_) | Stage::HeldEnded(_) => "held",
-        Stage::Bound(_) | Stage::Ended(_) | Stage::Gone => "worker",
+        Stage::Bound(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => "worker",
     };
     vec![
         text(&hub.catalog[t.service].name),

@@ -55,6 +55,9 @@ pub(crate) enum HostEvent {
 }
 
 impl HostState {
+    /// Of a host that is configured.
+    pub(crate) const START: Self = Self::Down;
+
     /// The link to its execd, if there is one.
     pub(crate) const fn link(self) -> Option<LinkId> {
         match self {

@@ -39,7 +39,7 @@ impl Supervision {
         let key = self.hosts.add(Host {
             name: name.clone(),
             address,
-            state: HostState::Down,
+            state: HostState::START,
             is_builtin,
             retry_ms: RETRY_MIN_MS,
             since: cx.now,

@@ -148,7 +148,7 @@ impl Workers {
             is_wanted: false,
             is_paused: false,
             failed: None,
-            state: ProcessState::Down,
+            state: ProcessState::START,
             since,
             why: "not started yet".to_owned(),
             run: Run::new(RunId(0), RunOrigin::Own, Tick(0)),
@@ -195,6 +195,15 @@ impl Workers {
     /// How many a service has.
     pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
         self.counts.get(&service).copied().unwrap_or(0)
+    }
+
+    /// How many each service has that has any.
+    pub(super) fn counts(&self) -> BTreeMap<ServiceKey, usize> {
+        self.counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(key, count)| (*key, *count))
+            .collect()
     }
 
     /// How many are configured, those that started themselves among them.
