@@ -12,32 +12,12 @@ use super::machine::Sessions;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
+use crate::engine::silence_limits::{BEATS, SilenceLimits, beat_set_ms, silence_ms};
 use crate::engine::timers::Timer;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Micros;
-
-/// Heartbeats in each `heartbeat_ms`: silence is noticed late by this share of it at most.
-const BEATS: u64 = 4;
-
-/// How much silence of a link is borne, counted in heartbeats.
-pub(crate) struct SilenceLimits {
-    pub(crate) ping_each: u32,
-    pub(crate) end: u32,
-}
-
-/// Milliseconds between two heartbeats by the setting.
-fn beat_set_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::HeartbeatMs) / BEATS
-}
-
-/// The silence that is the end, as announced to workers and clients: they hear of the broker often
-/// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can be
-/// answered.
-pub(crate) fn silence_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::SilenceMs).max(2 * beat_set_ms(settings))
-}
 
 /// The limits for a peer that logs in now. They hold for it as long as it is connected.
 pub(crate) fn limits_to_announce(settings: &Settings) -> AnnouncedLimits {
