@@ -119,6 +119,31 @@ pub(crate) enum Effect {
     },
 }
 
+impl Effect {
+    /// The worker that it is about.
+    fn worker(&self) -> Option<WorkerKey> {
+        match *self {
+            Self::SilentWorker { worker, .. }
+            | Self::Emptied { worker, .. }
+            | Self::Overlong { worker, .. }
+            | Self::Available { worker, .. }
+            | Self::Drain { worker }
+            | Self::AskToEnd { worker }
+            | Self::Disconnect { worker, .. }
+            | Self::RefuseWorker { worker, .. }
+            | Self::Forget { worker } => Some(worker),
+            Self::Refuse { .. }
+            | Self::RefuseLogin { .. }
+            | Self::SilentHost { .. }
+            | Self::Resumed { .. }
+            | Self::CloseLink { .. }
+            | Self::DropLink { .. }
+            | Self::HostGone { .. }
+            | Self::Poisoned { .. } => None,
+        }
+    }
+}
+
 /// The effects of a step that are still to be handed on, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Effects(VecDeque<Effect>);
@@ -134,8 +159,36 @@ impl Effects {
         self.0.is_empty()
     }
 
+    /// Drops what is still to be handed on about a worker, which is being removed: its key means
+    /// nothing afterwards.
+    pub(crate) fn forget(&mut self, key: WorkerKey) {
+        self.0.retain(|effect| effect.worker() != Some(key));
+    }
+
     /// Takes out the oldest one.
     pub(crate) fn pop(&mut self) -> Option<Effect> {
         self.0.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::keys::Key;
+
+    #[test]
+    fn nothing_is_handed_on_about_a_worker_that_was_removed() {
+        let (gone, other) = (WorkerKey::of(0), WorkerKey::of(1));
+        let mut effects = Effects::default();
+        for worker in [gone, other] {
+            effects.push(Effect::Drain { worker });
+            effects.push(Effect::Disconnect { worker, how: Close::Reset, why: String::new() });
+            effects.push(Effect::Forget { worker });
+        }
+        effects.push(Effect::HostGone { host: HostKey::of(0) });
+        effects.forget(gone);
+        let left: Vec<Option<WorkerKey>> =
+            std::iter::from_fn(|| effects.pop()).map(|effect| effect.worker()).collect();
+        assert_eq!(left, [Some(other), Some(other), Some(other), None]);
     }
 }
