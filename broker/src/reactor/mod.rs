@@ -280,7 +280,9 @@ impl Reactor {
                     self.io.certificates_read(requester, *loaded);
                 }
                 HelperResult::Tokens { requester, list } => self.io.tokens_read(requester, list),
-                HelperResult::Answer { link, frame } => self.io.send(link, frame),
+                HelperResult::Answer { link, frames } => {
+                    frames.into_iter().for_each(|frame| self.io.send(link, frame));
+                }
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);
                 }

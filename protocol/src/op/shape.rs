@@ -375,6 +375,10 @@ const UNASKED: Shape = object(
 )
 .sometimes();
 
+/// What a list has no room for.
+const MORE: Shape =
+    object("left_out", &[field("rows", Type::Number, "entries that are not shown")]).sometimes();
+
 const LOAD: Shape = array(
     "load",
     &[
@@ -510,7 +514,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
         C::Status => const { &[STATUS] },
         C::Buckets => const { &[BUCKETS] },
         C::Client => const { &[CLIENT_PAGE] },
-        C::Clients => const { &[CLIENTS] },
+        C::Clients => const { &[CLIENTS, MORE] },
         C::Worker => const { &[WORKER_PAGE] },
         C::Workers => {
             const {
@@ -518,6 +522,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
                     array("lazy", WORKER_ROW).sometimes(),
                     array("idle", WORKER_ROW).sometimes(),
                     array("busy", WORKER_ROW).sometimes(),
+                    MORE,
                 ]
             }
         }
@@ -537,8 +542,8 @@ pub const fn of(command: Command) -> &'static [Shape] {
         }
         C::Latency => const { &[LATENCY, UNASKED] },
         C::Load => const { &[LOAD] },
-        C::Queue => const { &[QUEUE, WHY] },
-        C::Requests => const { &[REQUESTS] },
+        C::Queue => const { &[QUEUE, WHY, MORE] },
+        C::Requests => const { &[REQUESTS, MORE] },
         C::Poison => {
             const { &[POISON.sometimes(), REQUEST, object("cleared", &[FORGOTTEN]).sometimes()] }
         }

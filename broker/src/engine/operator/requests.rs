@@ -30,11 +30,11 @@ pub(crate) fn chosen(
         }
         RequestsOf::Client(id) => {
             let client = names::client_named(hub, *id)?;
-            all.filter(|(_, t)| t.client == Some(client)).map(entry).collect()
+            hub.dispatch.of_client(client).map(entry).collect()
         }
         RequestsOf::Worker(id) => {
             let worker = names::worker_named(hub, *id)?;
-            all.filter(|(_, t)| t.stage.worker() == Some(worker)).map(entry).collect()
+            hub.dispatch.of_worker(worker).map(entry).collect()
         }
     };
     chosen.sort_unstable();
@@ -73,7 +73,7 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
         Stage::Blocked => "blocked",
         Stage::Held(_) => "held",
         Stage::Bound(_) => "worker",
-        Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Gone => "overdue",
+        Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => "overdue",
     };
     let client = t.client.map(|key| hub.sessions.client(key));
     let from = client.map(|client| format!("{} pid {}", client.loghost, client.hostpid));

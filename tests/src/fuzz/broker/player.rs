@@ -16,6 +16,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::op::reply::OpReply;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
@@ -378,7 +379,9 @@ impl Player for BrokerPlayer {
             Deed::Answer(link, head, reply, format) => {
                 check_reply(&reply, format);
                 self.checker.to_operator(link, &head);
-                encode::to_bytes(outbound::answer(head, &reply, format));
+                for frame in outbound::answer(head, &reply, format, BODY_BYTES_DEFAULT) {
+                    encode::to_bytes(frame);
+                }
             }
             // Bytes answer them later, if ever.
             Deed::Ask(ask) => {
