@@ -118,7 +118,7 @@ impl Catalog {
         self.names.remove(&service.name);
     }
 
-    /// The host with this name.
+    /// The service with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }

@@ -151,7 +151,8 @@ impl Seat {
         self.taken_away.push_back(transaction);
     }
 
-    /// The late reply to the entry `at` of `owed` came: it may be at work on the next one now.
+    /// The late reply to the entry `at` of `taken_away` came: it may be at work on the next one
+    /// now.
     pub(super) fn late_reply_came(&mut self, at: usize, now: Tick) {
         self.taken_away.remove(at);
         self.late_reply_at = now;

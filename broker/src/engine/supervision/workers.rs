@@ -1,6 +1,6 @@
-//! The table of workers: for each its configuration, the state of its process, which of the
-//! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
-//! requests, `process` starts and ends them.
+//! The table of workers: for each its configuration, the state of its process, and what is known of
+//! its present and its earlier runs. Which of the manual's three lists (lazy, idle, busy) it is in,
+//! and its figures, are in `Seat` of `dispatch`.
 
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Restart;
@@ -127,7 +127,7 @@ impl Workers {
         Ok(id)
     }
 
-    /// Adds a worker to the lazy list.
+    /// Adds a worker; it is down.
     ///
     /// # Errors
     /// The wanted id is taken.
