@@ -131,6 +131,28 @@ fn the_lines_that_contributing_shows_stand_in_the_files_that_it_names() {
     assert!(faults.is_empty(), "show what stands there now:\n  {}", faults.join("\n  "));
 }
 
+/// The chapters of a page: the heading of each, and its text.
+fn chapters(page: &str) -> Vec<(&str, &str)> {
+    page.split("\n## ").skip(1).filter_map(|part| part.split_once('\n')).collect()
+}
+
+#[test]
+fn a_chapter_says_how_many_files_it_shows() {
+    let page = std::fs::read_to_string(docs::root().join(CONTRIBUTING)).expect(CONTRIBUTING);
+    let chapters = chapters(&page);
+    assert!(chapters.len() > 6, "only {} chapters", chapters.len());
+    for (name, text) in chapters {
+        let shown = blocks(text).into_iter().filter_map(|Block { text, .. }| {
+            let (path, _) = text.strip_prefix("+++ ")?.split_once('\n')?;
+            Some(path.to_owned())
+        });
+        let shown: BTreeSet<String> = shown.collect();
+        let said = text.split_once("\nBy hand ").map(|(_, rest)| rest);
+        let said = said.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        assert_eq!(said, Some(shown.len()), "{name}: 'By hand N files', as its blocks: {shown:#?}");
+    }
+}
+
 /// What stands in backticks in a page, outside its blocks: number of the line, and text.
 fn quoted(page: &str) -> Vec<(usize, &str)> {
     let mut is_block = false;
@@ -268,7 +290,7 @@ fn faults_of_comments(sources: &[Source], foreign: &[&str]) -> Vec<String> {
         let known = &known[part.unwrap_or_default()];
         for (line, text) in &source.quoted {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
-            if !is_identifier(text) && !(part.is_some() && text.chars().all(is_plain)) {
+            if !(is_identifier(text) || part.is_some() && text.chars().all(is_plain)) {
                 continue;
             }
             let mut missing = identifiers(text)
