@@ -11,15 +11,9 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// A peer did what it may not: say so and close its link.
-    Refuse {
-        /// The peer's link.
-        link: LinkId,
-        /// What is wrong.
-        error: ErrorBody,
-    },
+    Refuse { link: LinkId, error: ErrorBody },
     /// As `Refuse`, for a token that was not proved.
     RefuseLogin {
-        /// The link.
         link: LinkId,
         /// What the peer is told.
         error: ErrorBody,
@@ -28,55 +22,34 @@ pub(crate) enum Effect {
     },
     /// A worker was silent for too long.
     SilentWorker {
-        /// The worker.
         worker: WorkerKey,
         /// How long it was; goes on after its name.
         why: String,
     },
     /// A host has answered no ping for a while.
-    SilentHost {
-        /// The host.
-        host: HostKey,
-    },
+    SilentHost { host: HostKey },
     /// A link is read again: its silence counts from now on.
-    Resumed {
-        /// The link.
-        link: LinkId,
-    },
+    Resumed { link: LinkId },
     /// A worker that is being drained has nothing more to reply to that anybody waits for.
     Emptied {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// It still has a request whose time is over.
         is_overdue: bool,
     },
     /// A worker is busy with one request for longer than `kill_after_ms`.
     Overlong {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// With what, and for how long; goes on after the worker's name.
         what: String,
     },
     /// A worker may be given requests from now on, or no more.
-    Available {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-        /// It may.
-        is_available: bool,
-    },
+    Available { worker: WorkerKey, is_available: bool },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
-    Drain {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    Drain { worker: WorkerKey },
     /// A worker is to end: it is told so, and its connection shut for writing.
-    AskToEnd {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    AskToEnd { worker: WorkerKey },
     /// The connection of a worker is to be closed, if it has one, and is lost.
     Disconnect {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// How that counts for its requests.
         how: Close,
@@ -84,39 +57,24 @@ pub(crate) enum Effect {
         why: String,
     },
     /// A worker that is logged in is none of ours: say so and close its link.
-    RefuseWorker {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-        /// What is wrong.
-        error: ErrorBody,
-    },
+    RefuseWorker { worker: WorkerKey, error: ErrorBody },
     /// A worker is to be removed everywhere.
-    Forget {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    Forget { worker: WorkerKey },
     /// The link of a host is to be closed.
-    CloseLink {
-        /// The link.
-        link: LinkId,
-    },
+    CloseLink { link: LinkId },
     /// A link is to be dropped for a fault.
     DropLink {
-        /// The link.
         link: LinkId,
         /// Which fault; goes on after the name of who is there.
         why: String,
     },
     /// The link to a host is gone.
     HostGone {
-        /// Name of the host; it may be deleted by now.
+        /// The host; it may be deleted by now.
         host: HostKey,
     },
     /// A request was set aside; its sender is still to be named.
-    Poisoned {
-        /// Which it is.
-        transaction: TransactionId,
-    },
+    Poisoned { transaction: TransactionId },
 }
 
 impl Effect {

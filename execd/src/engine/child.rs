@@ -222,18 +222,19 @@ pub(super) struct Child {
     pub(super) worker: WorkerId,
     /// The start that made the process.
     pub(super) run: RunId,
-    /// The `digest` of the `exec-start`; 0 = not known.
+    /// The `digest` of the `exec-start`; 0 = not known. Independent of the state: it never changes.
     pub(super) digest: u32,
-    /// The process id; 0 until there is a process.
+    /// The process id; 0 = there is no process yet. Independent of the state: a child has it as
+    /// soon as it is forked, while its program does not run yet.
     pub(super) pid: u32,
     /// Whether an earlier execd started it under another policy. Independent of the state: it never
     /// changes.
     pub(super) is_older: bool,
     pub(super) state: State,
-    /// The deadline of the state, if it has one.
+    /// The deadline of the state, if it has one. Valid in `Terminating` and `Ended`.
     pub(super) due: Option<Tick>,
     /// How it ended, its processor time in milliseconds and its largest resident size in KiB, once
-    /// it has ended.
+    /// it has ended. Valid in `Ended`.
     pub(super) end: Option<(ExitCause, u64, u64)>,
     /// The lines that it writes.
     pub(super) output: Output,

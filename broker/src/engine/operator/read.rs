@@ -1,6 +1,6 @@
 //! Commands that only show: the status page, services, clients, the queue, and the values and
 //! columns that all tables use. Workers, hosts and latency are in `show`, settings in
-//! `op_settings`.
+//! `settings`.
 
 use super::settings;
 use super::states;

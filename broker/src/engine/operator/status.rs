@@ -42,7 +42,7 @@ pub(crate) fn ask_status(
 ) -> Result<Option<OpReply>, OpError> {
     let keys = change::targets(hub, target)?;
     if keys.is_empty() {
-        return Ok(Some(change::none_there(hub, target)));
+        return Ok(Some(change::none_there(target)));
     }
     hub.next_query += 1;
     let query = hub.next_query;

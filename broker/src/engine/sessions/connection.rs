@@ -44,13 +44,14 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// The peer, as the kernel reports it.
     pub(crate) peer: Peer,
-    /// The login that waits for its proof.
+    /// The login that waits for its proof. Valid from `Challenged` to `Checking`.
     pub(crate) pending: Option<Box<PendingLogin>>,
     /// When bytes last came from it.
     pub(crate) heard: Tick,
     /// Heartbeats since then, or since silence was last counted anew.
     pub(crate) missed: u32,
-    /// Limits of silence, from its login on.
+    /// Limits of silence, from its login on. Valid in `LoggedIn`, except of a host, which is told
+    /// none.
     pub(crate) announced: Option<AnnouncedLimits>,
 }
 

@@ -1,7 +1,7 @@
 //! Finds peers that owe a sign of life and are silent for too long: pings idle workers, hosts and
-//! the clients that promised to answer, and closes connections without a login. A busy worker owes
-//! none, because it works with one thread; neither does one whose request `idle` took away, until
-//! its late reply (tests/scripts/heartbeat/owed.script).
+//! the clients that promised to answer. A busy worker owes none, because it works with one thread;
+//! neither does one whose request `idle` took away, until its late reply
+//! (tests/scripts/heartbeat/owed.script). Connections without a login are closed in `login`.
 //!
 //! Silence is counted in heartbeats. If the broker itself stood still (it was stopped, or its
 //! machine slept), the timers for what others are to do are put off by that time, and nobody counts

@@ -47,7 +47,6 @@ impl Supervision {
         self.workers.add(spec, id)
     }
 
-    /// A worker.
     pub(crate) fn worker(&self, key: WorkerKey) -> &Worker {
         &self.workers[key]
     }
@@ -82,7 +81,6 @@ impl Supervision {
         self.workers.count_of(service)
     }
 
-    /// A host.
     pub(crate) fn host(&self, key: HostKey) -> &Host {
         &self.hosts[key]
     }
