@@ -185,13 +185,16 @@ impl Supervision {
 
     /// The built-in hosts that are linked: they end when their processes have.
     pub(crate) fn builtin_hosts(&self) -> Vec<HostKey> {
-        let linked = self.hosts.by_name().filter(|(_, host)| host.state.link().is_some());
-        linked.filter(|(_, host)| host.is_builtin).map(|(key, _)| key).collect()
+        let is_awaited = |state: HostState| state == HostState::Dialing || state.link().is_some();
+        let hosts = self.hosts.by_name().filter(|(_, host)| is_awaited(host.state));
+        hosts.filter(|(_, host)| host.is_builtin).map(|(key, _)| key).collect()
     }
 
-    /// Every host that is linked ends the processes that it has for this broker.
-    pub(crate) fn end_hosts(&self, grace_ms: u64, cx: &mut Context<'_>) {
-        for link in self.hosts.by_name().filter_map(|(_, host)| host.state.link()) {
+    /// Every host that is linked ends the processes that it has for this broker. One that is still
+    /// being dialled, or asks for a proof, is told so when it has welcomed the broker.
+    pub(crate) fn end_hosts(&mut self, grace_ms: u64, cx: &mut Context<'_>) {
+        self.shutdown_ms = Some(grace_ms);
+        for link in self.hosts.by_name().filter_map(|(_, host)| host.state.takes_frames()) {
             let end = ExecEnd { grace_ms, keep: false };
             cx.out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
         }

@@ -96,6 +96,20 @@ impl HostState {
         }
     }
 
+    /// The link, if the execd takes a frame behind the hello there.
+    pub(crate) const fn takes_frames(self) -> Option<LinkId> {
+        match self {
+            Self::Greeted(link) | Self::Listing(link) | Self::Up(link) => Some(link),
+            Self::Down
+            | Self::Dialing
+            | Self::WaitingToDial
+            | Self::Greeting(_)
+            | Self::Claimed(_)
+            | Self::Proving(_)
+            | Self::Untrusted(..) => None,
+        }
+    }
+
     /// The next state; `None`: the event can't come in this one. An execd is trusted once the list
     /// of its processes is asked for. One that answers before it is asked, or does not prove the
     /// token that the hello named, is not.

@@ -20,6 +20,8 @@ pub(crate) struct Supervision {
     pub(super) next_run: u64,
     /// Starts up to this one were given by earlier brokers, if by any.
     pub(super) run_base: u64,
+    /// The broker ends, and so do the processes of its hosts, within this time in milliseconds.
+    pub(super) shutdown_ms: Option<u64>,
 }
 
 /// What others may ask; nothing of it changes anything.
@@ -32,6 +34,7 @@ impl Supervision {
             dials: BTreeSet::new(),
             next_run: run_base,
             run_base,
+            shutdown_ms: None,
         }
     }
 
