@@ -25,6 +25,7 @@ use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -210,9 +211,21 @@ pub(super) fn who_is(link: LinkId, conn: &Conn) -> Option<Input> {
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
+impl Listener {
+    /// Stops accepting. Returns the file of a Unix socket, which the caller removes.
+    pub(super) fn close(mut self) -> Option<PathBuf> {
+        match &mut self.socket {
+            Socketed::Tcp(_) => None,
+            Socketed::Unix(_, path) => Some(mem::take(path)),
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Socketed::Unix(_, path) = &self.socket {
+        if let Socketed::Unix(_, path) = &self.socket
+            && !path.as_os_str().is_empty()
+        {
             let _ = fs::remove_file(path);
         }
     }

@@ -51,6 +51,7 @@ use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
 use signals::{SignalRequest, Signals};
+use std::fs;
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
@@ -103,7 +104,6 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
             std::process::abort();
         }
         reactor.finish()?;
-        reactor.listeners.clear();
         reactor.io.state.clean();
         Ok(if reactor.is_hurried { BrokerExit::Exit(exit::HURRIED) } else { how })
     });
@@ -314,9 +314,25 @@ impl Reactor {
         }
     }
 
-    /// Ends the loop: sends the last frames, and gives peers a moment to read them.
+    /// Ends all connections, then removes the files of the sockets: a disk that stalls must not
+    /// keep peers from noticing that the broker is gone.
     fn finish(&mut self) -> Result<(), Fatal> {
-        self.listeners.clear();
+        let files: Vec<_> = self.listeners.drain(..).filter_map(Listener::close).collect();
+        let done = self.let_peers_go();
+        for link in self.io.links.ids() {
+            self.io.links.remove(link);
+        }
+        for file in files {
+            let _ = fs::remove_file(file);
+        }
+        if let Some(execd) = &mut self.io.built_in_execd {
+            execd.reap();
+        }
+        done
+    }
+
+    /// Ends the loop: sends the last frames, and gives peers a moment to read them.
+    fn let_peers_go(&mut self) -> Result<(), Fatal> {
         for link in self.io.links.ids() {
             self.io.close(link);
         }
@@ -332,9 +348,6 @@ impl Reactor {
             self.take_events();
             self.take_again();
             self.serve_pre_login();
-        }
-        if let Some(execd) = &mut self.io.built_in_execd {
-            execd.reap();
         }
         Ok(())
     }

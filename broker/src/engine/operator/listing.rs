@@ -33,6 +33,9 @@ const PART_ROWS: usize = 128;
 /// Most rows of an answer; the others are counted. So many take less than `outbox_bytes_max` has by
 /// default, beyond which the operator's connection would be closed.
 const ROWS_MAX: usize = 100_000;
+/// Most rows of all listings under way, those that are still to be made among them: they take
+/// memory.
+const ROWS_UNDER_WAY_MAX: usize = 2 * ROWS_MAX;
 /// Most listings that may be under way at once.
 const LISTINGS_MAX: usize = 32;
 
@@ -53,6 +56,11 @@ impl Listing {
             }
             Self::Workers { rows, .. } => rows.iter().map(Vec::len).sum(),
         }
+    }
+
+    /// How many rows it will have at most.
+    fn most_rows(&self) -> usize {
+        (self.rows() + self.left()).min(ROWS_MAX)
     }
 
     fn reply(self, left_out: usize) -> OpReply {
@@ -206,8 +214,13 @@ pub(crate) fn list(
         Ok(listing) => listing,
         Err(error) => return Some(Err(error)),
     };
-    if hub.listings.0.len() >= LISTINGS_MAX {
-        let text = format!("{LISTINGS_MAX} long listings are being made already; try again");
+    let others = &hub.listings.0;
+    let rows: usize = others.iter().map(|open| open.listing.most_rows()).sum();
+    if others.len() >= LISTINGS_MAX || rows + listing.most_rows() > ROWS_UNDER_WAY_MAX {
+        let text = format!(
+            "{} long listings with {rows} rows are being made already; try again",
+            others.len()
+        );
         return Some(Err(refused(text)));
     }
     hub.listings.0.push_back(OpenListing { link, head, listing, left_out: 0 });
