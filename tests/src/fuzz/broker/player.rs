@@ -342,6 +342,12 @@ impl Player for BrokerPlayer {
                 }
                 None
             }
+            // A frame that is refused may have the sequence of a command that is not answered yet.
+            Input::Garbage { link, error } if self.checker.watches(*link, error.sequence) => {
+                let head = Header { sequence: error.sequence, reply: 1, ..Header::default() };
+                self.checker.asked(*link, &head);
+                None
+            }
             Input::Logout { link } => {
                 self.checker.link_gone(*link, true);
                 None
