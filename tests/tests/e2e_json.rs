@@ -4,6 +4,7 @@
 use client::session::Send;
 use isect_tests::proc::{Broker, await_that, run};
 use isect_tests::schema::{check, name, schema};
+use protocol::errors::ErrorCode;
 use protocol::op::spec::{Command, Effect};
 use protocol::op::table::COMMANDS;
 use serde_json::Value;
@@ -64,7 +65,7 @@ fn every_command_prints_what_the_schema_says() {
 /// A list of this many requests is longer than a frame may be, and longer than an answer.
 #[test]
 fn a_list_that_fills_many_frames_comes_whole_and_says_what_it_has_no_room_for() {
-    const ROWS_MAX: usize = 100_000;
+    const ROWS_MAX: usize = 50_000;
     let broker = Broker::start(&["--set", "body_bytes_max=4096"]);
     broker.op("config service eat queue_max=200000");
     broker.op("set requests_max 200000");
@@ -87,8 +88,18 @@ fn a_list_that_fills_many_frames_comes_whole_and_says_what_it_has_no_room_for() 
     }
     let told = broker.isdclient(&["-c", "requests"], "");
     assert_eq!(told.out.lines().filter(|line| !line.is_empty()).count(), ROWS_MAX + 2);
-    let last = "7 more are not shown: an answer has at most 100000 rows\n";
+    let last = "7 more are not shown: an answer has at most 50000 rows\n";
     assert!(told.out.ends_with(last), "{:?}", told.out.lines().last());
+    // The memory of what is being made has a limit for all.
+    let mut operator = broker.login("op");
+    for _ in 0..3 {
+        operator.send("requests", &Send::default()).expect("a command is sent");
+    }
+    let first = operator.recv(None).expect("an answer");
+    let error = first.error.expect("the third is refused at once");
+    assert_eq!(first.sequence, 3);
+    assert!(error.is(ErrorCode::Refused), "{error}");
+    assert!(error.text.starts_with("2 long listings with 100000 rows are being made"), "{error}");
 }
 
 #[test]

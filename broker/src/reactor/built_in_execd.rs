@@ -13,9 +13,9 @@ use execd::os::rlimits::RLimit;
 use execd::os::run::run;
 use execd::os::user::Account;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::Uid;
+use nix::unistd::{Pid, Uid};
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -41,6 +41,8 @@ pub(super) struct BuiltInExecd {
     /// The role an execd that already runs must have.
     role: Role,
     child: Option<Child>,
+    /// This broker has connected to `child`.
+    is_known: bool,
     started_at: Option<Tick>,
     backoff: Micros,
 }
@@ -62,7 +64,15 @@ impl BuiltInExecd {
         }
         words.extend(log.iter().map(OsString::from));
         let role = Role { exits_with_broker, descriptors, workers: workers.clone() };
-        Self { address, words, role, child: None, started_at: None, backoff: START_EVERY }
+        Self {
+            address,
+            words,
+            role,
+            child: None,
+            is_known: false,
+            started_at: None,
+            backoff: START_EVERY,
+        }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -95,7 +105,7 @@ impl BuiltInExecd {
             .stdout(Stdio::null())
             .spawn()?;
         tracing::debug!(pid = child.id(), "the built-in execd is started");
-        self.child = Some(child);
+        (self.child, self.is_known) = (Some(child), false);
         Ok(())
     }
 
@@ -104,7 +114,10 @@ impl BuiltInExecd {
     ///
     /// # Errors
     /// The peer belongs to another user, or its expected state can't be computed.
-    pub(super) fn check_peer(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
+    pub(super) fn check_peer(
+        &mut self,
+        stream: &impl AsFd,
+    ) -> Result<Option<Box<Expected>>, String> {
         let peer = getsockopt(stream, sockopt::PeerCredentials)
             .map_err(|e| format!("who answers at {} can't be asked: {e}", self.address))?;
         let me = Uid::effective().as_raw();
@@ -119,14 +132,24 @@ impl BuiltInExecd {
         }
         let own = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
         if own == Some(peer.pid()) {
+            self.is_known = true;
             return Ok(None);
         }
         let Identity { policy, binary } = self.role.expected(&self.address)?;
         Ok(Some(Box::new(Expected { policy, binary })))
     }
 
-    /// Reaps an execd that has ended.
-    pub(super) fn reap(&mut self) {
+    /// The broker ends: reaps an execd that has ended, and ends one that it has never connected to,
+    /// which has no workers and would wait for the next broker.
+    pub(super) fn give_up(&mut self) {
+        self.reap();
+        let unknown = self.child.as_ref().filter(|_| !self.is_known);
+        if let Some(pid) = unknown.and_then(|child| i32::try_from(child.id()).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    fn reap(&mut self) {
         if self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
             self.child = None;
         }

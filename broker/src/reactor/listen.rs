@@ -25,7 +25,6 @@ use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -212,20 +211,16 @@ pub(super) fn who_is(link: LinkId, conn: &Conn) -> Option<Input> {
 }
 
 impl Listener {
-    /// Stops accepting. Returns the file of a Unix socket, which the caller removes.
-    pub(super) fn close(mut self) -> Option<PathBuf> {
-        match &mut self.socket {
-            Socketed::Tcp(_) => None,
-            Socketed::Unix(_, path) => Some(mem::take(path)),
-        }
+    /// Whether dropping it removes a file.
+    pub(super) const fn has_file(&self) -> bool {
+        matches!(self.socket, Socketed::Unix(..))
     }
 }
 
 impl Drop for Listener {
+    /// The file goes first: a socket that nobody listens at may be replaced by another broker.
     fn drop(&mut self) {
-        if let Socketed::Unix(_, path) = &self.socket
-            && !path.as_os_str().is_empty()
-        {
+        if let Socketed::Unix(_, path) = &self.socket {
             let _ = fs::remove_file(path);
         }
     }

@@ -51,7 +51,6 @@ use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
 use signals::{SignalRequest, Signals};
-use std::fs;
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
@@ -317,16 +316,15 @@ impl Reactor {
     /// Ends all connections, then removes the files of the sockets: a disk that stalls must not
     /// keep peers from noticing that the broker is gone.
     fn finish(&mut self) -> Result<(), Fatal> {
-        let files: Vec<_> = self.listeners.drain(..).filter_map(Listener::close).collect();
+        // Nobody is accepted any more, at those that are kept either.
+        let files: Vec<_> = self.listeners.drain(..).filter(Listener::has_file).collect();
         let done = self.let_peers_go();
         for link in self.io.links.ids() {
             self.io.links.remove(link);
         }
-        for file in files {
-            let _ = fs::remove_file(file);
-        }
+        drop(files);
         if let Some(execd) = &mut self.io.built_in_execd {
-            execd.reap();
+            execd.give_up();
         }
         done
     }

@@ -445,7 +445,7 @@ pub const COMMANDS: &[Spec] = &[
         usage: "requests [service | client n | worker n | all]",
         syntax: "requests [service]",
         short: "lists the requests under way, those with workers first",
-        long: "Each request that waits or that a worker has: since when it is there, since when its worker works on it ('running'), how long it may take yet, its client, its worker and that one's process, how often it was given to a worker, and the bytes in whole frames that came of it and of its reply so far. 'client n' shows those that a client waits for, 'worker n' those that a worker has or holds. A request whose time is over stands there as 'overdue' until its worker is done with it, and as 'unheard' one that nobody waits for any more. A long list is made part by part, each row as things are at its moment; what has ended by then is not in it.",
+        long: "Each request that waits or that a worker has: since when it is there, since when its worker works on it ('running'), how long it may take yet, its client, its worker and that one's process, how often it was given to a worker, and the bytes in whole frames that came of it and of its reply so far. 'client n' shows those that a client waits for, 'worker n' those that a worker has or holds. One that its worker works on stands there as 'overdue' when its time is over, and as 'unheard' when nobody waits for it any more, until the worker is done with it. A long list is made part by part, each row as things are at its moment; what has ended by then is not in it.",
         args: &[arg(
             "service",
             Takes::Service,

@@ -16,7 +16,7 @@ pub(crate) struct Transaction {
     /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
     /// Its client; `None` = that is gone, or the outcome was given. Valid in `Waiting`, `Blocked`,
-    /// `Held` and `Bound`.
+    /// `Held`, `Bound` and `Lost`.
     pub(crate) client: Option<ClientKey>,
     /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,

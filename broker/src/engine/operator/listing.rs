@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 const PART_ROWS: usize = 128;
 /// Most rows of an answer; the others are counted. So many take less than `outbox_bytes_max` has by
 /// default, beyond which the operator's connection would be closed.
-const ROWS_MAX: usize = 100_000;
+const ROWS_MAX: usize = 50_000;
 /// Most rows of all listings under way, those that are still to be made among them: they take
 /// memory.
 const ROWS_UNDER_WAY_MAX: usize = 2 * ROWS_MAX;
@@ -88,7 +88,7 @@ fn begin_clients(hub: &Engine) -> Listing {
     let mut all: Vec<_> = all.collect();
     all.sort_unstable();
     let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
-    Listing::Clients { rows: Vec::with_capacity(left.len()), left }
+    Listing::Clients { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left }
 }
 
 /// Begins a listing of the workers in the lists that a filter names, by id.
@@ -118,7 +118,11 @@ fn begin_queue(hub: &Engine, service: Option<&ServiceName>) -> Result<Listing, O
         let mine = others[first..].iter().take_while(|(service, ..)| *service == key);
         left.extend(mine.map(|(_, at, id)| (*at, *id)));
     }
-    Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
+    Ok(Listing::Queue {
+        rows: Vec::with_capacity(left.len().min(ROWS_MAX)),
+        left,
+        services: Vec::new(),
+    })
 }
 
 /// Makes up to `most` further rows. Entries that are gone by now are passed over. Returns how many
@@ -185,7 +189,7 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Result<Listing, OpError> {
         begin_queue(hub, service.as_ref())
     } else if let OpRequest::Requests(of) = request {
         let left = requests::chosen(hub, of)?;
-        Ok(Listing::Requests { rows: Vec::with_capacity(left.len()), left })
+        Ok(Listing::Requests { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left })
     } else {
         Ok(begin_clients(hub))
     }

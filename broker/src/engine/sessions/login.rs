@@ -138,8 +138,9 @@ impl Sessions {
         cx: &mut Context<'_>,
     ) -> Option<(LoginBody, String)> {
         let connection = self.links.get_mut(link)?;
-        // Whatever the reactor says, nobody is let in by a proof that is not being checked.
-        if connection.phase != Phase::Checking {
+        // Whatever the reactor says, nobody is let in by a proof that is not being checked. It says
+        // no before that if it can't make a challenge.
+        if proven.is_ok() && connection.phase != Phase::Checking {
             return None;
         }
         let PendingLogin { what, token, .. } = *connection.pending.take()?;

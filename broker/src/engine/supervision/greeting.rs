@@ -98,7 +98,8 @@ impl Supervision {
         host.pid = welcome.hostpid;
         host.version.clone_from(&welcome.version);
         let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
-        if let Some(what) = host.differs(&welcome) {
+        let differs = host.differs(&welcome);
+        if let Some(what) = differs.filter(|_| !cx.is_shutting_down) {
             self.replace_execd(link, key, &welcome, what, cx);
             return;
         }

@@ -33,7 +33,8 @@ pub(crate) struct Host {
     pub(crate) policy: String,
     /// Workers whose processes run under another policy, from the last welcome.
     pub(crate) older: Vec<WorkerId>,
-    /// What its welcome must report; `None` = anything will do. Valid from `Greeting` to `Proving`.
+    /// What its welcome must report; `None` = anything will do. Valid from `Greeting` to
+    /// `Listing`.
     pub(crate) must: Option<Box<Expected>>,
     /// Process id of the execd that was asked to hand over; 0 = none was. Independent of the state:
     /// it outlives the connection, until an execd that is as it must be lists its processes.

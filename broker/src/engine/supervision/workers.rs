@@ -41,8 +41,8 @@ pub(crate) struct Worker {
     pub(crate) is_paused: bool,
     /// Why the broker does not start it any more, until the next `start`: it ended too often, a
     /// start failed for good, or no run number is left (`give_up`). `None` = it has not failed.
-    /// Valid in `Down` and `Backoff`: only a worker without a process is given up, and it gets none
-    /// as long as this holds.
+    /// Valid in `Down`: only a worker without a process is given up, and it gets none as long as
+    /// this holds.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
