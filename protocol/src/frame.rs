@@ -2,11 +2,7 @@
 //! built; the variants are made from the table of `kinds`. `encode` and `decode` turn frames into
 //! bytes and back.
 
-use crate::bodies::{
-    Challenge, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
-    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, Proof, WorkerLogin,
-    WorkerLoginOk,
-};
+use crate::bodies::{self, ErrorBody};
 use crate::header::Header;
 use crate::kinds::Kind;
 use crate::lines::BodyError;
@@ -21,7 +17,7 @@ macro_rules! frames {
         /// One message on the wire. `encode` sets the header's `len`, `command` and `version`.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Frame {
-            $(#[doc = $text] $kind $({ $($fields)* })? $(($body))?,)*
+            $(#[doc = $text] $kind $({ $($fields)* })? $((bodies::$body))?,)*
         }
 
         impl Frame {
@@ -48,7 +44,7 @@ macro_rules! frames {
                     Kind::End => Self::End,
                     Kind::Reinit => Self::Reinit,
                     Kind::ExecList => Self::ExecList,
-                    $($(Kind::$kind => Self::$kind($body::parse(body)?),)?)*
+                    $($(Kind::$kind => Self::$kind(bodies::$body::parse(body)?),)?)*
                 })
             }
 
@@ -67,14 +63,14 @@ macro_rules! frames {
                     Self::Logout | Self::End | Self::Reinit | Self::ExecList => {
                         (head(0), Bytes::new())
                     }
-                    $($(Self::$kind(body) => (head(0), $body::render(&body)),)?)*
+                    $($(Self::$kind(body) => (head(0), bodies::$body::render(&body)),)?)*
                 }
             }
 
             /// The example of a kind whose body has its keys in the table.
             pub fn example(kind: Kind) -> Option<Self> {
                 match kind {
-                    $($(Kind::$kind => $body::example().map(Self::$kind).ok(),)?)*
+                    $($(Kind::$kind => bodies::$body::example().map(Self::$kind).ok(),)?)*
                     _ => None,
                 }
             }

@@ -13,6 +13,7 @@
 //! | [`show`] | one line and hex for logs and documents |
 //! | [`peer_group`], [`login_failures`], [`quota`] | what a peer can have done and remembered |
 //! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
+//! | [`variants`] | whole lists of an enum's variants |
 //! | [`settings`] | TABLE of the broker's settings |
 //! | [`op`] | TABLE of the operator's commands, parser, help, replies |
 //!
@@ -41,3 +42,4 @@ pub mod rights;
 pub mod settings;
 pub mod show;
 pub mod time;
+pub mod variants;

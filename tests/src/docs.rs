@@ -68,7 +68,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/architecture.md", "connection", drawing("connection")),
         ("docs/architecture.md", "process", drawing("process")),
         ("docs/architecture.md", "host", drawing("host")),
-        ("docs/architecture.md", "child", drawn(execd::engine::child::transitions())),
+        ("docs/architecture.md", "child", child()),
         ("docs/architecture.md", "flags", crate::flags::page()),
     ]
 }
@@ -76,12 +76,17 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
 /// A state machine of the broker's engine, drawn.
 fn drawing(name: &str) -> String {
     let machines = broker::engine::drawings::machines();
-    let machine = machines.into_iter().find(|(known, _)| *known == name);
-    drawn(machine.map(|(_, edges)| edges).unwrap_or_default())
+    let machine = machines.into_iter().find(|known| known.name == name).expect("a known name");
+    drawn(&machine.start, machine.edges)
+}
+
+/// The states of a child of execd, drawn.
+fn child() -> String {
+    drawn(&execd::engine::child::start(), execd::engine::child::transitions())
 }
 
 /// Transitions as a mermaid diagram: one arrow for all events from one state to another.
-fn drawn(transitions: Vec<(String, String, String)>) -> String {
+fn drawn(start: &str, transitions: Vec<(String, String, String)>) -> String {
     let mut arrows: Vec<(String, String, Vec<String>)> = Vec::new();
     for (from, event, to) in transitions {
         match arrows.iter_mut().find(|(a, b, _)| (a, b) == (&from, &to)) {
@@ -90,7 +95,7 @@ fn drawn(transitions: Vec<(String, String, String)>) -> String {
             None => arrows.push((from, to, vec![event])),
         }
     }
-    let mut out = String::from("```mermaid\nstateDiagram-v2\n");
+    let mut out = format!("```mermaid\nstateDiagram-v2\n    [*] --> {start}\n");
     for (from, to, events) in arrows {
         let _ = writeln!(out, "    {from} --> {to}: {}", events.join(", "));
     }

@@ -18,5 +18,6 @@ pub mod schema;
 pub mod script;
 pub mod shell;
 pub mod sim;
+pub mod source_text;
 pub mod walkthrough;
 pub mod wire;

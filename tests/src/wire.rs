@@ -104,9 +104,30 @@ impl Wire {
     ///
     /// # Panics
     /// Nothing but pings came for [`PINGS_MAX`].
-    #[expect(clippy::disallowed_methods, reason = "a peer that pings must not hold up a test")]
     pub fn next_frame(&mut self) -> Option<Frame> {
-        let begun = Instant::now();
+        self.next_frame_since(now())
+    }
+
+    /// The body of the next frame, which must be a reply to this request. Unrequested pongs, which
+    /// the broker sends on a connection that it has paused, are skipped.
+    ///
+    /// # Panics
+    /// Something else came, or nothing but pings and pongs for [`PINGS_MAX`].
+    pub fn answer(&mut self, sequence: u32) -> Bytes {
+        let begun = now();
+        loop {
+            match self.next_frame_since(begun) {
+                Some(Frame::Data { head, body }) if head.sequence == sequence => return body,
+                Some(Frame::Pong { sequence: 0 }) => {
+                    assert!(begun.elapsed() < PINGS_MAX, "only pongs came for {PINGS_MAX:?}");
+                }
+                other => panic!("not the answer to {sequence}: {other:?}"),
+            }
+        }
+    }
+
+    /// [`Wire::next_frame`] of a wait that began at `begun`.
+    fn next_frame_since(&mut self, begun: Instant) -> Option<Frame> {
         loop {
             match self.inbox.next_frame() {
                 Ok(Some(Frame::Ping { sequence })) => {
@@ -118,18 +139,6 @@ impl Wire {
                 Ok(None) if !self.more() => return None,
                 Ok(None) => {}
                 Err(error) => panic!("not a frame: {error}"),
-            }
-        }
-    }
-
-    /// The body of the next frame, which must be a reply to this request. Unrequested pongs, which
-    /// the broker sends on a connection that it has paused, are skipped.
-    pub fn answer(&mut self, sequence: u32) -> Bytes {
-        loop {
-            match self.next_frame() {
-                Some(Frame::Data { head, body }) if head.sequence == sequence => return body,
-                Some(Frame::Pong { sequence: 0 }) => {}
-                other => panic!("not the answer to {sequence}: {other:?}"),
             }
         }
     }
@@ -205,4 +214,10 @@ pub fn worker_login(service: &str) -> WorkerLogin {
 /// The header of a request that waits for its reply.
 pub fn request(sequence: u32) -> Header {
     Header { sequence, reply: 1, ..Header::default() }
+}
+
+/// The wall clock's reading, for the limit of a wait.
+#[expect(clippy::disallowed_methods, reason = "a peer that pings must not hold up a test")]
+fn now() -> Instant {
+    Instant::now()
 }

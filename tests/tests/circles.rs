@@ -105,14 +105,81 @@ fn circles(mut graph: Graph) -> Vec<String> {
     }
 }
 
-#[test]
-fn files_of_the_engine_name_each_other_in_one_direction() {
+/// The sources of the engine.
+fn engine() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/src/engine");
     let mut all = BTreeMap::new();
     sources(&folder, "", &mut all);
-    let graph = graph(&all);
+    all
+}
+
+#[test]
+fn files_of_the_engine_name_each_other_in_one_direction() {
+    let graph = graph(&engine());
     assert!(graph["step"].contains("dispatch") || graph["step"].contains("hub"), "it reads them");
     assert_eq!(circles(graph), [""; 0], "these files use each other in a circle");
+}
+
+/// The machine that a module is part of.
+fn machine(name: &str) -> Option<&'static str> {
+    let first = name.split("::").next();
+    ["dispatch", "sessions", "supervision"].into_iter().find(|machine| first == Some(machine))
+}
+
+/// What one machine uses of another one.
+fn crossings(graph: &Graph) -> Vec<String> {
+    let pairs = graph.iter().flat_map(|(name, uses)| uses.iter().map(move |other| (name, other)));
+    let crosses = pairs.filter(|(name, other)| {
+        let (from, to) = (machine(name), machine(other));
+        from.is_some() && to.is_some() && from != to
+    });
+    crosses.map(|(name, other)| format!("{name} uses {other}")).collect()
+}
+
+#[test]
+fn no_machine_names_another() {
+    let graph = graph(&engine());
+    let machines: BTreeSet<&str> = graph.keys().filter_map(|name| machine(name)).collect();
+    assert_eq!(machines.len(), 3, "{machines:?}");
+    assert_eq!(crossings(&graph), [""; 0], "an effect or the hub must stand between them");
+    let wrong = BTreeMap::from([
+        ("sessions::a".to_owned(), "use crate::engine::dispatch::b::B;".to_owned()),
+        ("dispatch::b".to_owned(), "use super::c;".to_owned()),
+        ("dispatch::c".to_owned(), String::new()),
+    ]);
+    assert_eq!(crossings(&self::graph(&wrong)), ["sessions::a uses dispatch::b"]);
+}
+
+/// How many functions the blocks `impl Engine` of a file have.
+fn hub_methods(code: &str) -> usize {
+    let blocks = code.split("\nimpl Engine {\n").skip(1);
+    let body = |block: &str| block.split("\n}\n").next().unwrap_or_default().to_owned();
+    let is_fn = |line: &&str| {
+        let line = line.strip_prefix("    ").unwrap_or_default();
+        !line.starts_with(' ') && !line.starts_with('/') && line.contains("fn ")
+    };
+    blocks.map(|block| body(block).lines().filter(is_fn).count()).sum()
+}
+
+#[test]
+fn the_hub_stays_small() {
+    let code = "
+impl Engine {
+    /// A fn a.
+    pub(crate) const fn a() {
+        fn b() {}
+    }
+
+    fn c() {}
+}
+
+impl Other {
+    fn d() {}
+}
+";
+    assert_eq!(hub_methods(code), 2);
+    let count: usize = engine().values().map(|code| hub_methods(code)).sum();
+    assert!((40..60).contains(&count), "the hub has {count} methods; fewer than 60 are allowed");
 }
 
 #[test]

@@ -94,6 +94,8 @@ fn a_broker_says_that_it_has_started_when_its_configuration_has_stood_the_test()
     std::fs::write(at("bad"), "config service good\n").expect("a file");
     let mut process = Process::start(&isectd, &args, folder.path().join("log2"));
     await_that("the start", || process.log().contains("broker_started").then_some(()));
+    // An execd that is still starting would write into the folder after it was removed.
+    await_that("its execd", || process.log().contains("host_up").then_some(()));
     process.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(process.await_end(), 0);
 }

@@ -1,11 +1,14 @@
 //! Checks what a real `isdclient --json` prints, for every command and every kind of error, against
 //! the schema of the answers.
 
-use isect_tests::proc::{Broker, run};
+use client::session::Send;
+use isect_tests::proc::{Broker, await_that, run};
 use isect_tests::schema::{check, name, schema};
+use protocol::errors::ErrorCode;
 use protocol::op::spec::{Command, Effect};
 use protocol::op::table::COMMANDS;
 use serde_json::Value;
+use std::time::Duration;
 
 fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -57,6 +60,46 @@ fn every_command_prints_what_the_schema_says() {
         check(&schema, command, &parsed(line)).unwrap();
     }
     assert_eq!(broker.end(), 1);
+}
+
+/// A list of this many requests is longer than a frame may be, and longer than an answer.
+#[test]
+fn a_list_that_fills_many_frames_comes_whole_and_says_what_it_has_no_room_for() {
+    const ROWS_MAX: usize = 50_000;
+    let broker = Broker::start(&["--set", "body_bytes_max=4096"]);
+    broker.op("config service eat queue_max=200000");
+    broker.op("set requests_max 200000");
+    let mut caller = broker.login("eat");
+    let send = Send { deadline: Some(Duration::from_secs(1800)), ..Send::default() };
+    for _ in 0..ROWS_MAX + 7 {
+        caller.send("x", &send).expect("a request is sent");
+    }
+    let count = || broker.number("status", "isdData.Waiting");
+    await_that("the requests wait", || (count() == ROWS_MAX as i64 + 7).then_some(()));
+    let schema = schema();
+    for command in ["requests", "requests eat", "queue"] {
+        let told = broker.isdclient(&["--json", "-c", command], "");
+        assert_eq!((told.status, told.err.as_str()), (0, ""), "{command}");
+        let answer = parsed(&told.out);
+        let first = command.split(' ').next().expect("a word");
+        check(&schema, first, &answer).unwrap_or_else(|error| panic!("{command}: {error}"));
+        assert_eq!(answer[first].as_array().expect("a list").len(), ROWS_MAX);
+        assert_eq!(answer["left_out"]["rows"], 7);
+    }
+    let told = broker.isdclient(&["-c", "requests"], "");
+    assert_eq!(told.out.lines().filter(|line| !line.is_empty()).count(), ROWS_MAX + 2);
+    let last = "7 more are not shown: an answer has at most 50000 rows\n";
+    assert!(told.out.ends_with(last), "{:?}", told.out.lines().last());
+    // The memory of what is being made has a limit for all.
+    let mut operator = broker.login("op");
+    for _ in 0..3 {
+        operator.send("requests", &Send::default()).expect("a command is sent");
+    }
+    let first = operator.recv(None).expect("an answer");
+    let error = first.error.expect("the third is refused at once");
+    assert_eq!(first.sequence, 3);
+    assert!(error.is(ErrorCode::Refused), "{error}");
+    assert!(error.text.starts_with("2 long listings with 100000 rows are being made"), "{error}");
 }
 
 #[test]

@@ -23,6 +23,14 @@ const UNUSED: &[i32] = &[
     64, // RTMAX
 ];
 
+/// A broker reports its ports before its execd is up.
+#[test]
+fn a_broker_that_is_stopped_while_its_execd_starts_leaves_no_execd() {
+    for _ in 0..10 {
+        assert_eq!(Broker::start(&[]).end(), 0);
+    }
+}
+
 /// A short restart backoff.
 const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
 

@@ -21,13 +21,15 @@ pub(crate) struct Service {
     pub(crate) name: ServiceName,
     /// Settings of `config service`.
     pub(crate) settings: ServiceSettings,
-    /// After `pause`, until `ready`: its workers take no requests. Independent of `is_stopped`.
+    /// After `pause`, until `ready`: its workers take no requests. Independent of `is_stopped`: a
+    /// paused service still accepts requests, and they wait.
     pub(crate) is_paused: bool,
-    /// After `stop`, until `start`: requests are refused.
+    /// After `stop`, until `start`: requests are refused. Independent of `is_paused`: `start` does
+    /// not end a pause, nor `ready` a stop.
     pub(crate) is_stopped: bool,
-    /// The last `stop`: its tick and its origin.
+    /// The last `stop`: its tick and its origin. Valid while `is_stopped`.
     pub(crate) stop_act: OperatorAct,
-    /// The last `pause`: its tick and its origin.
+    /// The last `pause`: its tick and its origin. Valid while `is_paused`.
     pub(crate) pause_act: OperatorAct,
     /// The last `ready` or `start` that opened it again; before any, the tick at which it was made.
     pub(crate) open_act: OperatorAct,
@@ -118,7 +120,7 @@ impl Catalog {
         self.names.remove(&service.name);
     }
 
-    /// The host with this name.
+    /// The service with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }

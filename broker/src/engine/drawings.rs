@@ -6,11 +6,23 @@ use super::keys::{Key, WorkerKey};
 use super::sessions::phase::{Phase, PhaseEvent};
 use super::supervision::host_state::{HostEvent, HostState};
 use super::supervision::process_state::{ProcessEvent, ProcessState};
+use protocol::all_variants;
 use protocol::ids::LinkId;
 use std::fmt::Debug;
 
 /// One transition: from a state, by an event, to a state.
 pub type Edge = (String, String, String);
+
+/// A state machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// As `docs/architecture.md` names its drawing.
+    pub name: &'static str,
+    /// The name of its first state.
+    pub start: String,
+    /// All transitions.
+    pub edges: Vec<Edge>,
+}
 
 /// The name of a variant, without what it holds.
 fn name(variant: impl Debug) -> String {
@@ -18,6 +30,7 @@ fn name(variant: impl Debug) -> String {
     text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
 }
 
+/// What `on` says of each state and event; what it refuses is no transition.
 fn edges<S: Copy + Debug, E: Copy + Debug>(
     states: &[S],
     events: &[E],
@@ -35,110 +48,101 @@ fn edges<S: Copy + Debug, E: Copy + Debug>(
 /// Of a transaction.
 fn transaction() -> Vec<Edge> {
     let worker = WorkerKey::of(0);
-    let states = [
-        Stage::Waiting,
-        Stage::Blocked,
-        Stage::Held(worker),
-        Stage::Bound(worker),
-        Stage::HeldEnded(worker),
-        Stage::Ended(worker),
-        Stage::Gone,
-    ];
-    let events = [
-        StageEvent::Block,
-        StageEvent::Unblock,
-        StageEvent::Give(worker),
-        StageEvent::Hold(worker),
-        StageEvent::Begin,
-        StageEvent::End,
-        StageEvent::Repeat,
-        StageEvent::Free,
-    ];
+    let states = all_variants!(Stage {
+        Waiting,
+        Blocked,
+        Held(worker),
+        Bound(worker),
+        HeldEnded(worker),
+        Ended(worker),
+        Lost,
+        Gone,
+    });
+    let events = all_variants!(StageEvent {
+        Block,
+        Unblock,
+        Give(worker),
+        Hold(worker),
+        Begin,
+        End,
+        Repeat,
+        Lose,
+        Free,
+    });
     edges(&states, &events, Stage::on)
 }
 
 /// Of the login of a connection.
 fn connection() -> Vec<Edge> {
-    let states = [
-        Phase::New,
-        Phase::Challenged,
-        Phase::Deferred,
-        Phase::Checking,
-        Phase::LoggedIn,
-        Phase::Closed,
-    ];
-    let events = [
-        PhaseEvent::Challenge,
-        PhaseEvent::Defer,
-        PhaseEvent::Check,
-        PhaseEvent::Admit,
-        PhaseEvent::Close,
-    ];
+    let states = all_variants!(Phase { New, Challenged, Deferred, Checking, LoggedIn, Closed });
+    let events =
+        all_variants!(PhaseEvent { Open, OpenHost, Challenge, Defer, Check, Admit, Close });
     edges(&states, &events, Phase::on)
 }
 
 /// Of a worker's process.
 fn process() -> Vec<Edge> {
-    let states = [
-        ProcessState::Down,
-        ProcessState::Backoff,
-        ProcessState::Starting,
-        ProcessState::Up,
-        ProcessState::Ready,
-        ProcessState::Returning,
-        ProcessState::Exiting,
-        ProcessState::Terminating,
-    ];
-    let events = [
-        ProcessEvent::Start,
-        ProcessEvent::Run,
-        ProcessEvent::LogIn,
-        ProcessEvent::Lose,
-        ProcessEvent::AskToEnd,
-        ProcessEvent::Terminate,
-        ProcessEvent::End,
-        ProcessEvent::Wait,
-        ProcessEvent::Unplan,
-    ];
+    let states = all_variants!(ProcessState {
+        Down,
+        Backoff,
+        Starting,
+        Up,
+        Ready,
+        Returning,
+        Exiting,
+        Terminating,
+    });
+    let events = all_variants!(ProcessEvent {
+        Start,
+        Run,
+        LogIn,
+        Lose,
+        AskToEnd,
+        Terminate,
+        End,
+        Wait,
+        Unplan,
+    });
     edges(&states, &events, ProcessState::on)
 }
 
 /// Of the link to a host's execd.
 fn host() -> Vec<Edge> {
     let link = LinkId { index: 0, generation: 0 };
-    let states = [
-        HostState::Down,
-        HostState::Dialing,
-        HostState::WaitingToDial,
-        HostState::Greeting(link),
-        HostState::Greeted(link),
-        HostState::Claimed(link),
-        HostState::Proving(link),
-        HostState::Untrusted(link, ""),
-        HostState::Listing(link),
-        HostState::Up(link),
-    ];
-    let events = [
-        HostEvent::Dial,
-        HostEvent::Wait,
-        HostEvent::Open(link),
-        HostEvent::Greet,
-        HostEvent::Claim,
-        HostEvent::Challenge,
-        HostEvent::Welcome,
-        HostEvent::SignedWelcome,
-        HostEvent::List,
-        HostEvent::Fail,
-    ];
+    let states = all_variants!(HostState {
+        Down,
+        Dialing,
+        WaitingToDial,
+        Greeting(link),
+        Greeted(link),
+        Claimed(link),
+        Proving(link),
+        Untrusted(link, ""),
+        Listing(link),
+        Up(link),
+    });
+    let events = all_variants!(HostEvent {
+        Dial,
+        Wait,
+        Open(link),
+        Greet,
+        Claim,
+        Challenge,
+        Welcome,
+        SignedWelcome,
+        List,
+        Fail,
+    });
     edges(&states, &events, HostState::on)
 }
 
-/// The transitions of each state machine, by its name.
-pub fn machines() -> [(&'static str, Vec<Edge>); 4] {
+/// All state machines of the engine.
+pub fn machines() -> [Machine; 4] {
+    let machine = |name, start, edges| Machine { name, start, edges };
     [
-        ("transaction", transaction()),
-        ("connection", connection()),
-        ("process", process()),
-        ("host", host()),
+        machine("transaction", name(Stage::START), transaction()),
+        machine("connection", name(Phase::START), connection()),
+        machine("process", name(ProcessState::START), process()),
+        machine("host", name(HostState::START), host()),
     ]
 }

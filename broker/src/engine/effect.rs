@@ -11,15 +11,9 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// A peer did what it may not: say so and close its link.
-    Refuse {
-        /// The peer's link.
-        link: LinkId,
-        /// What is wrong.
-        error: ErrorBody,
-    },
+    Refuse { link: LinkId, error: ErrorBody },
     /// As `Refuse`, for a token that was not proved.
     RefuseLogin {
-        /// The link.
         link: LinkId,
         /// What the peer is told.
         error: ErrorBody,
@@ -28,55 +22,34 @@ pub(crate) enum Effect {
     },
     /// A worker was silent for too long.
     SilentWorker {
-        /// The worker.
         worker: WorkerKey,
         /// How long it was; goes on after its name.
         why: String,
     },
     /// A host has answered no ping for a while.
-    SilentHost {
-        /// The host.
-        host: HostKey,
-    },
+    SilentHost { host: HostKey },
     /// A link is read again: its silence counts from now on.
-    Resumed {
-        /// The link.
-        link: LinkId,
-    },
+    Resumed { link: LinkId },
     /// A worker that is being drained has nothing more to reply to that anybody waits for.
     Emptied {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// It still has a request whose time is over.
         is_overdue: bool,
     },
     /// A worker is busy with one request for longer than `kill_after_ms`.
     Overlong {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// With what, and for how long; goes on after the worker's name.
         what: String,
     },
     /// A worker may be given requests from now on, or no more.
-    Available {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-        /// It may.
-        is_available: bool,
-    },
+    Available { worker: WorkerKey, is_available: bool },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
-    Drain {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    Drain { worker: WorkerKey },
     /// A worker is to end: it is told so, and its connection shut for writing.
-    AskToEnd {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    AskToEnd { worker: WorkerKey },
     /// The connection of a worker is to be closed, if it has one, and is lost.
     Disconnect {
-        /// The configured or self-started worker.
         worker: WorkerKey,
         /// How that counts for its requests.
         how: Close,
@@ -84,39 +57,49 @@ pub(crate) enum Effect {
         why: String,
     },
     /// A worker that is logged in is none of ours: say so and close its link.
-    RefuseWorker {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-        /// What is wrong.
-        error: ErrorBody,
-    },
+    RefuseWorker { worker: WorkerKey, error: ErrorBody },
     /// A worker is to be removed everywhere.
-    Forget {
-        /// The configured or self-started worker.
-        worker: WorkerKey,
-    },
+    Forget { worker: WorkerKey },
     /// The link of a host is to be closed.
-    CloseLink {
-        /// The link.
-        link: LinkId,
-    },
+    CloseLink { link: LinkId },
     /// A link is to be dropped for a fault.
     DropLink {
-        /// The link.
         link: LinkId,
         /// Which fault; goes on after the name of who is there.
         why: String,
     },
     /// The link to a host is gone.
     HostGone {
-        /// Name of the host; it may be deleted by now.
+        /// The host; it may be deleted by now.
         host: HostKey,
     },
     /// A request was set aside; its sender is still to be named.
-    Poisoned {
-        /// Which it is.
-        transaction: TransactionId,
-    },
+    Poisoned { transaction: TransactionId },
+}
+
+impl Effect {
+    /// The worker that it is about.
+    fn worker(&self) -> Option<WorkerKey> {
+        match *self {
+            Self::SilentWorker { worker, .. }
+            | Self::Emptied { worker, .. }
+            | Self::Overlong { worker, .. }
+            | Self::Available { worker, .. }
+            | Self::Drain { worker }
+            | Self::AskToEnd { worker }
+            | Self::Disconnect { worker, .. }
+            | Self::RefuseWorker { worker, .. }
+            | Self::Forget { worker } => Some(worker),
+            Self::Refuse { .. }
+            | Self::RefuseLogin { .. }
+            | Self::SilentHost { .. }
+            | Self::Resumed { .. }
+            | Self::CloseLink { .. }
+            | Self::DropLink { .. }
+            | Self::HostGone { .. }
+            | Self::Poisoned { .. } => None,
+        }
+    }
 }
 
 /// The effects of a step that are still to be handed on, oldest first.
@@ -134,8 +117,36 @@ impl Effects {
         self.0.is_empty()
     }
 
+    /// Drops what is still to be handed on about a worker, which is being removed: its key means
+    /// nothing afterwards.
+    pub(crate) fn forget(&mut self, key: WorkerKey) {
+        self.0.retain(|effect| effect.worker() != Some(key));
+    }
+
     /// Takes out the oldest one.
     pub(crate) fn pop(&mut self) -> Option<Effect> {
         self.0.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::keys::Key;
+
+    #[test]
+    fn nothing_is_handed_on_about_a_worker_that_was_removed() {
+        let (gone, other) = (WorkerKey::of(0), WorkerKey::of(1));
+        let mut effects = Effects::default();
+        for worker in [gone, other] {
+            effects.push(Effect::Drain { worker });
+            effects.push(Effect::Disconnect { worker, how: Close::Reset, why: String::new() });
+            effects.push(Effect::Forget { worker });
+        }
+        effects.push(Effect::HostGone { host: HostKey::of(0) });
+        effects.forget(gone);
+        let left: Vec<Option<WorkerKey>> =
+            std::iter::from_fn(|| effects.pop()).map(|effect| effect.worker()).collect();
+        assert_eq!(left, [Some(other), Some(other), Some(other), None]);
     }
 }

@@ -39,10 +39,10 @@ keys! {
     /// Names a host in `Hosts`, from its configuration until it is deleted. A worker names its host
     /// by name: one that started itself may run where no host is configured.
     HostKey
-    /// Names a service in `Registry`, from its configuration until it is deleted; that of `op` is
+    /// Names a service in `Catalog`, from its configuration until it is deleted; that of `op` is
     /// valid for ever. A service with workers, clients or requests is not deleted.
     ServiceKey
-    /// Names a request in `Engine::transactions`, from its admission until it has its outcome and
+    /// Names a request in `Dispatch::transactions`, from its admission until it has its outcome and
     /// its worker, if it has one, is done with it.
     TransactionKey
     /// Names a worker in `Workers`, from its configuration until it is deleted; one that started

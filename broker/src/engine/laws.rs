@@ -14,6 +14,8 @@ impl Engine {
     /// A law is broken; the text names it, and the ids.
     pub fn check_all(&self) -> Result<(), String> {
         self.dispatch.check(&self.catalog, self.now)?;
+        self.sessions.check()?;
+        self.supervision.check()?;
         self.check_workers()?;
         self.check_links()
     }
@@ -66,16 +68,20 @@ impl Engine {
             };
             law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
         }
-        for (_, client) in self.sessions.clients() {
-            let has_link = self.sessions.end(client.link).is_some();
-            law!(has_link, "law 8: client {} has no link", client.id);
-        }
         for (key, worker) in self.supervision.workers() {
-            let link = self.dispatch.seat(key).link;
+            let end = self.dispatch.seat(key).link.map(|link| self.sessions.end(link));
             law!(
-                link.is_none_or(|link| self.sessions.end(link).is_some()),
-                "law 8: worker {} has a link that is gone",
+                end.is_none_or(|end| end == Some(End::Worker(key))),
+                "law 8: worker {} has a link at which stands {end:?}",
                 worker.id
+            );
+        }
+        for (key, host) in self.supervision.hosts() {
+            let end = host.state.link().map(|link| self.sessions.end(link));
+            law!(
+                end.is_none_or(|end| end == Some(End::Host(key))),
+                "law 8: host {} has a link at which stands {end:?}",
+                host.name
             );
         }
         Ok(())

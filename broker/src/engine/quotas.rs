@@ -24,9 +24,9 @@ const NAMED_MAX: usize = 16;
 pub(crate) enum Class {
     /// About a program that has not logged in.
     PreLogin,
-    /// About a client or worker that has logged in, at a level above `debug`.
+    /// About a client or worker that has logged in, at a level above `Level::Debug`.
     LoggedIn,
-    /// About a client or worker, at the level `debug`.
+    /// About a client or worker, at the level `Level::Debug`.
     LoggedInDebug,
     /// A self-started worker came or went.
     SelfStarted,

@@ -184,7 +184,7 @@ impl Engine {
             Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
         }
         self.settle(out);
-        if self.store.is_changed() {
+        if self.store.is_due() {
             save::begin(self, out);
         }
         if self.shutdown.is_some() {
@@ -235,6 +235,7 @@ impl Engine {
                     }
                 }
                 Effect::Forget { worker } => {
+                    self.effects.forget(worker);
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker);
                 }

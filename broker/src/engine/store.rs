@@ -7,7 +7,8 @@ use super::timers::{Timer, Timers};
 use protocol::ids::LinkId;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::time::Tick;
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Milliseconds that an answer waits for the disk. Then it goes out with a warning.
 pub(crate) const WAIT_MS: u64 = 5000;
@@ -51,6 +52,9 @@ pub(crate) struct Store {
     overdue: u64,
     /// This step changed the configuration, so it ends with `Action::Store`.
     is_changed: bool,
+    /// This step ends with `Action::Store`, because the last one failed. Independent of
+    /// `is_changed`: no answer waits for it.
+    is_again: bool,
     /// What this step changed: one command a line, which makes the same change in another engine
     /// with the same configuration.
     lines: String,
@@ -67,6 +71,8 @@ pub(crate) struct Store {
     unsaved: Option<String>,
     /// The oldest first.
     held: VecDeque<Held>,
+    /// How many of `held` each connection has that has any.
+    counts: BTreeMap<LinkId, usize>,
 }
 
 impl Store {
@@ -99,15 +105,15 @@ impl Store {
         })
     }
 
-    /// Whether this step changed the configuration.
-    pub(crate) const fn is_changed(&self) -> bool {
-        self.is_changed
+    /// Whether the configuration is to be stored at the end of this step.
+    pub(crate) const fn is_due(&self) -> bool {
+        self.is_changed || self.is_again
     }
 
     /// The number and the lines for `Action::Store`, with which a step that changed the
     /// configuration ends.
     pub(crate) fn begin(&mut self, timers: &mut Timers, now: Tick) -> (u64, String) {
-        self.is_changed = false;
+        (self.is_changed, self.is_again) = (false, false);
         self.last += 1;
         timers.add(now.plus_millis(WAIT_MS), Timer::StoreWait(self.last));
         self.writing.push_back((self.last, self.lines.len()));
@@ -122,7 +128,7 @@ impl Store {
 
     /// Whether a change of the configuration is being written.
     pub(crate) fn is_busy(&self) -> bool {
-        self.is_changed || self.done < self.last
+        self.is_due() || self.done < self.last
     }
 
     /// Takes an answer to an operator: it goes out now, or waits for what this step changed.
@@ -132,10 +138,10 @@ impl Store {
             return;
         }
         self.held.push_back(Held { number: self.last + 1, link, action });
-        // The sum is looked at first: counting those of one link takes longer.
-        if self.held.len() > HELD_MAX
-            && self.held.iter().filter(|held| held.link == link).count() > HELD_MAX
-        {
+        let count = self.counts.entry(link).or_default();
+        *count += 1;
+        if *count > HELD_MAX {
+            *count -= 1;
             let why = format!("{HELD_MAX} changes of this connection wait for the disk");
             let oldest = self.held.iter().position(|held| held.link == link);
             let oldest = oldest.and_then(|at| self.held.remove(at));
@@ -178,12 +184,19 @@ impl Store {
 
     /// The broker ends now: lets all answers go.
     pub(crate) fn give_up(&mut self, out: &mut Vec<Action>) {
+        self.counts.clear();
         self.held.drain(..).for_each(|held| held.release(Some("the broker ended first"), out));
     }
 
     fn release(&mut self, number: u64, out: &mut Vec<Action>) {
         let count = self.held.iter().take_while(|held| held.number <= number).count();
         for held in self.held.drain(..count) {
+            if let Entry::Occupied(mut count) = self.counts.entry(held.link) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
             held.release(self.unsaved.as_deref(), out);
         }
     }
@@ -201,19 +214,19 @@ impl Store {
 
     /// Has the configuration written again, if the last write failed.
     pub(crate) fn try_again(&mut self) {
-        self.is_changed |= self.unsaved.is_some();
+        self.is_again |= self.unsaved.is_some();
     }
 
     /// Forgets the answers to a link that is gone.
     pub(crate) fn forget(&mut self, link: LinkId) {
-        if !self.held.is_empty() {
+        if self.counts.remove(&link).is_some() {
             self.held.retain(|held| held.link != link);
         }
     }
 
     /// Whether an answer to this link waits.
     pub(crate) fn holds_answer(&self, link: LinkId) -> bool {
-        self.held.iter().any(|held| held.link == link)
+        self.counts.contains_key(&link)
     }
 
     /// The links of the answers that wait.
@@ -221,9 +234,12 @@ impl Store {
         self.held.iter().map(|held| held.link)
     }
 
-    /// Whether each waiting answer has a write that will let it go.
+    /// Whether each waiting answer has a write that will let it go, and is counted.
     pub(crate) fn is_sound(&self) -> bool {
-        self.held.iter().all(|held| self.done < held.number && held.number <= self.last)
+        let mut counts: BTreeMap<LinkId, usize> = BTreeMap::new();
+        self.held.iter().for_each(|held| *counts.entry(held.link).or_default() += 1);
+        counts == self.counts
+            && self.held.iter().all(|held| self.done < held.number && held.number <= self.last)
     }
 }
 

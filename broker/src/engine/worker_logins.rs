@@ -9,7 +9,7 @@ use super::input::Start;
 use super::keys::WorkerKey;
 use super::sessions::connection::End;
 use super::sessions::pending::PendingLogin;
-use super::sessions::silence::silence_ms;
+use super::silence_limits::silence_ms;
 use super::supervision::logins::Entry;
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;

@@ -17,9 +17,10 @@ impl Io {
             Action::Send { link, frame } => self.send(link, frame),
             Action::Answer { link, head, reply, format } => {
                 if reply.rows() < LONG_ROWS {
-                    self.send(link, outbound::answer(head, &reply, format));
+                    let frames = outbound::answer(head, &reply, format, self.limits.body);
+                    frames.into_iter().for_each(|frame| self.send(link, frame));
                 } else {
-                    self.helpers.write(link, head, reply, format);
+                    self.helpers.write(link, (head, reply, format), self.limits.body);
                 }
             }
             Action::Challenge { link, role, target, claim } => {

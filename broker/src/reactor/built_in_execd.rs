@@ -5,7 +5,8 @@
 use crate::config::cli::WorkerArgs;
 use crate::engine::input::Expected;
 use crate::exit::Fatal;
-use nix::unistd::Uid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -51,6 +52,8 @@ pub(super) struct BuiltInExecd {
     pub(super) options: ExecdOptions,
     words: Vec<OsString>,
     child: Option<Child>,
+    /// This broker has connected to `child`.
+    is_known: bool,
     started_at: Option<Tick>,
     backoff: Micros,
 }
@@ -65,7 +68,15 @@ impl BuiltInExecd {
             words.push("--role-exits-with-broker".into());
         }
         words.extend(log.iter().map(OsString::from));
-        Self { program, options, words, child: None, started_at: None, backoff: START_EVERY }
+        Self {
+            program,
+            options,
+            words,
+            child: None,
+            is_known: false,
+            started_at: None,
+            backoff: START_EVERY,
+        }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -98,7 +109,7 @@ impl BuiltInExecd {
             .stdout(Stdio::null())
             .spawn()?;
         tracing::debug!(pid = child.id(), "the built-in execd is started");
-        self.child = Some(child);
+        (self.child, self.is_known) = (Some(child), false);
         Ok(())
     }
 
@@ -107,7 +118,7 @@ impl BuiltInExecd {
     ///
     /// # Errors
     /// The peer belongs to another user, or its expected state can't be computed.
-    pub(super) fn check_peer(&self, stream: &Stream) -> Result<Option<Box<Expected>>, String> {
+    pub(super) fn check_peer(&mut self, stream: &Stream) -> Result<Option<Box<Expected>>, String> {
         let peer = stream
             .credentials()
             .map_err(|e| format!("who answers at {} can't be asked: {e}", self.options.address))?;
@@ -121,14 +132,24 @@ impl BuiltInExecd {
         }
         let own = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
         if own == Some(peer.pid) {
+            self.is_known = true;
             return Ok(None);
         }
         let expected = (self.program.expected)(&self.options)?;
         Ok(Some(Box::new(expected)))
     }
 
-    /// Reaps an execd that has ended.
-    pub(super) fn reap(&mut self) {
+    /// The broker ends: reaps an execd that has ended, and ends one that it has never connected to,
+    /// which has no workers and would wait for the next broker.
+    pub(super) fn give_up(&mut self) {
+        self.reap();
+        let unknown = self.child.as_ref().filter(|_| !self.is_known);
+        if let Some(pid) = unknown.and_then(|child| i32::try_from(child.id()).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    fn reap(&mut self) {
         if self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
             self.child = None;
         }

@@ -89,7 +89,7 @@ pub(super) enum HelperResult {
         /// The operator's link.
         link: LinkId,
         /// The answer.
-        frame: Frame,
+        frames: Vec<Frame>,
     },
     /// One step of a TLS handshake is done.
     Handshake {
@@ -173,12 +173,17 @@ impl Helpers {
     }
 
     /// Formats a long answer on a helper thread.
-    pub(super) fn write(&self, link: LinkId, head: Header, reply: Box<OpReply>, format: Format) {
+    pub(super) fn write(
+        &self,
+        link: LinkId,
+        (head, reply, format): (Header, Box<OpReply>, Format),
+        body_max: usize,
+    ) {
         let error = ErrorBody::new(ErrorCode::Refused, too_many());
-        let failed = HelperResult::Answer { link, frame: Frame::Error { head, error } };
+        let failed = HelperResult::Answer { link, frames: vec![Frame::Error { head, error }] };
         self.spawn("isectd-write", failed, move || HelperResult::Answer {
             link,
-            frame: outbound::answer(head, &reply, format),
+            frames: outbound::answer(head, &reply, format, body_max),
         });
     }
 

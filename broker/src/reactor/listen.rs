@@ -210,7 +210,15 @@ pub(super) fn who_is(link: LinkId, conn: &Conn) -> Option<Input> {
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
+impl Listener {
+    /// Whether dropping it removes a file.
+    pub(super) const fn has_file(&self) -> bool {
+        matches!(self.socket, Socketed::Unix(..))
+    }
+}
+
 impl Drop for Listener {
+    /// The file goes first: a socket that nobody listens at may be replaced by another broker.
     fn drop(&mut self) {
         if let Socketed::Unix(_, path) = &self.socket {
             let _ = fs::remove_file(path);

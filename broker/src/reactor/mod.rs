@@ -108,7 +108,6 @@ pub fn run(config: Config, execd: ExecdProgram) -> Result<u8, Fatal> {
             std::process::abort();
         }
         reactor.finish()?;
-        reactor.listeners.clear();
         reactor.io.state.clean();
         Ok(if reactor.is_hurried { BrokerExit::Exit(exit::HURRIED) } else { how })
     });
@@ -284,7 +283,9 @@ impl Reactor {
                     self.io.certificates_read(requester, *loaded);
                 }
                 HelperResult::Tokens { requester, list } => self.io.tokens_read(requester, list),
-                HelperResult::Answer { link, frame } => self.io.send(link, frame),
+                HelperResult::Answer { link, frames } => {
+                    frames.into_iter().for_each(|frame| self.io.send(link, frame));
+                }
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);
                 }
@@ -315,9 +316,24 @@ impl Reactor {
         }
     }
 
-    /// Ends the loop: sends the last frames, and gives peers a moment to read them.
+    /// Ends all connections, then removes the files of the sockets: a disk that stalls must not
+    /// keep peers from noticing that the broker is gone.
     fn finish(&mut self) -> Result<(), Fatal> {
-        self.listeners.clear();
+        // Nobody is accepted any more, at those that are kept either.
+        let files: Vec<_> = self.listeners.drain(..).filter(Listener::has_file).collect();
+        let done = self.let_peers_go();
+        for link in self.io.links.ids() {
+            self.io.links.remove(link);
+        }
+        drop(files);
+        if let Some(execd) = &mut self.io.built_in_execd {
+            execd.give_up();
+        }
+        done
+    }
+
+    /// Ends the loop: sends the last frames, and gives peers a moment to read them.
+    fn let_peers_go(&mut self) -> Result<(), Fatal> {
         for link in self.io.links.ids() {
             self.io.close(link);
         }
@@ -333,9 +349,6 @@ impl Reactor {
             self.take_events();
             self.take_again();
             self.serve_pre_login();
-        }
-        if let Some(execd) = &mut self.io.built_in_execd {
-            execd.reap();
         }
         Ok(())
     }

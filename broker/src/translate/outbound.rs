@@ -9,9 +9,22 @@ use protocol::header::Header;
 use protocol::kinds::Role;
 use protocol::op::reply::OpReply;
 
-/// An operator's answer as a data frame. The text stands exactly as [`OpReply::text`] gives it.
-pub fn answer(head: Header, reply: &OpReply, format: Format) -> Frame {
-    Frame::data(head, Bytes::from(reply.render(format)))
+/// Most bytes of an answer in one frame.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// An operator's answer as data frames, all but the last with `more`, and of at most `body_max`
+/// bytes each. The text stands exactly as [`OpReply::text`] gives it. An answer that is followed by
+/// others is one frame: who reads it tells them apart by that.
+pub fn answer(head: Header, reply: &OpReply, format: Format, body_max: usize) -> Vec<Frame> {
+    let mut rest = Bytes::from(reply.render(format));
+    let size = if head.more == 0 { body_max.min(PIECE_BYTES) } else { usize::MAX };
+    let mut frames = Vec::with_capacity(1);
+    while rest.len() > size {
+        let piece = rest.split_to(size);
+        frames.push(Frame::data(Header { more: 1, ..head }, piece));
+    }
+    frames.push(Frame::data(head, rest));
+    frames
 }
 
 /// The request to an execd to start a program, with the secret for its login.
@@ -34,5 +47,39 @@ pub fn encode(frame: Frame, role: Role) -> EncodedFrame {
             encode::error_to(head, &error, Whose::Worker)
         }
         frame => encode::encode(frame),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::op::reply::Block;
+
+    /// The `more` and the size of each frame of an answer.
+    fn sizes(head: Header, text: &str, body_max: usize) -> Vec<(u16, usize)> {
+        let reply = OpReply::block(Block::Text { name: "script", text: text.to_owned() });
+        let mut whole = String::new();
+        let mut sizes = Vec::new();
+        for frame in answer(head, &reply, Format::Text, body_max) {
+            let Frame::Data { head, body } = frame else { panic!("{frame:?}") };
+            assert_eq!(head.sequence, 7);
+            whole += std::str::from_utf8(&body).expect("text");
+            sizes.push((head.more, body.len()));
+        }
+        assert_eq!(whole, reply.text());
+        sizes
+    }
+
+    #[test]
+    fn a_long_answer_is_cut_at_the_limit_and_no_frame_is_empty() {
+        let head = Header { sequence: 7, ..Header::default() };
+        let text = |bytes: usize| "x".repeat(bytes - 1);
+        assert_eq!(sizes(head, &text(1024), 1024), [(0, 1024)]);
+        assert_eq!(sizes(head, &text(1025), 1024), [(1, 1024), (0, 1)]);
+        assert_eq!(sizes(head, &text(2048), 1024), [(1, 1024), (0, 1024)]);
+        let piece = 65_536;
+        assert_eq!(sizes(head, &text(150_000), usize::MAX), [(1, piece), (1, piece), (0, 18_928)]);
+        let watch = Header { more: 1, ..head };
+        assert_eq!(sizes(watch, &text(1025), 1024), [(1, 1025)]);
     }
 }

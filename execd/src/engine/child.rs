@@ -2,6 +2,7 @@
 //! match of state and event. The engine carries out the effects.
 
 use super::output::Output;
+use protocol::all_variants;
 use protocol::bodies::ExitCause;
 use protocol::ids::{RunId, WorkerId};
 use protocol::time::Tick;
@@ -88,45 +89,54 @@ pub(super) enum Effect {
     Report,
 }
 
+/// The first state of a child, by name.
+pub fn start() -> String {
+    name(State::START)
+}
+
+fn name(variant: impl fmt::Debug) -> String {
+    let text = format!("{variant:?}");
+    text.split([' ', '{']).next().unwrap_or_default().to_owned()
+}
+
 /// The transitions of a child, by name: from a state, by an event, to a state. For the drawing in
 /// `docs/architecture.md`.
 pub fn transitions() -> Vec<(String, String, String)> {
-    let name = |variant: &dyn fmt::Debug| {
-        let text = format!("{variant:?}");
-        text.split([' ', '{']).next().unwrap_or_default().to_owned()
-    };
-    let states = [
-        State::Starting,
-        State::StopEarly { grace_ms: 1 },
-        State::Up,
-        State::Terminating,
-        State::Killing,
-        State::Ended,
-        State::Gone,
-    ];
-    let events = [
-        Event::Spawned,
-        Event::Refused,
-        Event::Stop { grace_ms: 1 },
-        Event::Stop { grace_ms: 0 },
-        Event::Due,
-        Event::Exited,
-        Event::OutputEnded,
-    ];
+    let states = all_variants!(State {
+        Starting,
+        StopEarly { grace_ms: 1 },
+        StopEarly { grace_ms: 0 },
+        Up,
+        Terminating,
+        Killing,
+        Ended,
+        Gone,
+    });
+    let events = all_variants!(Event {
+        Spawned,
+        Refused,
+        Stop { grace_ms: 1 },
+        Stop { grace_ms: 0 },
+        Due,
+        Exited,
+        OutputEnded,
+    });
     let mut all = Vec::new();
     for state in states {
         for event in events {
             let (next, effects) = state.on(event);
             if next != state || !effects.is_empty() {
-                all.push((name(&state), name(&event), name(&next)));
+                all.push((name(state), name(event), name(next)));
             }
         }
     }
-    all.dedup();
     all
 }
 
 impl State {
+    /// Of a child that is to be started.
+    pub(super) const START: Self = Self::Starting;
+
     /// The next state, and the effects on the way to it.
     pub(super) fn on(self, event: Event) -> (Self, Vec<Effect>) {
         use Effect::{Announce, Await, Fail, GiveUp, Hurry, Kill, Report, Term};
@@ -212,18 +222,19 @@ pub(super) struct Child {
     pub(super) worker: WorkerId,
     /// The start that made the process.
     pub(super) run: RunId,
-    /// The `digest` of the `exec-start`; 0 = not known.
+    /// The `digest` of the `exec-start`; 0 = not known. Independent of the state: it never changes.
     pub(super) digest: u32,
-    /// The process id; 0 until there is a process.
+    /// The process id; 0 = there is no process yet. Independent of the state: a child has it as
+    /// soon as it is forked, while its program does not run yet.
     pub(super) pid: u32,
     /// Whether an earlier execd started it under another policy. Independent of the state: it never
     /// changes.
     pub(super) is_older: bool,
     pub(super) state: State,
-    /// The deadline of the state, if it has one.
+    /// The deadline of the state, if it has one. Valid in `Terminating` and `Ended`.
     pub(super) due: Option<Tick>,
     /// How it ended, its processor time in milliseconds and its largest resident size in KiB, once
-    /// it has ended.
+    /// it has ended. Valid in `Ended`.
     pub(super) end: Option<(ExitCause, u64, u64)>,
     /// The lines that it writes.
     pub(super) output: Output,

@@ -30,7 +30,7 @@ impl Engine {
             digest: start.digest,
             pid: 0,
             is_older: false,
-            state: State::Starting,
+            state: State::START,
             due: None,
             end: None,
             output: Output::new(&self.config.limits, now),

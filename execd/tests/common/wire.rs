@@ -11,6 +11,7 @@ use protocol::names::{HostName, ServiceName};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 use transport::stream::Stream;
 
 /// The broker's end of a connection.
@@ -60,11 +61,16 @@ impl Wire {
         }
     }
 
-    /// The next frame that is not a ping.
+    /// The next frame that is not a ping. Pings, each of which comes in time, end the wait after
+    /// four times what a single frame may take.
     pub(crate) fn next(&mut self) -> Frame {
+        let end = Instant::now() + 4 * TIMEOUT;
         loop {
             match self.read() {
-                Some(Frame::Ping { sequence }) => self.send(Frame::Pong { sequence }),
+                Some(Frame::Ping { sequence }) => {
+                    assert!(Instant::now() < end, "only pings came");
+                    self.send(Frame::Pong { sequence });
+                }
                 Some(frame) => return frame,
                 None => panic!("the connection was closed"),
             }

@@ -363,15 +363,24 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, or the name of a service alone.
+    /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, `all`, or the name of a service
+    /// alone.
     pub(super) fn requests_of(&mut self) -> Result<RequestsOf, OpError> {
         let is_last = self.words.len() == self.at + 1;
         match self.peek() {
-            Some("client") if !is_last => {
+            Some("all") => {
+                self.at += 1;
+                Ok(RequestsOf::All)
+            }
+            Some(word @ ("client" | "worker")) if is_last => {
+                Err(self
+                    .error(format_args!("the id of the {word} is missing; '{word}s' lists them")))
+            }
+            Some("client") => {
                 self.at += 1;
                 self.client().map(RequestsOf::Client)
             }
-            Some("worker") if !is_last => {
+            Some("worker") => {
                 self.at += 1;
                 self.worker().map(RequestsOf::Worker)
             }

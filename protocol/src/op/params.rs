@@ -137,7 +137,7 @@ params! {
     PROGRAM: String = [arg("path", Takes::Any, "the program on that host, an absolute path")],
         |args| args.program(), FILE.write;
     REQUESTS_OF: RequestsOf = [
-            arg("service", Takes::Service, "a service, 'client' and a client's id, or 'worker' and a worker's id; none = all"),
+            arg("service", Takes::Service, "a service, 'client' and a client's id, or 'worker' and a worker's id; 'all' or none = all"),
         ],
         |args| Ok(args.maybe(Args::requests_of)?.unwrap_or(RequestsOf::All)),
         |of, f| match of {

@@ -379,6 +379,10 @@ pub(super) const UNASKED: Shape = object(
 )
 .sometimes();
 
+/// What a list has no room for.
+pub(super) const MORE: Shape =
+    object("left_out", &[field("rows", Type::Number, "entries that are not shown")]).sometimes();
+
 pub(super) const LOAD: Shape = array(
     "load",
     &[
@@ -407,15 +411,16 @@ pub(super) const REQUESTS: Shape = array(
         PRIORITY,
         field(
             "where",
-            Type::Word(&["queue", "blocked", "held", "worker", "overdue"]),
+            Type::Word(&["queue", "blocked", "held", "worker", "overdue", "unheard"]),
             "where it is",
         ),
         WORKER.maybe(),
         field("pid", Type::Number, "process of the worker").maybe(),
         field("age_us", Type::Micros, "since when it is there"),
+        field("running_us", Type::Micros, "since when its worker works on it").maybe(),
         field("left_us", Type::Micros, "how long it may take yet"),
         field("attempt", Type::Number, "how often it was given to a worker"),
-        field("received", Type::Number, "bytes of it that came so far"),
+        field("received", Type::Number, "bytes of it that came so far, in whole frames"),
         field("replied", Type::Number, "bytes of the reply that came so far"),
     ],
 );

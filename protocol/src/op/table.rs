@@ -154,7 +154,7 @@ commands! {
     Clients = manual "clients" Read {
         short: "displays the client list",
         long: "The attached clients in serving order, with service, priority, host, pid, requests waiting and under way.",
-        answer: &[shape::CLIENTS],
+        answer: &[shape::CLIENTS, shape::MORE],
     }
     Clone(worker: WorkerId = WORKER) = manual "clone" Change {
         usage: "clone workerid",
@@ -333,6 +333,7 @@ commands! {
             array("lazy", shape::WORKER_ROW).sometimes(),
             array("idle", shape::WORKER_ROW).sometimes(),
             array("busy", shape::WORKER_ROW).sometimes(),
+            shape::MORE,
         ],
     }
     Status = manual "status" Read {
@@ -461,7 +462,7 @@ commands! {
         short: "shows who waits for a worker, and how long",
         long: "The waiting requests in the order in which they will be served.",
         example: "queue echo",
-        answer: &[shape::QUEUE, shape::WHY],
+        answer: &[shape::QUEUE, shape::WHY, shape::MORE],
     }
     Reload = beyond "reload" Change {
         short: "reads the token file and the certificates again",
@@ -469,12 +470,12 @@ commands! {
         answer: &[shape::RELOAD, shape::CERTIFICATES],
     }
     Requests(of: RequestsOf = REQUESTS_OF) = beyond "requests" Read {
-        usage: "requests [service | client n | worker n]",
+        usage: "requests [service | client n | worker n | all]",
         syntax: "requests [service]",
         short: "lists the requests under way, those with workers first",
-        long: "Each request that waits or that a worker has: since when it is there, how long it may take yet, its client, its worker and that one's process, how often it was given to a worker, and the bytes that came of it and of its reply so far. 'client n' shows those that a client waits for, 'worker n' those that a worker has or holds. A request whose time is over stands there as 'overdue' until its worker is done with it.",
+        long: "Each request that waits or that a worker has: since when it is there, since when its worker works on it ('running'), how long it may take yet, its client, its worker and that one's process, how often it was given to a worker, and the bytes in whole frames that came of it and of its reply so far. 'client n' shows those that a client waits for, 'worker n' those that a worker has or holds. One that its worker works on stands there as 'overdue' when its time is over, and as 'unheard' when nobody waits for it any more, until the worker is done with it. A long list is made part by part, each row as things are at its moment; what has ended by then is not in it.",
         example: "requests echo",
-        answer: &[shape::REQUESTS],
+        answer: &[shape::REQUESTS, shape::MORE],
     }
     Save = beyond "save" Read {
         short: "prints the configuration as a script",

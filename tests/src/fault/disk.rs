@@ -27,7 +27,8 @@ pub struct Disk {
 
 impl Disk {
     /// Makes the directory, on a file system of its own if this thread may mount one. Processes see
-    /// it that are started from this thread.
+    /// it that are started from this thread. A temporary folder contains it; what is left of that
+    /// folder goes with the disk, which is dropped after the broker.
     ///
     /// # Panics
     /// If the directory can't be made.
@@ -136,8 +137,12 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_mounted {
-            // It is in this thread's name space alone, and ends with it at the latest.
+            // It is in this thread's name space alone, and ends with it at the latest. The broker's
+            // folder, in which it stands, could not be removed as long as it was mounted.
             let _ = umount2(&self.path, MntFlags::MNT_DETACH);
+            if let Some(folder) = self.path.parent() {
+                let _ = fs::remove_dir_all(folder);
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
 [as other-user] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
-[noreply] [with WORKER] [trace=N], says \"COMMAND\"";
+[noreply] [with WORKER] [trace=N] [times=N], says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "connects" => {
@@ -103,7 +103,7 @@ impl World {
         let trace: u8 = line.number("trace")?.unwrap_or(0);
         let mut trace_id = [0; 16];
         trace_id[15] = trace;
-        let head = Header {
+        let mut head = Header {
             sequence: line.number("seq")?.unwrap_or(next),
             reply: u16::from(!line.flag("noreply")),
             workerid,
@@ -115,7 +115,11 @@ impl World {
             span_id: trace.into(),
             ..Header::default()
         };
-        self.send(name, head, body)
+        for _ in 0..line.number("times")?.unwrap_or(1) {
+            self.send(name, head, body.clone())?;
+            head.sequence += 1;
+        }
+        Ok(())
     }
 
     /// Carries out a verb of any link; `None` = no such verb.

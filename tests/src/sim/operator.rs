@@ -44,8 +44,8 @@ impl World {
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
         }
-        // The first three wait for others; the last three do if there is much to list.
-        let comes_later = ["send", "source", "reload", "queue", "clients", "workers"]
+        // The first three wait for others; the last four do if there is much to list.
+        let comes_later = ["send", "source", "reload", "queue", "clients", "workers", "requests"]
             .iter()
             .any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
@@ -115,13 +115,19 @@ impl World {
     }
 
     fn some_question(&mut self, worker: u64, client: u64, name: &str) -> String {
+        // `requests` is asked by what is drawn already, so that a seed draws what it always drew.
+        let is_requests = worker.is_multiple_of(2);
         match self.rng.below(14) {
             0 => "workers".into(),
             1 => "services".into(),
+            2 if is_requests => "requests".into(),
             2 => "clients".into(),
+            3 if is_requests => format!("requests client {client}"),
             3 => format!("client {client}"),
+            4 if is_requests => format!("requests worker {worker}"),
             4 => format!("worker {worker}"),
             5 => format!("last {worker}"),
+            6 if is_requests => format!("requests {name}"),
             6 => format!("queue {name}"),
             7 => format!("latency {name}"),
             8 => "poison".into(),

@@ -176,7 +176,7 @@ impl Dispatch {
             body,
             pieces: VecDeque::new(),
             kept_bytes: kept,
-            stage: Stage::Waiting,
+            stage: Stage::START,
             arrived: cx.now,
             dispatched: cx.now,
             deadline: cx.now.plus_millis(deadline_ms),

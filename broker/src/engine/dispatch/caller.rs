@@ -7,7 +7,7 @@ use protocol::ids::{ClientId, LinkId};
 use protocol::time::Tick;
 use std::collections::BTreeMap;
 
-/// Most entries of `Client::discarded`. A client with so many may begin no further request in
+/// Most entries of `Caller::discarded`. A client with so many may begin no further request in
 /// pieces: if an entry were forgotten, the rest of its request would be taken for a new request.
 const DISCARDED_MAX: usize = 1024;
 

@@ -4,6 +4,7 @@
 use super::caller::Caller;
 use super::machine::Dispatch;
 use super::stage::{Stage, StageEvent};
+use super::transaction::Transaction;
 use crate::engine::context::Context;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
 use protocol::bodies::ErrorBody;
@@ -33,6 +34,14 @@ impl Dispatch {
         if let Some(caller) = self.callers.remove(key) {
             self.queues[caller.service].callers -= 1;
         }
+    }
+
+    /// The requests of a client that are under way.
+    pub(crate) fn of_client(
+        &self,
+        client: ClientKey,
+    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        self.callers[client].in_flight.keys().map(|key| (key, &self.transactions[key]))
     }
 
     fn under_way(&self, client: ClientKey) -> Vec<TransactionKey> {

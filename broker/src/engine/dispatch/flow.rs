@@ -3,6 +3,7 @@
 
 use crate::engine::action::Action;
 use crate::engine::effect::{Effect, Effects};
+use crate::engine::law::law;
 use protocol::ids::LinkId;
 
 /// What waits where.
@@ -153,6 +154,34 @@ impl Flow {
     /// Whether a link is not read, so that its silence says nothing.
     pub(crate) fn is_unread(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|flow| flow.read_stops > 0)
+    }
+
+    /// The law that is broken, if any.
+    ///
+    /// # Errors
+    /// Names the law and the ids.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (mut unread, mut waits) = (0, vec![0; self.links.len()]);
+        for flow in &self.links {
+            unread += usize::from(flow.read_stops > 0);
+            law!(
+                flow.is_open || (flow.read_stops == 0 && flow.waiters.is_empty()),
+                "law 8: a link that is gone is held back, or holds others back"
+            );
+            for waiter in &flow.waiters {
+                law!(self.get(*waiter).is_some(), "law 8: link {waiter} is gone and held back");
+                waits[waiter.index as usize] += 1;
+            }
+        }
+        law!(unread == self.unread, "law 6: {} unread links counted, are {unread}", self.unread);
+        for (flow, waits) in self.links.iter().zip(waits) {
+            law!(
+                flow.read_stops >= waits,
+                "law 6: {waits} links hold one back {} times",
+                flow.read_stops
+            );
+        }
+        Ok(())
     }
 
     /// All links that are not read.

@@ -17,7 +17,8 @@ impl Dispatch {
     pub(crate) fn check(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
         self.check_seats(catalog)?;
         self.check_transactions(catalog, now)?;
-        self.check_queues(catalog)
+        self.check_queues(catalog)?;
+        self.flow.check()
     }
 
     fn check_seats(&self, catalog: &Catalog) -> Result<(), String> {
@@ -136,7 +137,9 @@ impl Dispatch {
                 "law 2: transaction {id} is held by nobody"
             ),
             Stage::Waiting | Stage::Blocked => {}
-            Stage::Gone => law!(false, "law 4: transaction {id} is gone and is there"),
+            Stage::Lost | Stage::Gone => {
+                law!(false, "law 4: transaction {id} is {:?} and is there", t.stage)
+            }
         }
         let is_blocked = t.client.map(|client| self.callers[client].is_blocked);
         law!(
@@ -175,8 +178,18 @@ impl Dispatch {
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
             *waiting.entry(t.service).or_default() += 1;
         }
+        let mut callers: BTreeMap<ServiceKey, usize> = BTreeMap::new();
+        for (_, caller) in self.callers.iter() {
+            *callers.entry(caller.service).or_default() += 1;
+        }
         for (key, entry) in self.queues.iter() {
             let name = &catalog[key].name;
+            let count = callers.get(&key).copied().unwrap_or(0);
+            law!(
+                entry.callers == count,
+                "law 6: {name} counts {} clients, are {count}",
+                entry.callers
+            );
             let listed: Vec<TransactionKey> = entry.queue.iter(&self.transactions).collect();
             let count = waiting.get(&key).copied().unwrap_or(0);
             law!(
@@ -189,7 +202,7 @@ impl Dispatch {
                 let (a, b) = (&self.transactions[pair[0]], &self.transactions[pair[1]]);
                 law!(
                     (a.priority, a.id) < (b.priority, b.id),
-                    "law 7: queue of {name} is out of order at {}",
+                    "law 6: queue of {name} is out of order at {}",
                     b.id
                 );
             }

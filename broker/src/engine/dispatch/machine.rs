@@ -183,6 +183,16 @@ impl Dispatch {
         self.seats.insert(key, Seat::new(id, service));
     }
 
+    /// The requests that a worker has or holds.
+    pub(crate) fn of_worker(
+        &self,
+        key: WorkerKey,
+    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        let seat = &self.seats[key];
+        let all = seat.current.into_iter().chain(seat.held.iter().copied());
+        all.map(|key| (key, &self.transactions[key]))
+    }
+
     /// A lazy worker is gone from the configuration.
     pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
         self.set_has_room(key, false);

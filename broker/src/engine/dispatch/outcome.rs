@@ -83,7 +83,7 @@ impl Dispatch {
         }
         self.finish(key, cx);
         match stage {
-            Stage::Waiting | Stage::Blocked | Stage::Gone => {
+            Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
                 self.transactions.remove(key);
             }
             Stage::Bound(worker) => self.abandon_if_incomplete(key, worker, &why, cx),
@@ -143,7 +143,7 @@ impl Dispatch {
         }
         self.finish(key, cx);
         match stage {
-            Stage::Waiting | Stage::Blocked | Stage::Gone => {
+            Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
                 self.transactions.remove(key);
             }
             Stage::Held(_) | Stage::HeldEnded(_) | Stage::Ended(_) => {}

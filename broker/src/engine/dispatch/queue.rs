@@ -99,19 +99,19 @@ impl Queue {
     /// The transaction to serve next. `is_strict`: by priority, however long others wait.
     pub(crate) fn first(
         &self,
-        preempt: bool,
+        is_strict: bool,
         transactions: &Transactions,
     ) -> Option<TransactionKey> {
-        self.lead(preempt, transactions).map(|(_, head)| head)
+        self.lead(is_strict, transactions).map(|(_, head)| head)
     }
 
     /// Takes out the transaction to serve next.
     pub(crate) fn take_first(
         &mut self,
-        preempt: bool,
+        is_strict: bool,
         transactions: &mut Transactions,
     ) -> Option<TransactionKey> {
-        let (index, key) = self.lead(preempt, transactions)?;
+        let (index, key) = self.lead(is_strict, transactions)?;
         let level = &mut self.levels[index];
         level.head = transactions[key].next;
         match level.head.get() {
@@ -124,11 +124,16 @@ impl Queue {
 
     /// The level whose first transaction is served next, and that transaction.
     #[inline]
-    fn lead(&self, preempt: bool, transactions: &Transactions) -> Option<(usize, TransactionKey)> {
-        // Most services have requests of one priority only.
+    fn lead(
+        &self,
+        is_strict: bool,
+        transactions: &Transactions,
+    ) -> Option<(usize, TransactionKey)> {
+        // Most services have requests of one priority only, and those without a queue none.
         match self.levels.as_slice() {
+            [] => None,
             [only] => Some((0, only.head.get()?)),
-            levels => lead_of_many(levels, preempt, transactions),
+            levels => lead_of_many(levels, is_strict, transactions),
         }
     }
 
@@ -148,10 +153,10 @@ impl Queue {
     }
 }
 
-/// The same for several levels, or none.
+/// The same for several levels.
 fn lead_of_many(
     levels: &[Level],
-    preempt: bool,
+    is_strict: bool,
     transactions: &Transactions,
 ) -> Option<(usize, TransactionKey)> {
     let heads = levels.iter().enumerate();
@@ -159,7 +164,7 @@ fn lead_of_many(
         heads.filter_map(|(index, level)| Some((index, level.priority, level.head.get()?)));
     let weight = |(_, priority, head): &(usize, u8, TransactionKey)| {
         let head = &transactions[*head];
-        if preempt {
+        if is_strict {
             (u64::from(*priority), head.id)
         } else {
             // All gain one level a second, so priority plus arrival gives the order at any moment.

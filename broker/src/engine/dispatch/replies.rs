@@ -174,12 +174,17 @@ impl Dispatch {
         cx.record(FactKind::LateReply, about, text);
     }
 
+    /// Removes a transaction that has its outcome: its worker is done with it, or gone.
+    #[inline]
+    pub(super) fn free(&mut self, key: TransactionKey) {
+        self.transactions.remove(key).enter(StageEvent::Free);
+    }
+
     /// A worker is done with a transaction that has its outcome: it gets the next one that it holds
     /// or that waits, or becomes idle, or ends if it was stopped.
     fn freed(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current.take() else { return };
-        let done = self.transactions.remove(key);
-        debug_assert!(done.stage.on(StageEvent::Free).is_some(), "{:?} is freed", done.stage);
+        self.free(key);
         let seat = &mut self.seats[worker];
         let service = seat.service;
         if let Some(next) = seat.held.pop_front() {

@@ -9,6 +9,7 @@ use super::stage::StageEvent;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
+use crate::engine::had::Had;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
@@ -29,15 +30,6 @@ pub(crate) struct Loss<'a> {
     pub(crate) why: &'a str,
 }
 
-/// What a worker had when it was lost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Had {
-    /// It had a request.
-    pub(crate) is_busy: bool,
-    /// For how many milliseconds it may go on working at it.
-    pub(crate) work_ms: u64,
-}
-
 impl Dispatch {
     /// The connection of a worker is gone: what becomes of its transactions. Returns what it had.
     pub(crate) fn lose(&mut self, worker: WorkerKey, loss: Loss<'_>, cx: &mut Context<'_>) -> Had {
@@ -52,7 +44,7 @@ impl Dispatch {
         // In the order of arrival, which those that are repeated keep.
         if let Some(key) = current {
             if self.transactions[key].stage.is_ended() {
-                self.transactions.remove(key);
+                self.free(key);
             } else {
                 self.transactions[key].deaths += u64::from(loss.is_death);
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
@@ -63,7 +55,7 @@ impl Dispatch {
                 self.transactions[key].attempt -= 1;
             }
             if self.transactions[key].stage.is_ended() {
-                self.transactions.remove(key);
+                self.free(key);
             } else if loss.is_orderly
                 && self.transactions[key].is_whole_in_memory()
                 && self.may_go_on(key, cx)
@@ -206,9 +198,7 @@ impl Dispatch {
 
     /// Ends a transaction whose worker is gone with an error.
     fn fail_lost(&mut self, key: TransactionKey, error: ErrorBody, cx: &mut Context<'_>) {
-        // In no queue, as that of a blocked client.
-        self.transactions[key].enter(StageEvent::Repeat);
-        self.transactions[key].enter(StageEvent::Block);
+        self.transactions[key].enter(StageEvent::Lose);
         self.fail(key, error, cx);
     }
 

@@ -54,11 +54,12 @@ pub(crate) struct Seat {
     pub(crate) id: WorkerId,
     /// The service that it answers for; it never changes.
     pub(crate) service: ServiceKey,
-    /// Its connection, from its login until that is lost.
+    /// Its connection, from its login until that is lost. Independent of `availability`: a paused
+    /// worker is connected, too.
     pub(crate) link: Option<LinkId>,
     /// Whether it may be given requests, as `supervision` says.
     pub(super) availability: Availability,
-    /// The transaction that it has.
+    /// The transaction that it has. Valid in the list `Busy`.
     pub(crate) current: Option<TransactionKey>,
     /// The transactions that it holds besides (`prefetch`), in order.
     pub(crate) held: VecDeque<TransactionKey>,
@@ -86,11 +87,13 @@ pub(crate) struct Seat {
     /// to come, oldest first. One that is only overdue stays in `current`.
     pub(super) taken_away: VecDeque<u64>,
     /// Since when it may be at work on the first of them; `None` if it answered a later request
-    /// since, which shows that it is not. While it may be, it owes no sign of life.
+    /// since, which shows that it is not. While it may be, it owes no sign of life. Independent of
+    /// `current`: it may have been given a later request meanwhile.
     pub(super) late_work_since: Option<Tick>,
     /// When its last late reply came. It began its present request at that moment at the earliest.
     pub(super) late_reply_at: Tick,
-    /// The last transaction of `taken_away` that it was told is over; 0 = none.
+    /// The last transaction of `taken_away` that it was told is over; 0 = none. Independent of
+    /// `current`, as `taken_away` is.
     pub(super) notified_over: u64,
     /// The request that it was sent last.
     pub(crate) last: Last,
@@ -151,7 +154,8 @@ impl Seat {
         self.taken_away.push_back(transaction);
     }
 
-    /// The late reply to the entry `at` of `owed` came: it may be at work on the next one now.
+    /// The late reply to the entry `at` of `taken_away` came: it may be at work on the next one
+    /// now.
     pub(super) fn late_reply_came(&mut self, at: usize, now: Tick) {
         self.taken_away.remove(at);
         self.late_reply_at = now;

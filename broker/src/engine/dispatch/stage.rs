@@ -8,8 +8,7 @@ use crate::engine::keys::WorkerKey;
 pub(crate) enum Stage {
     /// In the queue of its service.
     Waiting,
-    /// In no queue and with no worker: its client is blocked, or it is just failed after it was
-    /// lost with its worker.
+    /// In no queue and with no worker: its client is blocked.
     Blocked,
     /// Sent ahead to a busy worker that has not begun it (`prefetch`).
     Held(WorkerKey),
@@ -19,6 +18,8 @@ pub(crate) enum Stage {
     HeldEnded(WorkerKey),
     /// As `Bound`, but it has its outcome: the worker has neither replied nor died.
     Ended(WorkerKey),
+    /// Its worker is gone, and it is failed within the step.
+    Lost,
     /// Nobody has it: it is to be removed.
     Gone,
 }
@@ -40,14 +41,19 @@ pub(crate) enum StageEvent {
     End,
     /// Its worker is gone or has lost it, and it is given to another one.
     Repeat,
+    /// Its worker is gone or has lost it, and it is not repeated.
+    Lose,
     /// Its worker is done with it, or gone.
     Free,
 }
 
 impl Stage {
+    /// Of a request that is admitted; that of a blocked client is blocked then.
+    pub(crate) const START: Self = Self::Waiting;
+
     /// The next state; `None`: the event can't come in this state.
     pub(crate) const fn on(self, event: StageEvent) -> Option<Self> {
-        use StageEvent::{Begin, Block, End, Free, Give, Hold, Repeat, Unblock};
+        use StageEvent::{Begin, Block, End, Free, Give, Hold, Lose, Repeat, Unblock};
         Some(match (self, event) {
             (Self::Waiting, Block) => Self::Blocked,
             (Self::Blocked, Unblock) => Self::Waiting,
@@ -59,14 +65,20 @@ impl Stage {
             (Self::Held(worker), End) => Self::HeldEnded(worker),
             (Self::Bound(worker), End) => Self::Ended(worker),
             (Self::Held(_) | Self::Bound(_), Repeat) => Self::Waiting,
+            (Self::Held(_) | Self::Bound(_), Lose) => Self::Lost,
+            (Self::Lost, End) => Self::Gone,
             (Self::Ended(_) | Self::HeldEnded(_), Free) => Self::Gone,
-            (Self::Waiting, Unblock | Begin | Repeat | Free)
-            | (Self::Blocked, Block | Give(_) | Hold(_) | Begin | Repeat | Free)
+            (Self::Waiting, Unblock | Begin | Repeat | Lose | Free)
+            | (Self::Blocked, Block | Give(_) | Hold(_) | Begin | Repeat | Lose | Free)
             | (Self::Held(_), Block | Unblock | Give(_) | Hold(_) | Free)
             | (Self::Bound(_), Block | Unblock | Give(_) | Hold(_) | Begin | Free)
-            | (Self::HeldEnded(_), Block | Unblock | Give(_) | Hold(_) | End | Repeat)
-            | (Self::Ended(_), Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat)
-            | (Self::Gone, Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Free) => {
+            | (Self::HeldEnded(_), Block | Unblock | Give(_) | Hold(_) | End | Repeat | Lose)
+            | (Self::Ended(_), Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Lose)
+            | (Self::Lost, Block | Unblock | Give(_) | Hold(_) | Begin | Repeat | Lose | Free)
+            | (
+                Self::Gone,
+                Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Lose | Free,
+            ) => {
                 return None;
             }
         })
@@ -79,7 +91,7 @@ impl Stage {
             | Self::Bound(worker)
             | Self::HeldEnded(worker)
             | Self::Ended(worker) => Some(worker),
-            Self::Waiting | Self::Blocked | Self::Gone => None,
+            Self::Waiting | Self::Blocked | Self::Lost | Self::Gone => None,
         }
     }
 

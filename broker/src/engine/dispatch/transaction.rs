@@ -15,7 +15,8 @@ use std::collections::VecDeque;
 pub(crate) struct Transaction {
     /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
-    /// Its client; `None` = that is gone, or the outcome was given.
+    /// Its client; `None` = that is gone, or the outcome was given. Valid in `Waiting`, `Blocked`,
+    /// `Held`, `Bound` and `Lost`.
     pub(crate) client: Option<ClientKey>,
     /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,
@@ -55,9 +56,9 @@ pub(crate) struct Transaction {
     /// Its client is not read, because the pieces that wait are too many bytes. Independent of the
     /// stage: pieces may wait while it is blocked, too.
     pub(super) holds_reader: bool,
-    /// The transaction before it in the queue.
+    /// The transaction before it in the queue. Valid in `Waiting`.
     pub(crate) prev: OptionKey<TransactionKey>,
-    /// The transaction behind it in the queue.
+    /// The transaction behind it in the queue. Valid in `Waiting`.
     pub(crate) next: OptionKey<TransactionKey>,
 }
 

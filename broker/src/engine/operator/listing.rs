@@ -4,6 +4,7 @@
 //! the moment at which it is made. `read`, `show` and `requests` make the rows.
 
 use super::answer;
+use super::cells::number;
 use super::names;
 use super::read;
 use super::requests;
@@ -22,13 +23,19 @@ use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
 use protocol::names::ServiceName;
 use protocol::op::parse::OpError;
-use protocol::op::reply::OpReply;
+use protocol::op::reply::{Block, OpReply};
 use protocol::op::spec::{Command, OpRequest, WorkerFilter};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
 /// Most rows made in one step.
 const PART_ROWS: usize = 128;
+/// Most rows of an answer; the others are counted. So many take less than `outbox_bytes_max` has by
+/// default, beyond which the operator's connection would be closed.
+const ROWS_MAX: usize = 50_000;
+/// Most rows of all listings under way, those that are still to be made among them: they take
+/// memory.
+const ROWS_UNDER_WAY_MAX: usize = 2 * ROWS_MAX;
 /// Most listings that may be under way at once.
 const LISTINGS_MAX: usize = 32;
 
@@ -42,15 +49,36 @@ impl Listing {
         }
     }
 
-    fn reply(self) -> OpReply {
+    fn rows(&self) -> usize {
         match self {
+            Self::Clients { rows, .. } | Self::Requests { rows, .. } | Self::Queue { rows, .. } => {
+                rows.len()
+            }
+            Self::Workers { rows, .. } => rows.iter().map(Vec::len).sum(),
+        }
+    }
+
+    /// How many rows it will have at most.
+    fn most_rows(&self) -> usize {
+        (self.rows() + self.left()).min(ROWS_MAX)
+    }
+
+    fn reply(self, left_out: usize) -> OpReply {
+        let mut reply = match self {
             Self::Clients { rows, .. } => read::clients_table(rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
             Self::Requests { rows, .. } => requests::requests_table(rows),
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)
             }
+        };
+        if left_out > 0 {
+            let text =
+                format!("{left_out} more are not shown: an answer has at most {ROWS_MAX} rows");
+            let fields = vec![("rows", number(left_out))];
+            reply.blocks.push(Block::Line { name: "left_out", text, fields });
         }
+        reply
     }
 }
 
@@ -60,7 +88,7 @@ fn begin_clients(hub: &Engine) -> Listing {
     let mut all: Vec<_> = all.collect();
     all.sort_unstable();
     let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
-    Listing::Clients { rows: Vec::with_capacity(left.len()), left }
+    Listing::Clients { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left }
 }
 
 /// Begins a listing of the workers in the lists that a filter names, by id.
@@ -90,19 +118,31 @@ fn begin_queue(hub: &Engine, service: Option<&ServiceName>) -> Result<Listing, O
         let mine = others[first..].iter().take_while(|(service, ..)| *service == key);
         left.extend(mine.map(|(_, at, id)| (*at, *id)));
     }
-    Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
+    Ok(Listing::Queue {
+        rows: Vec::with_capacity(left.len().min(ROWS_MAX)),
+        left,
+        services: Vec::new(),
+    })
 }
 
-/// Makes up to `most` further rows. Entries that are gone by now are left out.
-fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
+/// Makes up to `most` further rows. Entries that are gone by now are passed over. Returns how many
+/// there was no room for.
+fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
     let part = most.min(listing.left());
+    let (mut room, mut left_out) = (ROWS_MAX.saturating_sub(listing.rows()), 0);
+    let mut has_room = || {
+        left_out += usize::from(room == 0);
+        room = room.saturating_sub(1);
+        left_out == 0
+    };
     match listing {
         Listing::Clients { left, rows } => {
             let keys = left.drain(..part).filter_map(|id| hub.sessions.find_client(id));
-            rows.extend(keys.map(|key| read::client_row(hub, key)));
+            rows.extend(keys.filter(|_| has_room()).map(|key| read::client_row(hub, key)));
         }
         Listing::Workers { left, rows, .. } => {
-            for key in left.drain(..part).filter_map(|id| hub.supervision.find_worker(id)) {
+            let keys = left.drain(..part).filter_map(|id| hub.supervision.find_worker(id));
+            for key in keys.filter(|_| has_room()) {
                 let worker = hub.supervision.worker(key);
                 rows[list_index(hub.dispatch.seat(key).list)]
                     .push(show::worker_row(hub, key, worker));
@@ -110,7 +150,8 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
         }
         Listing::Requests { left, rows } => {
             for (at, id) in left.drain(..part) {
-                if let Some(t) = hub.dispatch.transaction(at).filter(|t| t.id == id) {
+                let found = hub.dispatch.transaction(at).filter(|t| t.id == id);
+                if let Some(t) = found.filter(|_| has_room()) {
                     rows.push(requests::request_row(hub, t));
                 }
             }
@@ -122,7 +163,9 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
                 let found = found.filter(|t| t.stage.waits() || is_held(t.stage));
                 let Some(t) = found else { continue };
                 let (stage, service) = (t.stage, t.service);
-                rows.push(read::queue_row(hub, at, t));
+                if has_room() {
+                    rows.push(read::queue_row(hub, at, t));
+                }
                 match services.iter_mut().rfind(|crowd| crowd.service == service) {
                     Some(crowd) => crowd.count += 1,
                     None => services.push(WaitingCount {
@@ -135,6 +178,7 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) {
             }
         }
     }
+    left_out
 }
 
 /// Begins the listing that a command asks for.
@@ -145,7 +189,7 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Result<Listing, OpError> {
         begin_queue(hub, service.as_ref())
     } else if let OpRequest::Requests(of) = request {
         let left = requests::chosen(hub, of)?;
-        Ok(Listing::Requests { rows: Vec::with_capacity(left.len()), left })
+        Ok(Listing::Requests { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left })
     } else {
         Ok(begin_clients(hub))
     }
@@ -157,8 +201,8 @@ pub(crate) fn list_whole(hub: &Engine, request: &OpRequest) -> OpResult {
 }
 
 fn end(hub: &Engine, mut listing: Listing) -> OpReply {
-    make_rows(hub, &mut listing, usize::MAX);
-    listing.reply()
+    let left_out = make_rows(hub, &mut listing, usize::MAX);
+    listing.reply(left_out)
 }
 
 /// Handles `clients`, `workers`, `queue` and `requests` of an operator. Returns the answer if the
@@ -174,11 +218,16 @@ pub(crate) fn list(
         Ok(listing) => listing,
         Err(error) => return Some(Err(error)),
     };
-    if hub.listings.0.len() >= LISTINGS_MAX {
-        let text = format!("{LISTINGS_MAX} long listings are being made already; try again");
+    let others = &hub.listings.0;
+    let rows: usize = others.iter().map(|open| open.listing.most_rows()).sum();
+    if others.len() >= LISTINGS_MAX || rows + listing.most_rows() > ROWS_UNDER_WAY_MAX {
+        let text = format!(
+            "{} long listings with {rows} rows are being made already; try again",
+            others.len()
+        );
         return Some(Err(refused(text)));
     }
-    hub.listings.0.push_back(OpenListing { link, head, listing });
+    hub.listings.0.push_back(OpenListing { link, head, listing, left_out: 0 });
     go_on_listing(hub);
     None
 }
@@ -195,9 +244,15 @@ pub(crate) fn on_listing(hub: &mut Engine, out: Out<'_>) {
     let Some(mut order) = hub.listings.0.pop_front() else { return };
     let requester = hub.sessions.end(order.link);
     if let Some(End::Client(requester)) = requester {
-        make_rows(hub, &mut order.listing, PART_ROWS);
+        order.left_out += make_rows(hub, &mut order.listing, PART_ROWS);
         if order.listing.left() == 0 {
-            answer::answer(hub, requester, &order.head, Ok(order.listing.reply()), out);
+            answer::answer(
+                hub,
+                requester,
+                &order.head,
+                Ok(order.listing.reply(order.left_out)),
+                out,
+            );
         } else {
             hub.listings.0.push_back(order);
         }

@@ -52,6 +52,8 @@ pub(super) struct OpenListing {
     pub(super) link: LinkId,
     pub(super) head: Header,
     pub(super) listing: Listing,
+    /// Entries that the answer has no room for.
+    pub(super) left_out: usize,
 }
 
 /// The listings under way, which take turns.

@@ -1,6 +1,6 @@
 //! Commands that only show: the status page, services, clients, the queue, and the values and
 //! columns that all tables use. Workers, hosts and latency are in `show`, settings in
-//! `op_settings`.
+//! `settings`.
 
 use super::settings;
 use super::states;
@@ -220,7 +220,7 @@ pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Ve
         Stage::Waiting => "queue",
         Stage::Blocked => "blocked",
         Stage::Held(_) | Stage::HeldEnded(_) => "held",
-        Stage::Bound(_) | Stage::Ended(_) | Stage::Gone => "worker",
+        Stage::Bound(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => "worker",
     };
     vec![
         text(&hub.catalog[t.service].name),

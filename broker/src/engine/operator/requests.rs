@@ -30,11 +30,11 @@ pub(crate) fn chosen(
         }
         RequestsOf::Client(id) => {
             let client = names::client_named(hub, *id)?;
-            all.filter(|(_, t)| t.client == Some(client)).map(entry).collect()
+            hub.dispatch.of_client(client).map(entry).collect()
         }
         RequestsOf::Worker(id) => {
             let worker = names::worker_named(hub, *id)?;
-            all.filter(|(_, t)| t.stage.worker() == Some(worker)).map(entry).collect()
+            hub.dispatch.of_worker(worker).map(entry).collect()
         }
     };
     chosen.sort_unstable();
@@ -57,6 +57,7 @@ pub(crate) fn requests_table(rows: Rows) -> OpReply {
         column("worker", "worker", 7),
         column("pid", "pid", 8),
         column("age", "age_us", 12),
+        column("running", "running_us", 12),
         column("left", "left_us", 12),
         column("attempt", "attempt", 8),
         column("received", "received", 9),
@@ -71,10 +72,12 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
     let place = match t.stage {
         Stage::Waiting => "queue",
         Stage::Blocked => "blocked",
-        Stage::Held(_) => "held",
+        Stage::Held(_) | Stage::HeldEnded(_) => "held",
         Stage::Bound(_) => "worker",
-        Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Gone => "overdue",
+        Stage::Ended(_) if t.deadline > hub.now => "unheard",
+        Stage::Ended(_) | Stage::Lost | Stage::Gone => "overdue",
     };
+    let runs = matches!(t.stage, Stage::Bound(_) | Stage::Ended(_));
     let client = t.client.map(|key| hub.sessions.client(key));
     let from = client.map(|client| format!("{} pid {}", client.loghost, client.hostpid));
     let worker = t.stage.worker().map(|key| hub.supervision.worker(key));
@@ -87,6 +90,7 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
         worker.map_or(Value::None, |worker| number(worker.id.0)),
         worker.map_or(Value::None, |worker| Value::maybe(worker.run.pid)),
         Value::Micros(hub.now.since(t.arrived).0),
+        if runs { Value::Micros(hub.now.since(t.dispatched).0) } else { Value::None },
         Value::Micros(t.deadline.since(hub.now).0),
         number(t.attempt),
         number(t.received),

@@ -53,7 +53,7 @@ fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
     }
 }
 
-pub(crate) fn none_there(_hub: &Engine, target: &Target) -> OpReply {
+pub(crate) fn none_there(target: &Target) -> OpReply {
     let name = match target {
         Target::Service(name) => format!("service '{name}' has no workers"),
         Target::All | Target::Worker(_) => "there are no workers".to_owned(),
@@ -86,7 +86,7 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         hub.supervision.update_available(key, context!(hub, out));
         blocks.push(worker_line(hub, "paused", key));
     }
-    Ok(if blocks.is_empty() { none_there(hub, target) } else { OpReply { blocks } })
+    Ok(if blocks.is_empty() { none_there(target) } else { OpReply { blocks } })
 }
 
 pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {

@@ -1,5 +1,6 @@
 //! The states of workers, hosts, services and clients as operators see them: a word, since when,
-//! until when, and why. The states themselves are in `workers`, `hosts`, `registry` and `clients`.
+//! until when, and why. What they are made of is in `Worker`, `Host`, `Service`, `Client` and
+//! `Caller`.
 
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;

@@ -42,7 +42,7 @@ pub(crate) fn ask_status(
 ) -> Result<Option<OpReply>, OpError> {
     let keys = start_stop::targets(hub, target)?;
     if keys.is_empty() {
-        return Ok(Some(start_stop::none_there(hub, target)));
+        return Ok(Some(start_stop::none_there(target)));
     }
     hub.next_query += 1;
     let query = hub.next_query;

@@ -19,13 +19,14 @@ pub(crate) struct Client {
     pub(crate) loghost: String,
     /// Process id that it gave at its login; not checked.
     pub(crate) hostpid: u32,
-    /// Name of the program that it gave at its login; not checked.
+    /// Name of the program that it gave at its login; not checked. Independent of all else: it
+    /// never changes.
     pub(crate) name: Option<String>,
     /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,
     /// It promised at its login to answer pings. Independent of all else: it never changes.
     pub(crate) heartbeat: bool,
-    /// The last `block`: its tick and its origin.
+    /// The last `block`: its tick and its origin. Valid while it is blocked (`Caller::is_blocked`).
     pub(crate) block_act: Option<Box<OperatorAct>>,
     /// When it logged in.
     pub(crate) since: Tick,

@@ -44,13 +44,14 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// The peer, as the kernel reports it.
     pub(crate) peer: Peer,
-    /// The login that waits for its proof.
+    /// The login that waits for its proof. Valid from `Challenged` to `Checking`.
     pub(crate) pending: Option<Box<PendingLogin>>,
     /// When bytes last came from it.
     pub(crate) heard: Tick,
     /// Heartbeats since then, or since silence was last counted anew.
     pub(crate) missed: u32,
-    /// Limits of silence, from its login on.
+    /// Limits of silence, from its login on. Valid in `LoggedIn`, except of a host, which is told
+    /// none.
     pub(crate) announced: Option<AnnouncedLimits>,
 }
 
@@ -70,7 +71,7 @@ impl Connections {
             self.slots.push(Connection {
                 generation: 0,
                 end: End::Free,
-                phase: Phase::Closed,
+                phase: Phase::START,
                 peer: Peer::default(),
                 pending: None,
                 heard: now,
@@ -82,7 +83,8 @@ impl Connections {
         debug_assert!(slot.end == End::Free, "link {link} is open already");
         slot.generation = link.generation;
         slot.end = end;
-        slot.phase = if matches!(end, End::Host(_)) { Phase::LoggedIn } else { Phase::New };
+        let is_host = matches!(end, End::Host(_));
+        slot.enter(if is_host { PhaseEvent::OpenHost } else { PhaseEvent::Open });
         slot.peer = peer;
         slot.heard = now;
         slot.missed = 0;
@@ -119,6 +121,11 @@ impl Connections {
     /// The shortest `heartbeat_ms` that was announced to a link that still exists.
     pub(crate) fn announced_heartbeat_ms(&self) -> Option<u32> {
         self.heartbeats.keys().next().copied()
+    }
+
+    /// How many links each `heartbeat_ms` was announced to.
+    pub(super) const fn heartbeats(&self) -> &BTreeMap<u32, usize> {
+        &self.heartbeats
     }
 
     /// Sets all counts of missed heartbeats to 0: the length of a heartbeat or the limit changed,

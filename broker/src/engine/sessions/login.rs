@@ -6,13 +6,14 @@ use super::connection::End;
 use super::machine::Sessions;
 use super::pending::{LoginBody, PendingLogin};
 use super::phase::{Phase, PhaseEvent};
-use super::silence::silence_ms;
+use super::silence::limits_to_announce;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{ClientKey, ServiceKey};
 use crate::engine::quotas::Class;
+use crate::engine::silence_limits::silence_ms;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ErrorBody, Login, LoginOk};
 use protocol::errors::ErrorCode;
@@ -137,6 +138,11 @@ impl Sessions {
         cx: &mut Context<'_>,
     ) -> Option<(LoginBody, String)> {
         let connection = self.links.get_mut(link)?;
+        // Whatever the reactor says, nobody is let in by a proof that is not being checked. It says
+        // no before that if it can't make a challenge.
+        if proven.is_ok() && connection.phase != Phase::Checking {
+            return None;
+        }
         let PendingLogin { what, token, .. } = *connection.pending.take()?;
         match proven {
             Ok(signature) => {
@@ -240,7 +246,7 @@ impl Sessions {
 
     /// A connection is a client or a worker from now on, and was told what holds for it.
     pub(crate) fn log_in(&mut self, link: LinkId, end: End, cx: &mut Context<'_>) {
-        self.links.announce(link, super::silence::limits_to_announce(cx.settings));
+        self.links.announce(link, limits_to_announce(cx.settings));
         if let Some(connection) = self.links.get_mut(link) {
             connection.enter(PhaseEvent::Admit);
             connection.end = end;

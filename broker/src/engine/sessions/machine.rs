@@ -63,7 +63,6 @@ impl Sessions {
         self.links.with_fd(fd)
     }
 
-    /// A client.
     pub(crate) fn client(&self, key: ClientKey) -> &Client {
         &self.clients[key]
     }

@@ -12,6 +12,7 @@
 pub(crate) mod access;
 pub(crate) mod clients;
 pub(crate) mod connection;
+mod laws;
 pub(crate) mod login;
 mod machine;
 pub(crate) mod peer_name;

@@ -13,13 +13,17 @@ pub(crate) enum Phase {
     Checking,
     /// It is a client, a worker or a host.
     LoggedIn,
-    /// It is gone.
+    /// There is none: it is gone, or was never opened.
     Closed,
 }
 
 /// What happens to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PhaseEvent {
+    /// A program connects.
+    Open,
+    /// The broker has dialled a host.
+    OpenHost,
     /// Its login names a token.
     Challenge,
     /// Its proof came, and others are checked before it.
@@ -33,10 +37,15 @@ pub(crate) enum PhaseEvent {
 }
 
 impl Phase {
+    /// Of a free slot.
+    pub(crate) const START: Self = Self::Closed;
+
     /// The next phase; `None`: the event can't come in this one.
     pub(crate) const fn on(self, event: PhaseEvent) -> Option<Self> {
-        use PhaseEvent::{Admit, Challenge, Check, Close, Defer};
+        use PhaseEvent::{Admit, Challenge, Check, Close, Defer, Open, OpenHost};
         Some(match (self, event) {
+            (Self::Closed, Open) => Self::New,
+            (Self::Closed, OpenHost) => Self::LoggedIn,
             (Self::New, Challenge) => Self::Challenged,
             (Self::Challenged, Defer) => Self::Deferred,
             (Self::Challenged | Self::Deferred, Check) => Self::Checking,
@@ -45,11 +54,11 @@ impl Phase {
                 Self::New | Self::Challenged | Self::Deferred | Self::Checking | Self::LoggedIn,
                 Close,
             ) => Self::Closed,
-            (Self::New, Defer | Check)
-            | (Self::Challenged, Challenge | Admit)
-            | (Self::Deferred, Challenge | Defer | Admit)
-            | (Self::Checking, Challenge | Defer | Check)
-            | (Self::LoggedIn, Challenge | Defer | Check | Admit)
+            (Self::New, Open | OpenHost | Defer | Check)
+            | (Self::Challenged, Open | OpenHost | Challenge | Admit)
+            | (Self::Deferred, Open | OpenHost | Challenge | Defer | Admit)
+            | (Self::Checking, Open | OpenHost | Challenge | Defer | Check)
+            | (Self::LoggedIn, Open | OpenHost | Challenge | Defer | Check | Admit)
             | (Self::Closed, Challenge | Defer | Check | Admit | Close) => return None,
         })
     }

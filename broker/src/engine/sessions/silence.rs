@@ -1,7 +1,7 @@
 //! Finds peers that owe a sign of life and are silent for too long: pings idle workers, hosts and
-//! the clients that promised to answer, and closes connections without a login. A busy worker owes
-//! none, because it works with one thread; neither does one whose request `idle` took away, until
-//! its late reply (tests/scripts/heartbeat/owed.script).
+//! the clients that promised to answer. A busy worker owes none, because it works with one thread;
+//! neither does one whose request `idle` took away, until its late reply
+//! (tests/scripts/heartbeat/owed.script). Connections without a login are closed in `login`.
 //!
 //! Silence is counted in heartbeats. If the broker itself stood still (it was stopped, or its
 //! machine slept), the timers for what others are to do are put off by that time, and nobody counts
@@ -12,32 +12,12 @@ use super::machine::Sessions;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
+use crate::engine::silence_limits::{BEATS, SilenceLimits, beat_set_ms, silence_ms};
 use crate::engine::timers::Timer;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Micros;
-
-/// Heartbeats in each `heartbeat_ms`: silence is noticed late by this share of it at most.
-const BEATS: u64 = 4;
-
-/// How much silence of a link is borne, counted in heartbeats.
-pub(crate) struct SilenceLimits {
-    pub(crate) ping_each: u32,
-    pub(crate) end: u32,
-}
-
-/// Milliseconds between two heartbeats by the setting.
-fn beat_set_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::HeartbeatMs) / BEATS
-}
-
-/// The silence that is the end, as announced to workers and clients: they hear of the broker often
-/// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can be
-/// answered.
-pub(crate) fn silence_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::SilenceMs).max(2 * beat_set_ms(settings))
-}
 
 /// The limits for a peer that logs in now. They hold for it as long as it is connected.
 pub(crate) fn limits_to_announce(settings: &Settings) -> AnnouncedLimits {
@@ -113,8 +93,9 @@ impl Sessions {
 
     /// The links of the clients that promised to answer pings.
     pub(crate) fn pinged_clients(&self) -> impl Iterator<Item = LinkId> {
-        let any = self.clients.heartbeats > 0;
-        let clients = self.clients.by_id().filter(move |(_, client)| any && client.heartbeat);
+        // Mostly there is none, and thousands of others.
+        let some = (self.clients.heartbeats > 0).then(|| self.clients.by_id());
+        let clients = some.into_iter().flatten().filter(|(_, client)| client.heartbeat);
         clients.map(|(_, client)| client.link)
     }
 

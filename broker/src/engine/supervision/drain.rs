@@ -12,6 +12,7 @@ use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
+use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecStop};
@@ -185,13 +186,20 @@ impl Supervision {
 
     /// The built-in hosts that are linked: they end when their processes have.
     pub(crate) fn builtin_hosts(&self) -> Vec<HostKey> {
-        let linked = self.hosts.by_name().filter(|(_, host)| host.state.link().is_some());
-        linked.filter(|(_, host)| host.is_builtin).map(|(key, _)| key).collect()
+        let is_awaited = |host: &Host| {
+            let is_there = host.state == HostState::Dialing || host.state.link().is_some();
+            host.is_builtin && (is_there || host.handing != 0)
+        };
+        let hosts = self.hosts.by_name().filter(|(_, host)| is_awaited(host));
+        hosts.map(|(key, _)| key).collect()
     }
 
-    /// Every host that is linked ends the processes that it has for this broker.
-    pub(crate) fn end_hosts(&self, grace_ms: u64, cx: &mut Context<'_>) {
-        for link in self.hosts.by_name().filter_map(|(_, host)| host.state.link()) {
+    /// Every host that is linked ends the processes that it has for this broker. One that is still
+    /// being dialled, or asks for a proof, is told so when it has welcomed the broker, if that has
+    /// not ended by then.
+    pub(crate) fn end_hosts(&mut self, grace_ms: u64, cx: &mut Context<'_>) {
+        self.shutdown_ms = Some(grace_ms);
+        for link in self.hosts.by_name().filter_map(|(_, host)| host.state.takes_frames()) {
             let end = ExecEnd { grace_ms, keep: false };
             cx.out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
         }

@@ -12,7 +12,7 @@ use crate::engine::input::Signature;
 use crate::engine::keys::HostKey;
 use crate::engine::quotas::{Class, TEXT_BYTES_MAX};
 use crate::engine::timers::Timer;
-use protocol::bodies::{ExecHello, ExecWelcome};
+use protocol::bodies::{ExecEnd, ExecHello, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::proof::{Challenge, Claim};
@@ -89,11 +89,17 @@ impl Supervision {
         if !self.is_trusted_after(event, link, key, cx) {
             return;
         }
+        if let Some(grace_ms) = self.shutdown_ms {
+            let end = ExecEnd { grace_ms, keep: false };
+            cx.out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
+            return;
+        }
         let host = &mut self.hosts[key];
         host.pid = welcome.hostpid;
         host.version.clone_from(&welcome.version);
         let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
-        if let Some(what) = host.differs(&welcome) {
+        let differs = host.differs(&welcome);
+        if let Some(what) = differs.filter(|_| !cx.is_shutting_down) {
             self.replace_execd(link, key, &welcome, what, cx);
             return;
         }

@@ -24,7 +24,8 @@ pub(crate) struct Host {
     pub(super) retry_ms: u64,
     /// Since when it is up, or since when it is not; further dials do not change it.
     pub(crate) since: Tick,
-    /// Process id of its execd, from the last welcome; 0 = there was none.
+    /// Process id of its execd, from the last welcome; 0 = there was none. Independent of the
+    /// state: `hosts` shows the last one while the host is down, too.
     pub(crate) pid: u32,
     /// Version of its execd, from the last welcome.
     pub(crate) version: String,
@@ -32,13 +33,17 @@ pub(crate) struct Host {
     pub(crate) policy: String,
     /// Workers whose processes run under another policy, from the last welcome.
     pub(crate) older: Vec<WorkerId>,
-    /// What its welcome must report; `None` = anything will do.
+    /// What its welcome must report; `None` = anything will do. Valid from `Greeting` to
+    /// `Listing`.
     pub(crate) must: Option<Box<Expected>>,
-    /// Process id of the execd that was asked to hand over; 0 = none was.
+    /// Process id of the execd that was asked to hand over; 0 = none was. Independent of the state:
+    /// it outlives the connection, until an execd that is as it must be lists its processes.
     pub(crate) handing: u32,
-    /// Why nothing may be started there although its execd answers.
+    /// Why nothing may be started there although its execd answers; `None` = something may.
+    /// Independent of the state: it is found out at one connection, and holds as long as `handing`.
     pub(crate) unfit: Option<String>,
-    /// Why it is down or shutting down, for `hosts`; empty = it is up.
+    /// Why it is down or shutting down, for `hosts`; empty = it is up. Independent of the state: an
+    /// execd that shuts down is up for a while.
     pub(crate) why: String,
     /// Its present loss was recorded. Independent of the state: a loss lasts over many dials, and
     /// that of a built-in host is recorded late.

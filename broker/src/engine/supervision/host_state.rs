@@ -55,6 +55,9 @@ pub(crate) enum HostEvent {
 }
 
 impl HostState {
+    /// Of a host that is configured.
+    pub(crate) const START: Self = Self::Down;
+
     /// The link to its execd, if there is one.
     pub(crate) const fn link(self) -> Option<LinkId> {
         match self {
@@ -90,6 +93,20 @@ impl HostState {
             | Self::Untrusted(..)
             | Self::Listing(_) => "greeting",
             Self::Up(_) => "up",
+        }
+    }
+
+    /// The link, if the execd takes a frame behind the hello there.
+    pub(crate) const fn takes_frames(self) -> Option<LinkId> {
+        match self {
+            Self::Greeted(link) | Self::Listing(link) | Self::Up(link) => Some(link),
+            Self::Down
+            | Self::Dialing
+            | Self::WaitingToDial
+            | Self::Greeting(_)
+            | Self::Claimed(_)
+            | Self::Proving(_)
+            | Self::Untrusted(..) => None,
         }
     }
 

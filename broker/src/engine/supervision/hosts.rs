@@ -39,7 +39,7 @@ impl Supervision {
         let key = self.hosts.add(Host {
             name: name.clone(),
             address,
-            state: HostState::Down,
+            state: HostState::START,
             is_builtin,
             retry_ms: RETRY_MIN_MS,
             since: cx.now,
@@ -70,10 +70,12 @@ impl Supervision {
         keys.into_iter().for_each(|key| self.dial(key, cx));
     }
 
-    /// Dials a host that is down, unless the broker still starts, or shuts down.
+    /// Dials a host that is down, unless the broker still starts, or shuts down. An execd that was
+    /// asked to hand over is awaited then, too: the next one has its workers.
     fn dial(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
-        if host.state == HostState::Down && cx.is_started && !cx.is_shutting_down {
+        let is_awaited = !cx.is_shutting_down || (host.is_builtin && host.handing != 0);
+        if host.state == HostState::Down && cx.is_started && is_awaited {
             // Only one dial of a host at a time, because its outcome names the host and not the
             // address. `dial_ended` dials the new address.
             if !self.dials.insert(host.name.clone()) {

@@ -81,6 +81,9 @@ impl Supervision {
             return;
         };
         let Some(next) = self.next_run.checked_add(1) else {
+            if worker.state == ProcessState::Backoff {
+                self.workers[key].enter(ProcessEvent::Unplan, cx.now);
+            }
             self.give_up(key, "there are no numbers for starts any more".into(), "", cx);
             return;
         };

@@ -20,6 +20,8 @@ pub(crate) struct Supervision {
     pub(super) next_run: u64,
     /// Starts up to this one were given by earlier brokers, if by any.
     pub(super) run_base: u64,
+    /// The broker ends, and so do the processes of its hosts, within this time in milliseconds.
+    pub(super) shutdown_ms: Option<u64>,
 }
 
 /// What others may ask; nothing of it changes anything.
@@ -32,6 +34,7 @@ impl Supervision {
             dials: BTreeSet::new(),
             next_run: run_base,
             run_base,
+            shutdown_ms: None,
         }
     }
 
@@ -47,7 +50,6 @@ impl Supervision {
         self.workers.add(spec, id)
     }
 
-    /// A worker.
     pub(crate) fn worker(&self, key: WorkerKey) -> &Worker {
         &self.workers[key]
     }
@@ -82,7 +84,6 @@ impl Supervision {
         self.workers.count_of(service)
     }
 
-    /// A host.
     pub(crate) fn host(&self, key: HostKey) -> &Host {
         &self.hosts[key]
     }

@@ -27,6 +27,7 @@ mod host_shutdown;
 pub(crate) mod host_state;
 mod hosts;
 mod launch;
+mod laws;
 pub(crate) mod logins;
 mod machine;
 mod process;

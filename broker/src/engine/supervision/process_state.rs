@@ -46,6 +46,9 @@ pub(crate) enum ProcessEvent {
 }
 
 impl ProcessState {
+    /// Of a worker that is configured.
+    pub(crate) const START: Self = Self::Down;
+
     /// The word that `hosts` shows for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {

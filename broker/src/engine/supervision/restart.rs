@@ -23,7 +23,7 @@ pub(crate) struct Restart {
     ends: VecDeque<Tick>,
     /// Ends in a row before the worker was ready.
     early: u64,
-    /// Milliseconds that the next restart waits; 0 = it is started at once.
+    /// Milliseconds that the next restart waits; the first one waits none.
     wait_ms: u64,
     /// It was not started since its last end; the next start counts in `restarts`. Independent of
     /// `ends`: one that is not noted there is followed by a restart, too.

@@ -7,24 +7,32 @@ use protocol::time::Tick;
 /// One start of a worker's process, and what became of it.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Its number; 0 = none, or the worker started itself.
+    /// Its number; 0 = none, or the worker started itself. Independent of the state: it stays when
+    /// the process has ended, until the next start.
     pub(crate) id: RunId,
     /// Which broker started the process.
     pub(super) origin: RunOrigin,
     /// When the start was asked for, or the process was adopted.
     pub(crate) started: Tick,
-    /// Process id on its host; 0 = not known.
+    /// Process id on its host; 0 = not known. Independent of the state: the end of a process may be
+    /// reported while its connection is still read, and the start of one that is being ended may
+    /// not be reported yet.
     pub(crate) pid: u32,
-    /// When it last logged in; `None` = it has not.
+    /// When it last logged in; `None` = it has not. Independent of the state: it decides what
+    /// follows when the process has ended.
     pub(super) ready: Option<Tick>,
     /// Until when it may take to log in or to come back; once its process has ended, until when its
     /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
+    /// Valid in `Starting`, `Up` and `Returning`, and when the process has ended before its
+    /// connection.
     pub(super) wait_until: Tick,
     /// Whether, and for how long, it looks for its broker once its connection is lost.
     pub(super) reconnect: Reconnect,
-    /// How its connection was lost; `None` = it was not, or the worker came back.
+    /// How its connection was lost; `None` = it was not, or the worker came back. Valid in
+    /// `Returning`.
     pub(super) lost: Option<String>,
-    /// Why a login of its process was refused; `None` = none was.
+    /// Why a login of its process was refused; `None` = none was. Independent of the state: it is
+    /// told when the worker is given up, after the end of its process.
     pub(super) login_refused: Option<String>,
     /// Whether its end is expected, apart from a fault.
     pub(super) expected_end: ExpectedEnd,
@@ -32,7 +40,7 @@ pub(crate) struct Run {
     /// `expected_end`: a worker that is stopped may be killed because it does not end.
     pub(super) killed: Option<String>,
     /// When execd is due to send KILL to its process, after it was asked to end it, also by a
-    /// `stop`.
+    /// `stop`. Valid in `Terminating`.
     pub(crate) kill_due: Tick,
     /// As far as the broker could see, it could not be reached, like its machine: its end is no
     /// crash. Independent of the state and of what ends it: its host may be lost at any time, and

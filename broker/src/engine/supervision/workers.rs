@@ -1,6 +1,6 @@
-//! The table of workers: for each its configuration, the state of its process, which of the
-//! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
-//! requests, `process` starts and ends them.
+//! The table of workers: for each its configuration, the state of its process, and what is known of
+//! its present and its earlier runs. Which of the manual's three lists (lazy, idle, busy) it is in,
+//! and its figures, are in `Seat` of `dispatch`.
 
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Restart;
@@ -24,7 +24,8 @@ pub(crate) struct Worker {
     pub(crate) service: ServiceKey,
     /// Name of its host. One that started itself may run where no host is configured.
     pub(crate) host: HostName,
-    /// Path of its program on the host; empty = it started itself.
+    /// Path of its program on the host; empty = it started itself. Independent of the state: it
+    /// never changes.
     pub(crate) path: String,
     /// Arguments of its program from `argv[ISDARGMAX]` on; the broker gives the ones before.
     pub(crate) args: Vec<String>,
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) is_paused: bool,
     /// Why the broker does not start it any more, until the next `start`: it ended too often, a
     /// start failed for good, or no run number is left (`give_up`). `None` = it has not failed.
+    /// Valid in `Down`: only a worker without a process is given up, and it gets none as long as
+    /// this holds.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
@@ -47,19 +50,21 @@ pub(crate) struct Worker {
     /// Since when it is as it is shown: since `state` changed, or since it was stopped, paused or
     /// failed.
     pub(crate) since: Tick,
-    /// Why it is as it is shown; empty = there is no reason to show.
+    /// Why it is as it is shown; empty = there is no reason to show. Independent of the state:
+    /// operators give reasons in any.
     pub(crate) why: String,
     /// The run that `state` is about.
     pub(crate) run: Run,
-    /// Its connection, from its login until that is lost. Independent of the state: a process that
-    /// is being ended may be connected, or not.
+    /// Its connection, from its login until that is lost; `None` = it has none. Independent of the
+    /// state: a process that is being ended may be connected, or not.
     pub(super) connection: Option<WorkerConnection>,
     /// History of its ends, which decides when it is started again.
     pub(crate) restart: Restart,
 
     /// How often it was started again after an unexpected end (`worker->restarts`).
     pub(crate) restarts: u64,
-    /// How its last process ended; `None` = none has ended yet.
+    /// How its last process ended; `None` = none has ended yet. Independent of the state: it stays
+    /// until another one ends.
     pub(crate) exit_cause: Option<ExitCause>,
     /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
@@ -136,7 +141,7 @@ impl Workers {
         Ok(id)
     }
 
-    /// Adds a worker to the lazy list.
+    /// Adds a worker; it is down.
     ///
     /// # Errors
     /// The wanted id is taken.
@@ -157,7 +162,7 @@ impl Workers {
             is_wanted: false,
             is_paused: false,
             failed: None,
-            state: ProcessState::Down,
+            state: ProcessState::START,
             since,
             why: "not started yet".to_owned(),
             run: Run::new(RunId(0), RunOrigin::Own, Tick(0)),
@@ -204,6 +209,15 @@ impl Workers {
     /// How many a service has.
     pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
         self.counts.get(&service).copied().unwrap_or(0)
+    }
+
+    /// How many each service has that has any.
+    pub(super) fn counts(&self) -> BTreeMap<ServiceKey, usize> {
+        self.counts
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(key, count)| (*key, *count))
+            .collect()
     }
 
     /// How many are configured, those that started themselves among them.

@@ -18,6 +18,7 @@ use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
+use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::op::reply::OpReply;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
@@ -351,6 +352,12 @@ impl Player for BrokerPlayer {
                 }
                 None
             }
+            // A frame that is refused may have the sequence of a command that is not answered yet.
+            Input::Garbage { link, error } if self.checker.watches(*link, error.sequence) => {
+                let head = Header { sequence: error.sequence, reply: 1, ..Header::default() };
+                self.checker.asked(*link, &head);
+                None
+            }
             Input::Logout { link } => {
                 self.checker.link_gone(*link, true);
                 None
@@ -388,7 +395,9 @@ impl Player for BrokerPlayer {
             Deed::Answer(link, head, reply, format) => {
                 check_reply(&reply, format);
                 self.checker.to_operator(link, &head);
-                encode::to_bytes(outbound::answer(head, &reply, format));
+                for frame in outbound::answer(head, &reply, format, BODY_BYTES_DEFAULT) {
+                    encode::to_bytes(frame);
+                }
             }
             // Bytes answer them later, if ever.
             Deed::Ask(ask) => {

@@ -15,6 +15,7 @@ use protocol::encode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::ServiceName;
 use protocol::op::reply::OpReply;
 use protocol::settings::Setting;
@@ -65,7 +66,8 @@ impl Player for World {
                 self.answered(head.sequence, Ok(*reply));
             }
             Deed::Answer(link, head, reply, format) => {
-                self.sent(link, outbound::answer(head, &reply, format));
+                let frames = outbound::answer(head, &reply, format, BODY_BYTES_DEFAULT);
+                frames.into_iter().for_each(|frame| self.sent(link, frame));
             }
             Deed::Ask(ask) => self.asked(ask),
             Deed::Close(link) => {
