@@ -2,9 +2,9 @@
 //! effect, and the hub hands it on before the step ends.
 
 use super::input::Close;
-use super::keys::{HostKey, WorkerKey};
+use super::keys::{HostKey, ServiceKey, WorkerKey};
 use protocol::bodies::ErrorBody;
-use protocol::ids::{LinkId, TransactionId};
+use protocol::ids::{LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.
@@ -63,6 +63,18 @@ pub(crate) enum Effect {
         worker: WorkerKey,
         /// It may.
         is_available: bool,
+    },
+    /// More requests wait for a service than are given to workers in one step.
+    Serve {
+        /// The service.
+        service: ServiceKey,
+    },
+    /// Work was begun that concerns many.
+    Work,
+    /// Workers of a host that is up are to be started.
+    Launch {
+        /// Those that are down.
+        workers: VecDeque<WorkerId>,
     },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
     Drain {

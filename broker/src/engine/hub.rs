@@ -16,6 +16,7 @@ use super::store::Store;
 use super::supervision::Supervision;
 use super::timers::Timers;
 use super::wall_clock::WallClock;
+use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::Origin;
@@ -64,6 +65,7 @@ pub struct Engine {
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
     pub(super) store: Store,
+    pub(super) works: Works,
 }
 
 impl Engine {
@@ -94,6 +96,7 @@ impl Engine {
             status_queries: BTreeMap::new(),
             next_query: 0,
             store: Store::default(),
+            works: Works::default(),
         }
     }
 

@@ -37,6 +37,8 @@ mod store;
 mod supervision;
 mod timers;
 mod wall_clock;
+mod work;
+mod work_parts;
 mod worker_logins;
 
 pub use dispatch::machine::Totals;

@@ -2,10 +2,12 @@
 
 use super::action::Action;
 use super::context::context;
+use super::dispatch::stage::Stage;
 use super::effect::Effect;
 use super::heartbeat;
 use super::hub::{Engine, Out};
 use super::input::Input;
+use super::keys::{ServiceKey, TransactionKey};
 use super::operator::certificates;
 use super::operator::listing;
 use super::operator::read;
@@ -13,10 +15,13 @@ use super::operator::run;
 use super::operator::save;
 use super::operator::status;
 use super::operator::tokens;
+use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::shutdown;
 use super::start;
 use super::timers::Timer;
+use super::work::{Work, WorkerVerb};
+use super::work_parts;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -25,6 +30,10 @@ use protocol::header::Header;
 use protocol::ids::{LinkId, TransactionId};
 use protocol::settings::Setting;
 use protocol::time::Tick;
+use std::collections::BTreeSet;
+
+/// Most timers that are handled in one step.
+const TIMERS_MAX: usize = 128;
 
 impl Engine {
     /// Takes one input and appends the actions that follow from it, in order. What `out` has
@@ -70,6 +79,9 @@ impl Engine {
         // for any more. Only the end of a link is handled first, because nothing can be sent to it.
         if self.dispatch.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
             self.on_deadlines(out);
+            if self.dispatch.is_due(self.now) {
+                self.expire_first(&input, out);
+            }
         }
         match input {
             Input::Request { link, head, body } => {
@@ -84,7 +96,10 @@ impl Engine {
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => start::on_listening(self, *listening, out),
             Input::Started => start::on_started(self, out),
-            Input::Script { origin, text } => run::on_script(self, origin, &text, out),
+            Input::Script { origin, text } => {
+                run::on_script(self, origin, text);
+                work_parts::finish(self, out);
+            }
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
             Input::HostOpened { link, host, fd, must } => {
@@ -223,6 +238,14 @@ impl Engine {
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self, out));
                 }
+                Effect::Serve { service } => {
+                    self.works.begin(Work::Serve { service }, &mut self.effects);
+                }
+                Effect::Launch { workers } => {
+                    let (verb, said) = (WorkerVerb::Launch, OperatorAct::default());
+                    self.works.begin(Work::Workers { workers, verb, said }, &mut self.effects);
+                }
+                Effect::Work => work_parts::begin_part(self, out),
                 Effect::Drain { worker } => self.dispatch.drain(worker, context!(self, out)),
                 Effect::AskToEnd { worker } => self.ask_to_end(worker, out),
                 Effect::Disconnect { worker, how, why } => {
@@ -280,14 +303,50 @@ impl Engine {
     /// Ends the transactions whose deadline has passed.
     fn on_deadlines(&mut self, out: Out<'_>) {
         let due = self.dispatch.take_expired(context!(self, out));
+        let mut services = BTreeSet::new();
+        // Those of one service wait for the same reason.
+        let mut last: Option<(ServiceKey, Stage, String)> = None;
         for &key in &due {
-            let waits = self.dispatch.waits_for(key);
-            let why =
-                waits.map_or_else(String::new, |(of, stage)| read::why_waiting(self, of, stage));
+            let why = match self.dispatch.waits_for(key) {
+                Some((of, stage)) => {
+                    services.insert(of);
+                    if last.as_ref().is_none_or(|(s, st, _)| (*s, *st) != (of, stage)) {
+                        last = Some((of, stage, read::why_waiting(self, of, stage)));
+                    }
+                    last.as_ref().map_or("", |(.., why)| why.as_str())
+                }
+                None => "",
+            };
+            self.dispatch.expire(key, why, context!(self, out));
+            self.settle(out);
+        }
+        self.dispatch.expired(due, services, context!(self, out));
+    }
+
+    /// More requests are late than end in one step. What this input is about comes first if it is
+    /// late itself.
+    #[cold]
+    fn expire_first(&mut self, input: &Input, out: Out<'_>) {
+        let late: Vec<TransactionKey> = match input {
+            Input::Request { link, head, .. } => {
+                let client = self.sessions.client_at(*link);
+                let caller = client.map(|client| self.dispatch.caller(client));
+                caller.and_then(|caller| caller.in_flight.get(head.sequence)).into_iter().collect()
+            }
+            Input::Reply { link, .. } => match self.sessions.end(*link) {
+                Some(End::Worker(worker)) => self.dispatch.with_worker(worker).collect(),
+                Some(_) | None => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        for key in late {
+            let why = match self.dispatch.waits_for(key) {
+                Some((of, stage)) => read::why_waiting(self, of, stage),
+                None => String::new(),
+            };
             self.dispatch.expire(key, &why, context!(self, out));
             self.settle(out);
         }
-        self.dispatch.expired(due);
     }
 
     fn heard(&mut self, link: LinkId) {
@@ -300,7 +359,9 @@ impl Engine {
     fn on_time(&mut self, out: Out<'_>) {
         heartbeat::excuse_standstill(self, out);
         self.on_deadlines(out);
-        while let Some(due) = self.timers.take(self.now) {
+        // The others follow in the next step.
+        for _ in 0..TIMERS_MAX {
+            let Some(due) = self.timers.take(self.now) else { break };
             match due {
                 Timer::Login(link) => self.sessions.on_login_due(link, context!(self, out)),
                 Timer::Greeting(link) => {
@@ -339,6 +400,7 @@ impl Engine {
                 Timer::Store => self.store.retry(),
                 Timer::StoreWait(number) => save::on_store_wait_due(self, number, out),
                 Timer::Listing => listing::on_listing(self, out),
+                Timer::Work => work_parts::on_due(self, out),
                 Timer::End => shutdown::on_shutdown_due(self, out),
             }
             self.settle(out);

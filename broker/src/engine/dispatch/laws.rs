@@ -14,10 +14,17 @@ impl Dispatch {
     ///
     /// # Errors
     /// Names the law and the ids.
-    pub(crate) fn check(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+    /// While long work is under way (`is_working`), requests may wait that are to get an error, or
+    /// to be given to a worker.
+    pub(crate) fn check(
+        &self,
+        catalog: &Catalog,
+        now: Tick,
+        is_working: bool,
+    ) -> Result<(), String> {
         self.check_seats(catalog)?;
-        self.check_transactions(catalog, now)?;
-        self.check_queues(catalog)
+        self.check_transactions(catalog, now, is_working)?;
+        self.check_queues(catalog, is_working)
     }
 
     fn check_seats(&self, catalog: &Catalog) -> Result<(), String> {
@@ -46,8 +53,8 @@ impl Dispatch {
     fn check_seat(&self, key: WorkerKey, catalog: &Catalog) -> Result<(), String> {
         let seat = &self.seats[key];
         let (id, entry) = (seat.id, &self.queues[seat.service]);
-        let in_idle = entry.idle.iter().filter(|&&idle| idle == key).count();
-        let in_with_room = entry.with_room.iter().filter(|&&other| other == key).count();
+        let in_idle = entry.idle.iter().filter(|&idle| idle == key).count();
+        let in_with_room = entry.with_room.iter().filter(|&other| other == key).count();
         law!(
             seat.list == seat.list_by_state(),
             "law 1: worker {id} is {:?}, should be {:?}",
@@ -90,13 +97,18 @@ impl Dispatch {
         Ok(())
     }
 
-    fn check_transactions(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+    fn check_transactions(
+        &self,
+        catalog: &Catalog,
+        now: Tick,
+        is_working: bool,
+    ) -> Result<(), String> {
         let mut in_flight = 0;
         let mut kept = 0;
         for (key, t) in self.transactions.iter() {
             in_flight += u64::from(!t.stage.is_ended());
             kept += t.kept_bytes;
-            self.check_transaction(key, catalog, now)?;
+            self.check_transaction(key, (catalog, is_working), now)?;
         }
         let totals = self.totals;
         law!(
@@ -121,7 +133,7 @@ impl Dispatch {
     fn check_transaction(
         &self,
         key: TransactionKey,
-        catalog: &Catalog,
+        (catalog, is_working): (&Catalog, bool),
         now: Tick,
     ) -> Result<(), String> {
         let t = &self.transactions[key];
@@ -148,12 +160,17 @@ impl Dispatch {
             "law 5: transaction {id} waits to be served, though its client is blocked"
         );
         law!(
-            !t.stage.waits() || !catalog[t.service].is_stopped,
+            is_working || !t.stage.waits() || !catalog[t.service].is_stopped,
             "law 5: transaction {id} waits for a service that is stopped"
         );
         law!(
-            t.stage.is_ended() || t.deadline >= now,
+            t.stage.is_ended() || t.deadline >= now || self.wheel.is_due(now),
             "law 6: transaction {id} is past its deadline"
+        );
+        let is_listed = self.blocked.get(&(t.service, t.id)) == Some(&key);
+        law!(
+            is_listed == (t.stage == Stage::Blocked),
+            "law 6: transaction {id} is among the blocked ones: {is_listed}"
         );
         match t.client {
             Some(client) => {
@@ -170,7 +187,7 @@ impl Dispatch {
         Ok(())
     }
 
-    fn check_queues(&self, catalog: &Catalog) -> Result<(), String> {
+    fn check_queues(&self, catalog: &Catalog, is_working: bool) -> Result<(), String> {
         let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
             *waiting.entry(t.service).or_default() += 1;
@@ -194,7 +211,7 @@ impl Dispatch {
                 );
             }
             law!(
-                listed.is_empty() || entry.idle.is_empty(),
+                listed.is_empty() || entry.idle.is_empty() || is_working,
                 "law 5: {} wait for {name} and {} workers are idle",
                 listed.len(),
                 entry.idle.len()

@@ -21,6 +21,7 @@ pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
 /// to a question to workers.
 pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool {
     hub.store.holds_answer(link)
+        || hub.works.owes_answer(client, link)
         || hub.listings.0.iter().any(|open| open.link == link)
         || hub.status_queries.values().any(|query| query.client == client)
 }

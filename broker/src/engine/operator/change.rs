@@ -6,6 +6,7 @@ use super::config;
 use super::names;
 use super::settings::setting_value;
 use super::states;
+use super::targets::{for_each, none_there, target_services, target_word, targets, worker_line};
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
@@ -14,68 +15,26 @@ use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::heartbeat;
 use crate::engine::hub::{Engine, Out};
-use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::keys::WorkerKey;
 use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::text;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::not_found;
 use crate::engine::operator::result::refused;
+use crate::engine::operator_act::OperatorAct;
 use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
+use crate::engine::work::{Work, WorkerVerb};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
 use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::{ShutdownWhat, Target};
 use protocol::settings::Setting;
-
-/// The workers that a command is for, newest first, as the original broker listed them.
-pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
-    let all = || hub.supervision.workers().rev();
-    Ok(match target {
-        Target::All => all().map(|(key, _)| key).collect(),
-        Target::Service(name) => {
-            let service = names::plain_service(hub, name)?;
-            all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
-        }
-        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
-    })
-}
-
-/// The services that a command is for; none if it is for one worker.
-fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
-    Ok(match target {
-        Target::All => {
-            hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
-        }
-        Target::Service(name) => vec![names::plain_service(hub, name)?],
-        Target::Worker(_) => Vec::new(),
-    })
-}
-
-/// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
-fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
-    let worker = hub.supervision.worker(key);
-    let name = &hub.catalog[worker.service].name;
-    Block::Line {
-        name: verb,
-        text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
-        fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
-    }
-}
-
-pub(crate) fn none_there(_hub: &Engine, target: &Target) -> OpReply {
-    let name = match target {
-        Target::Service(name) => format!("service '{name}' has no workers"),
-        Target::All | Target::Worker(_) => "there are no workers".to_owned(),
-    };
-    OpReply::line("note", name, vec![])
-}
 
 pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
@@ -113,9 +72,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         hub.catalog[service].is_paused = false;
         hub.catalog[service].open_act = said.clone();
     }
-    for &key in &keys {
-        hub.supervision.ready_worker(key, context!(hub, out));
-    }
+    for_each(hub, &keys, (WorkerVerb::Ready, said));
     match target {
         Target::All | Target::Service(_) => Ok(OpReply::ok()),
         Target::Worker(_) => Ok(OpReply {
@@ -137,12 +94,9 @@ pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         }
     }
     // Oldest first, so that the worker that was configured first is ready first.
-    for key in keys.into_iter().rev() {
-        hub.supervision.start_worker(key, context!(hub, out));
-        if *origin == Origin::State {
-            hub.supervision.await_earlier(key);
-        }
-    }
+    let keys: Vec<WorkerKey> = keys.into_iter().rev().collect();
+    let verb = WorkerVerb::Start { is_saved: *origin == Origin::State };
+    for_each(hub, &keys, (verb, said));
     Ok(OpReply::ok())
 }
 
@@ -153,16 +107,15 @@ pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<
     for service in services {
         hub.catalog[service].is_stopped = true;
         hub.catalog[service].stop_act = said.clone();
-        let name = &hub.catalog[service].name;
-        let text = format!("service '{name}' was stopped while the request waited");
-        let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
-        hub.dispatch.fail_waiting(Some(service), &error, context!(hub, out));
+        if hub.dispatch.is_awaited(service) {
+            let name = &hub.catalog[service].name;
+            let text = format!("service '{name}' was stopped while the request waited");
+            let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+            hub.works
+                .begin(Work::FailWaiting { services: [service].into(), error }, &mut hub.effects);
+        }
     }
-    for key in keys {
-        // A reply that nobody waits for any more need not be finished.
-        let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
-        hub.supervision.stop_worker(key, (is_busy, &said), context!(hub, out));
-    }
+    for_each(hub, &keys, (WorkerVerb::Stop, said));
     Ok(OpReply::ok())
 }
 
@@ -296,6 +249,8 @@ pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool, out: Out<'_>) 
 }
 
 pub(crate) fn reset(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+    let services = hub.catalog.keys().into();
+    hub.works.begin(Work::Reset { services }, &mut hub.effects);
     hub.dispatch.reset();
     hub.supervision.reset();
     hub.noted(origin, "reset".into(), out);
@@ -373,27 +328,27 @@ pub(crate) fn shutdown(
     what: ShutdownWhat,
     out: Out<'_>,
 ) -> OpResult {
-    let links = match what {
+    let mut workers = Vec::new();
+    match what {
         ShutdownWhat::All => {
-            let seats = hub.supervision.workers().map(|(key, _)| hub.dispatch.seat(key));
-            seats.filter_map(|seat| seat.link).collect()
+            let all = hub.supervision.workers().map(|(key, _)| key);
+            workers.extend(all.filter(|&key| hub.dispatch.seat(key).link.is_some()));
         }
         ShutdownWhat::Fd(fd) => {
-            vec![hub.sessions.link_with_fd(fd).ok_or_else(|| {
+            let link = hub.sessions.link_with_fd(fd).ok_or_else(|| {
                 not_found(format!(
                     "no connection has fd {fd}; 'workers' and 'clients' show the column fd"
                 ))
-            })?]
-        }
-    };
-    let count = links.len();
-    for link in links {
-        match hub.sessions.end(link) {
-            Some(End::Worker(worker)) => hub.supervision.shut_worker(worker, context!(hub, out)),
-            Some(_) | None => out.push(Action::ShutWrite { link }),
+            })?;
+            match hub.sessions.end(link) {
+                Some(End::Worker(worker)) => workers.push(worker),
+                Some(_) | None => out.push(Action::ShutWrite { link }),
+            }
         }
     }
+    let count = workers.len().max(usize::from(matches!(what, ShutdownWhat::Fd(_))));
     hub.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")), out);
+    for_each(hub, &workers, (WorkerVerb::Shut, OperatorAct::default()));
     Ok(OpReply::line(
         "shutdown",
         format!("{} shut for writing", counted(count, "socket")),
@@ -419,12 +374,4 @@ const fn switch(on: bool) -> &'static str {
 
 fn client_line(verb: &'static str, id: ClientId) -> OpReply {
     OpReply::line(verb, format!("{verb} client->id = {id}"), vec![("client", number(id.0))])
-}
-
-fn target_word(target: &Target) -> String {
-    match target {
-        Target::All => "all".into(),
-        Target::Service(name) => name.to_string(),
-        Target::Worker(id) => id.to_string(),
-    }
 }

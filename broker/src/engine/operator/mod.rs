@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `run` | commands come in and are answered |
 //! | `change`, `config` | what they change; what makes and unmakes services, workers and hosts |
+//! | `targets` | the workers and services that a command is for |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `requests` | the requests under way |
@@ -32,4 +33,5 @@ pub(crate) mod show;
 pub(crate) mod states;
 pub(crate) mod status;
 pub(crate) mod status_query;
+pub(crate) mod targets;
 pub(crate) mod tokens;

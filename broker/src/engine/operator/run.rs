@@ -5,10 +5,10 @@ use super::answer;
 use super::change;
 use super::config;
 use super::facts;
-use super::listing;
-use super::load;
+use super::listing::{self, Listed};
 use super::read;
 use super::result::fact_kinds;
+use super::save;
 use super::settings;
 use super::show;
 use super::status;
@@ -25,13 +25,14 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
+use crate::engine::work::{COMMANDS_MAX, RunningScript, Waiting, Work};
 use bytes::Bytes;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::op::help;
 use protocol::op::parse::{self};
 use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{Effect, OpRequest, SendWhat};
+use protocol::op::spec::{Command, Effect, OpRequest, SendWhat};
 use protocol::settings::Setting;
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
@@ -45,14 +46,37 @@ pub(crate) fn on_command(
 ) {
     // The broker gives these two itself and never sends back what a client wrote there.
     let head = Header { transaction: 0, attempt: 0, ..head };
-    if hub.dispatch.is_command(client, &head, context!(hub, out)) {
+    if hub.dispatch.is_command(client, &head, context!(hub, out))
+        && !postpone(hub, client, &head, body, out)
+    {
         on_op(hub, client, head, body, out);
     }
 }
 
+/// Has a command wait that comes while long work is under way. Returns false if none is.
+fn postpone(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: &Header,
+    body: &Bytes,
+    out: Out<'_>,
+) -> bool {
+    if !hub.works.holds_commands() {
+        return false;
+    }
+    if hub.works.commands.len() >= COMMANDS_MAX {
+        let text = format!("{COMMANDS_MAX} commands wait for the ones before them; try again");
+        answer::answer(hub, client, head, Err(refused(text)), out);
+    } else {
+        let client = hub.sessions.client(client).id;
+        hub.works.commands.push_back(Waiting { client, head: *head, body: body.clone() });
+    }
+    true
+}
+
 /// Runs one command of a client, if the client has the rights for it, and answers it now or
 /// later.
-fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
+pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
     let link = hub.sessions.client(client).link;
     let origin = origin_of(hub, client);
     let request = parse::parse_bytes(body);
@@ -67,16 +91,12 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
             out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
         }
-        Ok(
-            list @ (OpRequest::Clients
-            | OpRequest::Workers(_)
-            | OpRequest::Queue(_)
-            | OpRequest::Requests(_)),
-        ) => match listing::list(hub, link, head, &list) {
-            Some(answer) => answer,
-            None => return,
-        },
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
+        Ok(OpRequest::Save) => {
+            let script = Box::new(save::begin_script(hub));
+            hub.works.begin(Work::Save { link, head, script }, &mut hub.effects);
+            return;
+        }
         Ok(OpRequest::Source(path)) => {
             out.push(Action::Source { link, head, path });
             return;
@@ -88,7 +108,11 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
                 Err(error) => Err(error),
             }
         }
-        Ok(request) => run_recorded(hub, &origin, request, out),
+        Ok(request) => match listing::list(hub, link, head, &request) {
+            Listed::Now(answer) => answer,
+            Listed::Later => return,
+            Listed::No => run_recorded(hub, &origin, request, out),
+        },
     };
     let answer = answer.map(|reply| match asked {
         Some(command) => reply.complete(command),
@@ -129,20 +153,22 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
         OpRequest::Client(id) => read::show_client(hub, id),
         OpRequest::Clients
+        | OpRequest::Hosts
+        | OpRequest::Latency(_)
+        | OpRequest::ListEvents(_)
+        | OpRequest::Load(_)
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
-        | OpRequest::Workers(_) => listing::list_whole(hub, &request),
+        | OpRequest::Services
+        | OpRequest::Workers(_) => {
+            listing::list_whole(hub, &request).unwrap_or_else(|| Ok(facts::no_events()))
+        }
         OpRequest::Host(name) => show::show_host(hub, &name),
-        OpRequest::Hosts => Ok(show::show_hosts(hub)),
         OpRequest::Last(id) => show::show_last(hub, id),
-        OpRequest::Load(service) => load::show_load(hub, service.as_ref()),
-        OpRequest::Latency(service) => show::show_latency(hub, service.as_ref()),
-        OpRequest::ListEvents(count) => Ok(facts::show_events(hub, count)),
         OpRequest::Poison(what) => facts::run_poison(hub, origin, what, out),
         OpRequest::Save => {
             Ok(OpReply::block(Block::Text { name: "script", text: hub.save_script() }))
         }
-        OpRequest::Services => Ok(read::show_services(hub)),
         OpRequest::Settings(of) => settings::show_settings(hub, &of),
         OpRequest::ServicePage(name) => settings::show_service(hub, &name),
         OpRequest::Version => Ok(read::show_version(hub)),
@@ -193,41 +219,91 @@ fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> O
     }
 }
 
-/// Runs a script of the state directory or the command line.
-pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: &str, out: Out<'_>) {
-    let (_, failures) = run_script(hub, &origin, text, out);
-    out.push(Action::ScriptDone { origin, failures });
+/// Lines of a script that count as one worker in `work`.
+const LINES_EACH: usize = 4;
+
+/// Begins a script of the state directory or the command line.
+pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
+    let script = RunningScript::new(None, origin, text);
+    hub.works.begin(Work::Script(Box::new(script)), &mut hub.effects);
 }
 
-/// Runs the commands of a script in order; one that fails does not stop the rest. Returns how
-/// many succeeded, and the texts of the failures.
-fn run_script(hub: &mut Engine, origin: &Origin, text: &str, out: Out<'_>) -> (usize, Vec<String>) {
-    let mut failures = Vec::new();
-    let mut done = 0;
-    for (number, line) in parse::parse_script(text) {
-        let answer = parse::parse(line).and_then(|request| run(hub, origin, request, out));
-        // The next command finds done what follows from this one.
-        hub.settle(out);
-        match answer {
-            Ok(_) => done += 1,
-            Err(error) => {
-                // The help that follows an unknown command would hide the other failures.
-                let first = error.text.lines().next().unwrap_or_default();
-                failures.push(format!("line {number}: {first}"));
-            }
+/// Runs the line of a script that has just been taken from it.
+fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str, out: Out<'_>) {
+    let origin = script.origin.clone();
+    let answer = parse::parse(line).and_then(|request| run(hub, &origin, request, out));
+    // The next command finds done what follows from this one.
+    hub.settle(out);
+    match answer {
+        Ok(_) => script.done += 1,
+        Err(error) => {
+            // The help that follows an unknown command would hide the other failures.
+            let first = error.text.lines().next().unwrap_or_default();
+            script.failures.push(format!("line {}: {first}", script.number));
         }
     }
-    if !failures.is_empty() {
-        let text = format!(
-            "{} of {} commands failed; first: {}",
-            failures.len(),
-            failures.len() + done,
-            failures[0]
-        );
-        let about = About { who: Some(origin.who()), ..About::default() };
-        hub.record(FactKind::ScriptFailed, about, text, out);
+}
+
+fn record_failures(
+    hub: &mut Engine,
+    origin: &Origin,
+    done: usize,
+    failures: &[String],
+    out: Out<'_>,
+) {
+    let Some(first) = failures.first() else { return };
+    let count = failures.len();
+    let text = format!("{count} of {} commands failed; first: {first}", count + done);
+    let about = About { who: Some(origin.who()), ..About::default() };
+    hub.record(FactKind::ScriptFailed, about, text, out);
+}
+
+/// Runs the next lines of a file. Returns how much work that was.
+pub(crate) fn go_on_script(
+    hub: &mut Engine,
+    script: &mut RunningScript,
+    most: usize,
+    out: Out<'_>,
+) -> usize {
+    let mut count = 0;
+    while script.at < script.text.len() && count < most && !hub.works.is_busy() {
+        let rest = &script.text[script.at..];
+        let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
+        let line = rest[..end].to_owned();
+        script.at += end;
+        script.number += 1;
+        // A comment or a blank line is none.
+        if let Some((_, line)) = parse::parse_script(&line).first().copied() {
+            run_line(hub, script, line, out);
+        }
+        count += LINES_EACH;
     }
-    (done, failures)
+    if script.at >= script.text.len() && !hub.works.is_busy() {
+        end_script(hub, script, out);
+    }
+    count
+}
+
+/// All lines ran: the operator is answered.
+fn end_script(hub: &mut Engine, script: &mut RunningScript, out: Out<'_>) {
+    script.is_done = true;
+    let failures = std::mem::take(&mut script.failures);
+    record_failures(hub, &script.origin, script.done, &failures, out);
+    let Some((link, head)) = script.requester else {
+        out.push(Action::ScriptDone { origin: script.origin.clone(), failures });
+        return;
+    };
+    let done = counted(script.done, "command");
+    let answer = if failures.is_empty() {
+        let fields = vec![("commands", Value::Number(script.done as i128))];
+        Ok(OpReply::line("sourced", format!("{done} done"), fields))
+    } else {
+        let count = failures.len();
+        Err(refused(format!("{done} done, {count} failed:\n{}", failures.join("\n"))))
+    };
+    if let Some(client) = hub.sessions.client_at(link) {
+        answer::answer(hub, client, &head, answer, out);
+    }
 }
 
 /// Runs the file of a `source` that was read, and answers the operator.
@@ -242,29 +318,32 @@ pub(crate) fn on_sourced(
     let Some(client) = hub.sessions.client_at(link) else {
         return;
     };
-    let answer = match script {
+    let answer: OpResult = match script {
         Err(why) => Err(refused(format!(
             "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
             why.strip_prefix(&format!("{path}: ")).unwrap_or(&why)
         ))),
         Ok(text) => {
             let origin = origin_of(hub, client);
-            let (done, failures) = run_script(hub, &origin, &text, out);
-            if failures.is_empty() {
-                let fields = vec![("commands", Value::Number(done as i128))];
-                Ok(OpReply::line("sourced", format!("{} done", counted(done, "command")), fields))
-            } else {
-                Err(refused(format!(
-                    "{} done, {} failed:\n{}",
-                    counted(done, "command"),
-                    failures.len(),
-                    failures.join("\n")
-                )))
-            }
+            let script = RunningScript::new(Some((link, head)), origin, text);
+            hub.works.begin(Work::Script(Box::new(script)), &mut hub.effects);
+            return;
         }
     };
-    if hub.sessions.end(link).is_some() {
-        answer::answer(hub, client, &head, answer, out);
+    answer::answer(hub, client, &head, answer, out);
+}
+
+/// The script that `save` asked for is written.
+pub(crate) fn answer_save(
+    hub: &mut Engine,
+    link: LinkId,
+    head: &Header,
+    text: String,
+    out: Out<'_>,
+) {
+    if let Some(client) = hub.sessions.client_at(link) {
+        let reply = OpReply::block(Block::Text { name: "script", text });
+        answer::answer(hub, client, head, Ok(reply.complete(Command::Save)), out);
     }
 }
 
