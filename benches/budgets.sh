@@ -6,3 +6,5 @@ cd "$(dirname "$0")/.."
 
 cargo bench -p isect-benches --bench allocations
 cargo run --release -p isect-benches --bin isdbench -- budgets "$@"
+# The worst step of each command and input, with all that a broker is to hold: below 5 ms.
+cargo run --release -p isect-benches --bin isdbench -- worst > /dev/null

@@ -1,6 +1,7 @@
 //! The clock of the bench. Only this file reads the time and sleeps.
 
 use nix::poll::{PollTimeout, poll};
+use nix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 /// The time on the monotonic clock.
@@ -12,6 +13,14 @@ pub fn now() -> Instant {
 /// Nanoseconds from `earlier` to `later`; 0 if it is in fact earlier.
 pub fn nanos(earlier: Instant, later: Instant) -> u64 {
     u64::try_from(later.saturating_duration_since(earlier).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds for which this thread has run, which does not count what others do on the machine.
+pub fn thread_nanos() -> u64 {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(0, |time| {
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000
+            + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    })
 }
 
 /// Lets some time pass between two looks at something that can only be looked at.

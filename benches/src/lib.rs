@@ -10,6 +10,7 @@
 //! | [`memory`], [`restart`], [`syscalls`] | what is measured besides |
 //! | [`fairness`], [`noise`] | small requests beside clients that are a burden |
 //! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
+//! | [`worst`] | the worst step of each command and input, with all that a broker is to hold |
 //! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
 
 pub mod budgets;
@@ -34,3 +35,4 @@ pub mod stop;
 pub mod syscalls;
 pub mod table;
 pub mod usage;
+pub mod worst;

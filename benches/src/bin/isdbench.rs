@@ -11,6 +11,7 @@ use isect_benches::sock::Endpoint;
 use isect_benches::stop::Stop;
 use isect_benches::{
     budgets, echo, fairness, memory, noise, proc, relay, restart, steps, syscalls, table, usage,
+    worst,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -52,6 +53,12 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// The worst step of each command and input, with 100,000 waiting requests.
+    Worst {
+        /// Times only: no instructions are counted, and nothing fails.
+        #[arg(long)]
+        times: bool,
+    },
     /// Lists the peers and whether they are installed.
     Peers(SetupArgs),
     #[command(hide = true)]
@@ -60,6 +67,8 @@ enum Command {
     Echo(EchoArgs),
     #[command(hide = true)]
     Steps { name: String, count: u64 },
+    #[command(hide = true)]
+    WorstSteps { file: PathBuf },
     #[command(hide = true)]
     Noise { name: String, endpoint: Endpoint },
     #[command(hide = true)]
@@ -220,6 +229,8 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Restart(args) => run_restart(&args),
         Command::Syscalls(args) => run_syscalls(&args),
         Command::Fairness(args) => run_fairness(&args),
+        Command::Worst { times } => print(&worst::check(!times)?),
+        Command::WorstSteps { file } => worst::child(&file),
         Command::Budgets { file, update } => print(&budgets::check(&file, update)?),
         Command::Steps { name, count } => steps::run(&name, count),
         Command::Noise { name, endpoint } => {

@@ -40,6 +40,7 @@ pub(crate) struct Service {
 pub(crate) struct Catalog {
     table: Table<ServiceKey, Service>,
     names: BTreeMap<ServiceName, ServiceKey>,
+    ids: BTreeMap<ServiceId, ServiceKey>,
     last_id: u32,
     op: ServiceKey,
 }
@@ -51,7 +52,7 @@ impl Default for Catalog {
         let mut table = Table::default();
         let names = BTreeMap::from([(op.name.clone(), table.insert(op))]);
         let op = names[&ServiceName::op()];
-        Self { table, names, last_id: 1, op }
+        Self { table, names, ids: BTreeMap::from([(ServiceId(1), op)]), last_id: 1, op }
     }
 }
 
@@ -88,7 +89,7 @@ impl Catalog {
 
     /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> ServiceId {
-        let is_free = |id: &u32| self.table.iter().all(|(_, service)| service.id.0 != *id);
+        let is_free = |id: &u32| !self.ids.contains_key(&ServiceId(*id));
         let next = self.last_id.checked_add(1);
         // There are always fewer services than ids, because each takes memory.
         ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
@@ -105,12 +106,13 @@ impl Catalog {
         now: Tick,
     ) -> Result<ServiceKey, String> {
         let id = id.unwrap_or_else(|| self.free_id());
-        if let Some((_, taken)) = self.table.iter().find(|(_, service)| service.id == id) {
+        if let Some(taken) = self.ids.get(&id).map(|&key| &self.table[key]) {
             return Err(format!("id {id} belongs to service '{}'; leave the id out", taken.name));
         }
         self.last_id = self.last_id.max(id.0);
         let key = self.table.insert(Service::new(name.clone(), id, now));
         self.names.insert(name, key);
+        self.ids.insert(id, key);
         Ok(key)
     }
 
@@ -118,6 +120,7 @@ impl Catalog {
     pub(crate) fn remove(&mut self, key: ServiceKey) {
         let service = self.table.remove(key);
         self.names.remove(&service.name);
+        self.ids.remove(&service.id);
     }
 
     /// The service with this name.
@@ -130,16 +133,24 @@ impl Catalog {
         self.names.keys().map(ServiceName::as_str)
     }
 
-    /// The services in the order of their ids.
-    pub(crate) fn by_id(&self) -> Vec<(ServiceKey, &Service)> {
-        let mut all: Vec<_> = self.table.iter().collect();
-        all.sort_by_key(|(_, service)| service.id);
-        all
-    }
-
     /// The keys of the services in the order of their ids.
     pub(crate) fn keys(&self) -> Vec<ServiceKey> {
-        self.by_id().into_iter().map(|(key, _)| key).collect()
+        self.ids.values().copied().collect()
+    }
+
+    /// The service with this key, which may be gone.
+    pub(crate) fn get(&self, key: ServiceKey) -> Option<&Service> {
+        self.table.get(key)
+    }
+
+    /// The service with this id.
+    pub(crate) fn find_id(&self, id: ServiceId) -> Option<ServiceKey> {
+        self.ids.get(&id).copied()
+    }
+
+    /// The ids of the services, with their keys, by id.
+    pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = (ServiceId, ServiceKey)> {
+        self.ids.iter().map(|(&id, &key)| (id, key))
     }
 
     /// Number of services, `op` included (`isdData.ServiceList`).

@@ -66,6 +66,15 @@ impl Engine {
         self.send_away(key, &ErrorBody::new(ErrorCode::ClientDeleted, text), out);
     }
 
+    /// Closes the connection of a peer with this error, with which a client's requests end, too.
+    pub(crate) fn send_link_away(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
+        match self.sessions.end(link) {
+            Some(End::Client(key)) => self.send_away(key, &error, out),
+            Some(_) => self.refuse_link(link, error, out),
+            None => {}
+        }
+    }
+
     /// Closes a client's connection with this error. Each request under way gets the error as its
     /// outcome first, with `ran` set for it alone: the error about the connection can't say that
     /// for each of them.

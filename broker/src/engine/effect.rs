@@ -2,9 +2,9 @@
 //! effect, and the hub hands it on before the step ends.
 
 use super::input::Close;
-use super::keys::{HostKey, WorkerKey};
+use super::keys::{HostKey, ServiceKey, WorkerKey};
 use protocol::bodies::ErrorBody;
-use protocol::ids::{LinkId, TransactionId};
+use protocol::ids::{LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.
@@ -44,6 +44,15 @@ pub(crate) enum Effect {
     },
     /// A worker may be given requests from now on, or no more.
     Available { worker: WorkerKey, is_available: bool },
+    /// More requests wait for a service than are given to workers in one step.
+    Serve { service: ServiceKey },
+    /// Work was begun that concerns many.
+    Work,
+    /// Workers of a host that is up are to be started.
+    Launch {
+        /// Those that are down.
+        workers: VecDeque<WorkerId>,
+    },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
     Drain { worker: WorkerKey },
     /// A worker is to end: it is told so, and its connection shut for writing.
@@ -97,6 +106,9 @@ impl Effect {
             | Self::CloseLink { .. }
             | Self::DropLink { .. }
             | Self::HostGone { .. }
+            | Self::Serve { .. }
+            | Self::Work
+            | Self::Launch { .. }
             | Self::Poisoned { .. } => None,
         }
     }

@@ -7,10 +7,12 @@ use super::keys::WorkerKey;
 use super::operator::answer;
 use super::sessions::connection::End;
 use super::supervision::process_state::ProcessState;
+use super::work::{Look, Work};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::settings::Setting;
+use std::collections::VecDeque;
 
 /// Sets the next heartbeat.
 pub(crate) fn start_heartbeat(hub: &mut Engine, out: Out<'_>) {
@@ -40,21 +42,28 @@ pub(crate) fn on_heartbeat(hub: &mut Engine, out: Out<'_>) {
         return;
     }
     start_heartbeat(hub, out);
-    let mut silent: Vec<LinkId> = Vec::new();
+    let mut silent: VecDeque<LinkId> = VecDeque::new();
     silent.extend(hub.supervision.hosts().filter_map(|(_, host)| host.state.link()));
     let ready = hub.supervision.workers().filter(|(_, w)| w.state == ProcessState::Ready);
     let seats = ready.map(|(key, _)| hub.dispatch.seat(key));
     silent.extend(seats.filter(|seat| seat.must_answer()).filter_map(|seat| seat.link));
     silent.extend(hub.sessions.pinged_clients());
-    for link in silent {
-        ping(hub, link, out);
-    }
+    hub.works.begin(Work::Beat { links: silent, look: Look::Ping }, &mut hub.effects);
     for link in hub.dispatch.flow().unread() {
         hub.sessions.pong_unread(link, context!(hub, out));
     }
     let idle_ms = hub.settings.get(Setting::IdleMs);
     if idle_ms > 0 {
-        close_idle(hub, idle_ms, out);
+        let links = hub.sessions.clients().map(|(_, client)| client.link).collect();
+        hub.works.begin(Work::Beat { links, look: Look::Idle { idle_ms } }, &mut hub.effects);
+    }
+}
+
+/// Looks at one link.
+pub(crate) fn look_at(hub: &mut Engine, link: LinkId, look: Look, out: Out<'_>) {
+    match look {
+        Look::Ping => ping(hub, link, out),
+        Look::Idle { idle_ms } => close_idle(hub, link, idle_ms, out),
     }
 }
 
@@ -76,19 +85,18 @@ pub(crate) fn silent_worker(hub: &mut Engine, key: WorkerKey, why: &str, out: Ou
     hub.supervision.silent_worker(key, why, context!(hub, out));
 }
 
-/// Closes clients that have nothing under way and sent nothing for `idle_ms`.
-fn close_idle(hub: &mut Engine, idle_ms: u64, out: Out<'_>) {
-    let clients: Vec<_> = hub.sessions.clients().map(|(key, c)| (key, c.id, c.link)).collect();
-    for (key, id, link) in clients {
-        // What a link that is not read has sent is not known.
-        let is_over = !hub.dispatch.flow().is_unread(link)
-            && hub.dispatch.caller(key).in_flight.is_empty()
-            && hub.facts.watch_of(id).is_none()
-            && !answer::owes_answer(hub, id, link)
-            && hub.sessions.is_silent_for(link, idle_ms, context!(hub, out));
-        if is_over {
-            let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");
-            hub.refuse_link(link, ErrorBody::new(ErrorCode::IdleTimeout, text), out);
-        }
+/// Closes a client that has nothing under way and sent nothing for `idle_ms`.
+fn close_idle(hub: &mut Engine, link: LinkId, idle_ms: u64, out: Out<'_>) {
+    let Some(key) = hub.sessions.client_at(link) else { return };
+    let id = hub.sessions.client(key).id;
+    // What a link that is not read has sent is not known.
+    let is_over = !hub.dispatch.flow().is_unread(link)
+        && hub.dispatch.caller(key).in_flight.is_empty()
+        && hub.facts.watch_of(id).is_none()
+        && hub.sessions.is_silent_for(link, idle_ms, context!(hub, out))
+        && !answer::owes_answer(hub, id, link);
+    if is_over {
+        let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");
+        hub.refuse_link(link, ErrorBody::new(ErrorCode::IdleTimeout, text), out);
     }
 }

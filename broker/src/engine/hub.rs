@@ -16,6 +16,7 @@ use super::store::Store;
 use super::supervision::Supervision;
 use super::timers::Timers;
 use super::wall_clock::WallClock;
+use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
 use crate::engine::operator::script_workers::ScriptWorkers;
 use crate::engine::operator::status_query::StatusQuery;
@@ -67,8 +68,9 @@ pub struct Engine {
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
     pub(super) store: Store,
-    /// While a script is run.
+    /// While lines of a script are run.
     pub(super) script_workers: Option<ScriptWorkers>,
+    pub(super) works: Works,
 }
 
 impl Engine {
@@ -101,6 +103,7 @@ impl Engine {
             next_query: 0,
             store: Store::default(),
             script_workers: None,
+            works: Works::default(),
         }
     }
 

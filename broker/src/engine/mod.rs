@@ -14,6 +14,7 @@ mod catalog;
 mod client_logins;
 mod context;
 mod counted;
+mod deadlines;
 mod dispatch;
 mod effect;
 mod fact_log;
@@ -40,6 +41,8 @@ pub mod stored_config;
 mod supervision;
 mod timers;
 mod wall_clock;
+mod work;
+mod work_parts;
 mod worker_logins;
 
 pub use dispatch::machine::Totals;

@@ -2,6 +2,7 @@
 //! restart begins with an empty ring.
 
 use super::fact::{Fact, FactKind};
+use protocol::ids::FactSeq;
 use std::collections::VecDeque;
 
 /// The last facts of the kinds that are kept.
@@ -35,9 +36,10 @@ impl Recent {
         self.facts.push_back(fact.clone());
     }
 
-    /// The facts in the ring, newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Fact> {
-        self.facts.iter().rev()
+    /// The facts in the ring that were recorded before this one, newest first.
+    pub(crate) fn before(&self, seq: FactSeq) -> impl Iterator<Item = &Fact> {
+        let end = self.facts.partition_point(|fact| fact.seq < seq);
+        self.facts.range(..end).rev()
     }
 
     /// Number of facts in the ring (`isdData.Events`).

@@ -8,11 +8,13 @@ use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::keys::HostKey;
 use super::timers::Timer;
+use super::work::Work;
 use crate::engine::shutdown_step::Shutdown;
 use crate::engine::shutdown_step::Step;
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::settings::Setting;
+use std::collections::VecDeque;
 
 /// Milliseconds that a host may take, after KILL, to report that all have ended.
 const MARGIN_MS: u64 = 1000;
@@ -51,7 +53,8 @@ pub(crate) fn begin_shutdown(
     let until = hub.now.plus_millis(wait);
     hub.shutdown = Some(Shutdown { status, step: Step::Draining, until });
     let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-    hub.dispatch.fail_waiting(None, &error, context!(hub, out));
+    let services = hub.catalog.keys().into();
+    hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
     for key in hub.supervision.worker_keys() {
         hub.supervision.update_available(key, context!(hub, out));
     }
@@ -59,15 +62,18 @@ pub(crate) fn begin_shutdown(
     // The disk may work again.
     hub.store.try_again();
     if !may_finish {
-        stop_all(hub, out);
+        stop_all(hub);
     }
 }
 
 /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
 pub(crate) fn check_shutdown(hub: &mut Engine, out: Out<'_>) {
+    if hub.works.is_busy() {
+        return;
+    }
     let Some(shutdown) = &hub.shutdown else { return };
     if shutdown.step == Step::Draining && hub.dispatch.counts().1 == 0 {
-        stop_all(hub, out);
+        stop_all(hub);
     }
     // A change that was made is stored before the end; `Timer::End` limits how long that may take.
     let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
@@ -81,7 +87,7 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine, out: Out<'_>) {
     // The timer may be that of an earlier step.
     let shutdown = hub.shutdown.as_ref().filter(|shutdown| shutdown.until <= hub.now);
     match shutdown.map(|shutdown| &shutdown.step) {
-        Some(Step::Draining) => stop_all(hub, out),
+        Some(Step::Draining) => stop_all(hub),
         Some(Step::Stopping(_)) => end_now(hub, out),
         Some(Step::Done) | None => {}
     }
@@ -89,15 +95,15 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine, out: Out<'_>) {
 
 /// Fails the requests that workers still have, asks workers to end, and has hosts end all
 /// processes.
-fn stop_all(hub: &mut Engine, out: Out<'_>) {
+fn stop_all(hub: &mut Engine) {
     let text = "the broker is shutting down and waits no longer for the worker".to_owned();
     let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text };
-    hub.dispatch.fail_rest(&error, context!(hub, out));
+    let workers: VecDeque<_> = hub.supervision.workers().map(|(_, worker)| worker.id).collect();
+    hub.works.begin(Work::FailWith { workers: workers.clone(), error }, &mut hub.effects);
     let grace_ms = hub.settings.get(Setting::StopTermMs).min(5000);
-    hub.supervision.ask_all_to_end(context!(hub, out));
     // Workers hear of it before their hosts.
-    hub.settle(out);
-    hub.supervision.end_hosts(grace_ms, context!(hub, out));
+    hub.works.begin(Work::AskToEnd { workers }, &mut hub.effects);
+    hub.works.begin(Work::EndHosts { grace_ms }, &mut hub.effects);
     let waiting = hub.supervision.builtin_hosts();
     let until = hub.now.plus_millis(grace_ms + MARGIN_MS);
     if let Some(shutdown) = &mut hub.shutdown {

@@ -2,22 +2,25 @@
 
 use super::action::Action;
 use super::context::context;
+use super::deadlines;
 use super::effect::Effect;
 use super::heartbeat;
 use super::hub::{Engine, Out};
 use super::input::Input;
 use super::operator::certificates;
 use super::operator::listing;
-use super::operator::read;
 use super::operator::run;
 use super::operator::save;
 use super::operator::script;
 use super::operator::status;
 use super::operator::tokens;
+use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::shutdown;
 use super::start;
 use super::timers::Timer;
+use super::work::{Work, WorkerVerb};
+use super::work_parts;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -26,6 +29,9 @@ use protocol::header::Header;
 use protocol::ids::{LinkId, TransactionId};
 use protocol::settings::Setting;
 use protocol::time::Tick;
+
+/// Most timers that are handled in one step.
+const TIMERS_MAX: usize = 128;
 
 impl Engine {
     /// Takes one input and appends the actions that follow from it, in order. What `out` has
@@ -70,7 +76,7 @@ impl Engine {
         // that stood still passes on no late answer and gives no worker a request that nobody waits
         // for any more. Only the end of a link is handled first, because nothing can be sent to it.
         if self.dispatch.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
-            self.on_deadlines(out);
+            deadlines::before(self, &input, out);
         }
         match input {
             Input::Request { link, head, body } => {
@@ -85,7 +91,10 @@ impl Engine {
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => start::on_listening(self, *listening, out),
             Input::Started => start::on_started(self, out),
-            Input::Script { origin, text } => script::on_script(self, origin, &text, out),
+            Input::Script { origin, text } => {
+                script::on_script(self, origin, text);
+                work_parts::finish(self, out);
+            }
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
             Input::HostOpened { link, host, fd, must } => {
@@ -224,6 +233,14 @@ impl Engine {
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self, out));
                 }
+                Effect::Serve { service } => {
+                    self.works.begin(Work::Serve { service }, &mut self.effects);
+                }
+                Effect::Launch { workers } => {
+                    let (verb, said) = (WorkerVerb::Launch, OperatorAct::default());
+                    self.works.begin(Work::Workers { workers, verb, said }, &mut self.effects);
+                }
+                Effect::Work => work_parts::begin_part(self, out),
                 Effect::Drain { worker } => self.dispatch.drain(worker, context!(self, out)),
                 Effect::AskToEnd { worker } => self.ask_to_end(worker, out),
                 Effect::Disconnect { worker, how, why } => {
@@ -279,19 +296,6 @@ impl Engine {
         }
     }
 
-    /// Ends the transactions whose deadline has passed.
-    fn on_deadlines(&mut self, out: Out<'_>) {
-        let due = self.dispatch.take_expired(context!(self, out));
-        for &key in &due {
-            let waits = self.dispatch.waits_for(key);
-            let why =
-                waits.map_or_else(String::new, |(of, stage)| read::why_waiting(self, of, stage));
-            self.dispatch.expire(key, &why, context!(self, out));
-            self.settle(out);
-        }
-        self.dispatch.expired(due);
-    }
-
     fn heard(&mut self, link: LinkId) {
         if let Some(host) = self.sessions.heard(link, self.now) {
             self.supervision.heard_host(host);
@@ -301,8 +305,10 @@ impl Engine {
     /// Handles all timers that are due: deadlines of transactions first, then the timers.
     fn on_time(&mut self, out: Out<'_>) {
         heartbeat::excuse_standstill(self, out);
-        self.on_deadlines(out);
-        while let Some(due) = self.timers.take(self.now) {
+        deadlines::on_due(self, out);
+        // The others follow in the next step.
+        for _ in 0..TIMERS_MAX {
+            let Some(due) = self.timers.take(self.now) else { break };
             match due {
                 Timer::Login(link) => self.sessions.on_login_due(link, context!(self, out)),
                 Timer::Greeting(link) => {
@@ -341,6 +347,7 @@ impl Engine {
                 Timer::Store => self.store.retry(),
                 Timer::StoreWait(number) => save::on_store_wait_due(self, number, out),
                 Timer::Listing => listing::on_listing(self, out),
+                Timer::Work => work_parts::on_due(self, out),
                 Timer::End => shutdown::on_shutdown_due(self, out),
             }
             self.settle(out);

@@ -131,13 +131,31 @@ impl Store {
         self.is_due() || self.done < self.last
     }
 
-    /// Takes an answer to an operator: it goes out now, or waits for what this step changed.
-    pub(crate) fn answer(&mut self, link: LinkId, action: Action, out: &mut Vec<Action>) {
-        if !self.is_changed {
+    /// The number of the `Action::Store` with which this step ends, if it changed something.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.is_changed.then_some(self.last + 1)
+    }
+
+    /// Takes an answer to an operator: it goes out now, or waits for what this step changed and for
+    /// the `Action::Store` with the number `earlier` (0 = none), behind which no answer waits.
+    pub(crate) fn answer(
+        &mut self,
+        link: LinkId,
+        action: Action,
+        earlier: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let number = self.number().unwrap_or(earlier);
+        if number == 0 {
             out.push(action);
             return;
         }
-        self.held.push_back(Held { number: self.last + 1, link, action });
+        let held = Held { number, link, action };
+        if number <= self.done.max(self.overdue) {
+            held.release(self.unsaved.as_deref(), out);
+            return;
+        }
+        self.held.push_back(held);
         let count = self.counts.entry(link).or_default();
         *count += 1;
         if *count > HELD_MAX {

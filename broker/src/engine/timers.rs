@@ -45,6 +45,8 @@ pub(crate) enum Timer {
     StoreWait(u64),
     /// When to make the next part of a long listing.
     Listing,
+    /// When to do the next part of long work.
+    Work,
     /// When to take the next step of the shutdown, whatever is still missing.
     End,
 }
@@ -78,6 +80,7 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Store
         | Timer::StoreWait(_)
         | Timer::Listing
+        | Timer::Work
         | Timer::End => false,
     }
 }
@@ -100,6 +103,7 @@ impl Timers {
                 Timer::Heartbeat
                     | Timer::Store
                     | Timer::Listing
+                    | Timer::Work
                     | Timer::Dial(_)
                     | Timer::Restart(..)
             )

@@ -166,17 +166,17 @@ impl OpReply {
         Self { blocks: vec![block] }
     }
 
-    /// The number of rows of the longest table.
+    /// About how many lines it has, as a measure of how long it takes to render it.
     pub fn rows(&self) -> usize {
         let rows = |block: &Block| match block {
             Block::Table { rows, .. } => rows.len(),
+            Block::Text { text, .. } => text.len() / 64,
             Block::Line { .. }
             | Block::Record { .. }
-            | Block::Text { .. }
             | Block::Dump { .. }
-            | Block::Nothing { .. } => 0,
+            | Block::Nothing { .. } => 1,
         };
-        self.blocks.iter().map(rows).max().unwrap_or_default()
+        self.blocks.iter().map(rows).sum()
     }
 
     /// Renders the answer in the form that the client's login asked for.

@@ -149,17 +149,23 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
         6..=10 => 2,
         _ => 3,
     };
+    let letters = Letters::of(&word);
     let mut best: Option<(usize, &'a str)> = None;
     let mut begins: Vec<&'a str> = Vec::new();
     for choice in choices {
         // A choice whose length differs by more than the limit differs by more letters, too.
         if choice.chars().count().abs_diff(size) <= off_max {
-            let off = distance(&word, choice);
+            let off = letters.distance(choice);
             if off <= off_max && best.is_none_or(|(least, _)| off < least) {
                 best = Some((off, choice));
             }
         }
-        if size > 1 && choice.starts_with(word.as_str()) && !begins.contains(&choice) {
+        // More than one is as good as many.
+        if size > 1
+            && begins.len() < 2
+            && choice.starts_with(word.as_str())
+            && !begins.contains(&choice)
+        {
             begins.push(choice);
         }
     }
@@ -181,34 +187,106 @@ pub(super) fn is_slip(word: &str, choice: &str) -> bool {
         letters.sort_unstable();
         letters
     };
-    let is_swapped = || sorted(&word) == sorted(choice) && distance(&word, choice) <= 1;
+    let is_swapped = || sorted(&word) == sorted(choice) && Letters::of(&word).distance(choice) <= 1;
     word.len() <= choice.len() && (choice.starts_with(word.as_str()) || is_swapped())
 }
 
-/// Edit distance: letters to insert, delete, replace or swap with their neighbour to turn `a` into
-/// `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let change = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = change.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(before[j - 2] + 1);
+/// The letters of a word, and where each stands in it, as bits.
+struct Letters {
+    count: usize,
+    ascii: [u64; 128],
+    others: Vec<(char, u64)>,
+}
+
+impl Letters {
+    /// Those of a word of at most 64 letters; further ones are left out.
+    fn of(word: &str) -> Self {
+        let mut letters = Self { count: 0, ascii: [0; 128], others: Vec::new() };
+        for letter in word.chars().take(64) {
+            let bit = 1 << letters.count;
+            letters.count += 1;
+            if letter.is_ascii() {
+                letters.ascii[letter as usize] |= bit;
+            } else {
+                letters.others.push((letter, bit));
             }
-            row.push(least);
         }
-        before = std::mem::replace(&mut last, row);
+        letters
     }
-    last[b.len()]
+
+    fn places(&self, of: char) -> u64 {
+        if of.is_ascii() {
+            return self.ascii[of as usize];
+        }
+        let others = self.others.iter().filter(|(letter, _)| *letter == of);
+        others.fold(0, |bits, (_, bit)| bits | bit)
+    }
+
+    /// Edit distance: letters to insert, delete, replace or swap with their neighbour to turn one
+    /// word into the other. A row of the usual table is kept in bits (Hyyrö, "A bit-vector
+    /// algorithm for computing Levenshtein and Damerau edit distances", 2003), because a name may
+    /// be compared with thousands.
+    fn distance(&self, other: &str) -> usize {
+        let Some(last) = self.count.checked_sub(1) else { return other.chars().count() };
+        let mut off = self.count;
+        let (mut up, mut down, mut same, mut before) = (u64::MAX, 0_u64, 0_u64, 0_u64);
+        for letter in other.chars() {
+            let here = self.places(letter);
+            let swapped = ((!same & here) << 1) & before;
+            same = ((here & up).wrapping_add(up) ^ up) | here | down | swapped;
+            let (more, less) = (down | !(same | up), same & up);
+            off = off + (more >> last & 1) as usize - (less >> last & 1) as usize;
+            let more = more << 1 | 1;
+            up = less << 1 | !(same | more);
+            down = more & same;
+            before = here;
+        }
+        off
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As in a textbook.
+    fn table_distance(a: &str, b: &str) -> usize {
+        let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+        let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+        for i in 1..=a.len() {
+            let mut row = vec![i];
+            for j in 1..=b.len() {
+                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    least = least.min(rows[i - 2][j - 2] + 1);
+                }
+                row.push(least);
+            }
+            rows.push(row);
+        }
+        rows[a.len()][b.len()]
+    }
+
+    #[test]
+    fn the_distance_of_words_is_that_of_the_table() {
+        let mut words = vec![String::new(), "ä".repeat(40), "ab".repeat(20)];
+        let mut seed = 7_u64;
+        for _ in 0..60 {
+            let mut word = String::new();
+            for _ in 0..seed >> 40 & 7 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                word.push(['a', 'b', 'c'][(seed >> 33) as usize % 3]);
+            }
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            words.push(word);
+        }
+        for a in &words {
+            for b in &words {
+                assert_eq!(Letters::of(a).distance(b), table_distance(a, b), "{a:?} and {b:?}");
+            }
+        }
+    }
 
     #[test]
     fn words_are_split_as_in_a_shell() {

@@ -3,7 +3,7 @@
 
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
-use super::stage::{Stage, StageEvent};
+use super::stage::Stage;
 use super::transaction::{Conversation, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
@@ -199,7 +199,7 @@ impl Dispatch {
         entry.requests += 1;
         entry.in_flight.insert(head.sequence, key);
         if entry.is_blocked {
-            self.transactions[key].enter(StageEvent::Block);
+            self.block(key);
         } else {
             self.enqueue(key, cx);
         }

@@ -4,7 +4,6 @@
 use super::caller::Caller;
 use super::machine::Dispatch;
 use super::stage::{Stage, StageEvent};
-use super::transaction::Transaction;
 use crate::engine::context::Context;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
 use protocol::bodies::ErrorBody;
@@ -36,12 +35,11 @@ impl Dispatch {
         }
     }
 
-    /// The requests of a client that are under way.
-    pub(crate) fn of_client(
-        &self,
-        client: ClientKey,
-    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
-        self.callers[client].in_flight.keys().map(|key| (key, &self.transactions[key]))
+    /// A request waits in no queue, because its client is blocked.
+    pub(super) fn block(&mut self, key: TransactionKey) {
+        let transaction = &mut self.transactions[key];
+        transaction.enter(StageEvent::Block);
+        self.blocked.insert((transaction.service, transaction.id), key);
     }
 
     fn under_way(&self, client: ClientKey) -> Vec<TransactionKey> {
@@ -61,9 +59,10 @@ impl Dispatch {
             match (self.transactions[at].stage, is_blocked) {
                 (Stage::Waiting, true) => {
                     self.queues[service].queue.remove(at, &mut self.transactions);
-                    self.transactions[at].enter(StageEvent::Block);
+                    self.block(at);
                 }
                 (Stage::Blocked, false) => {
+                    self.blocked.remove(&(service, self.transactions[at].id));
                     self.transactions[at].enter(StageEvent::Unblock);
                     self.queues[service].queue.add(at, &mut self.transactions);
                     services.insert(service);
@@ -122,6 +121,9 @@ impl Dispatch {
                 self.transactions[at].service = service;
                 self.queues[service].queue.add(at, &mut self.transactions);
             } else {
+                let id = self.transactions[at].id;
+                self.blocked.remove(&(from, id));
+                self.blocked.insert((service, id), at);
                 self.transactions[at].service = service;
             }
         }

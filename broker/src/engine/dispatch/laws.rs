@@ -7,28 +7,36 @@ use crate::engine::catalog::Catalog;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::law::law;
 use protocol::time::Tick;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Dispatch {
-    /// The law that is broken, if any.
+    /// The law that is broken, if any. While long work is under way (`is_working`), requests may
+    /// wait that are to get an error, or to be given to a worker.
     ///
     /// # Errors
     /// Names the law and the ids.
-    pub(crate) fn check(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+    pub(crate) fn check(
+        &self,
+        catalog: &Catalog,
+        now: Tick,
+        is_working: bool,
+    ) -> Result<(), String> {
         self.check_seats(catalog)?;
-        self.check_transactions(catalog, now)?;
-        self.check_queues(catalog)?;
+        self.check_transactions(catalog, now, is_working)?;
+        self.check_queues(catalog, is_working)?;
         self.flow.check()
     }
 
     fn check_seats(&self, catalog: &Catalog) -> Result<(), String> {
         let mut counts: BTreeMap<ServiceKey, usize> = BTreeMap::new();
+        let mut workers: BTreeMap<ServiceKey, BTreeSet<WorkerKey>> = BTreeMap::new();
         let (mut idle, mut busy) = (0, 0);
         for (key, seat) in self.seats.iter() {
             self.check_seat(key, catalog)?;
             idle += usize::from(seat.list == WorkerList::Idle);
             busy += usize::from(seat.list == WorkerList::Busy);
             *counts.entry(seat.service).or_default() += usize::from(seat.list == WorkerList::Busy);
+            workers.entry(seat.service).or_default().insert(key);
         }
         law!(
             (idle, busy) == (self.idle, self.busy),
@@ -40,6 +48,8 @@ impl Dispatch {
             let count = counts.get(&key).copied().unwrap_or(0);
             let name = &catalog[key].name;
             law!(count == queue.busy, "law 1: {name} counts {} busy, are {count}", queue.busy);
+            let seats = workers.remove(&key).unwrap_or_default();
+            law!(queue.workers == seats, "law 6: {name} lists {:?}, has {seats:?}", queue.workers);
         }
         Ok(())
     }
@@ -47,8 +57,8 @@ impl Dispatch {
     fn check_seat(&self, key: WorkerKey, catalog: &Catalog) -> Result<(), String> {
         let seat = &self.seats[key];
         let (id, entry) = (seat.id, &self.queues[seat.service]);
-        let in_idle = entry.idle.iter().filter(|&&idle| idle == key).count();
-        let in_with_room = entry.with_room.iter().filter(|&&other| other == key).count();
+        let in_idle = entry.idle.iter().filter(|&idle| idle == key).count();
+        let in_with_room = entry.with_room.iter().filter(|&other| other == key).count();
         law!(
             seat.list == seat.list_by_state(),
             "law 1: worker {id} is {:?}, should be {:?}",
@@ -91,13 +101,20 @@ impl Dispatch {
         Ok(())
     }
 
-    fn check_transactions(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+    fn check_transactions(
+        &self,
+        catalog: &Catalog,
+        now: Tick,
+        is_working: bool,
+    ) -> Result<(), String> {
         let mut in_flight = 0;
         let mut kept = 0;
+        let mut blocked = 0;
         for (key, t) in self.transactions.iter() {
             in_flight += u64::from(!t.stage.is_ended());
             kept += t.kept_bytes;
-            self.check_transaction(key, catalog, now)?;
+            blocked += usize::from(t.stage == Stage::Blocked);
+            self.check_transaction(key, (catalog, is_working), now)?;
         }
         let totals = self.totals;
         law!(
@@ -107,6 +124,8 @@ impl Dispatch {
             totals.ended
         );
         law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
+        let listed = self.blocked.len();
+        law!(listed == blocked, "law 6: {listed} requests listed as blocked, {blocked} are");
         for (_, caller) in self.callers.iter() {
             for (sequence, key) in caller.in_flight.iter() {
                 law!(
@@ -122,7 +141,7 @@ impl Dispatch {
     fn check_transaction(
         &self,
         key: TransactionKey,
-        catalog: &Catalog,
+        (catalog, is_working): (&Catalog, bool),
         now: Tick,
     ) -> Result<(), String> {
         let t = &self.transactions[key];
@@ -151,12 +170,17 @@ impl Dispatch {
             "law 5: transaction {id} waits to be served, though its client is blocked"
         );
         law!(
-            !t.stage.waits() || !catalog[t.service].is_stopped,
+            is_working || !t.stage.waits() || !catalog[t.service].is_stopped,
             "law 5: transaction {id} waits for a service that is stopped"
         );
         law!(
-            t.stage.is_ended() || t.deadline >= now,
+            t.stage.is_ended() || t.deadline >= now || self.wheel.is_due(now),
             "law 6: transaction {id} is past its deadline"
+        );
+        let is_listed = self.blocked.get(&(t.service, t.id)) == Some(&key);
+        law!(
+            is_listed == (t.stage == Stage::Blocked),
+            "law 6: transaction {id} is among the blocked ones: {is_listed}"
         );
         match t.client {
             Some(client) => {
@@ -173,7 +197,7 @@ impl Dispatch {
         Ok(())
     }
 
-    fn check_queues(&self, catalog: &Catalog) -> Result<(), String> {
+    fn check_queues(&self, catalog: &Catalog, is_working: bool) -> Result<(), String> {
         let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
             *waiting.entry(t.service).or_default() += 1;
@@ -207,7 +231,7 @@ impl Dispatch {
                 );
             }
             law!(
-                listed.is_empty() || entry.idle.is_empty(),
+                listed.is_empty() || entry.idle.is_empty() || is_working,
                 "law 5: {} wait for {name} and {} workers are idle",
                 listed.len(),
                 entry.idle.len()

@@ -11,10 +11,12 @@ use super::service_queue::ServiceQueue;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
 use crate::engine::context::Context;
-use crate::engine::keys::{ClientKey, ServiceKey, SideTable, Table, TransactionKey, WorkerKey};
-use protocol::ids::{LinkId, WorkerId};
+use crate::engine::keys::{
+    ClientKey, Key, ServiceKey, SideTable, Table, TransactionKey, WorkerKey,
+};
+use protocol::ids::{LinkId, TransactionId, WorkerId};
 use protocol::time::Tick;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Totals {
 
 /// Memory for this many requests is never given back.
 const CAPACITY_KEPT: usize = 1024;
+/// Requests and workers of a service that are looked at in one step.
+const FEW: usize = 2048;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -43,9 +47,11 @@ pub(crate) struct Dispatch {
     pub(super) callers: SideTable<ClientKey, Caller>,
     pub(super) seats: SideTable<WorkerKey, Seat>,
     pub(super) queues: SideTable<ServiceKey, ServiceQueue>,
+    /// The requests of clients that are blocked, by the service that they would wait for.
+    pub(super) blocked: BTreeMap<(ServiceKey, TransactionId), TransactionKey>,
     pub(super) flow: Flow,
     pub(super) wheel: Wheel,
-    /// Scratch space of `on_deadlines`, kept so that expiry allocates nothing.
+    /// Scratch space of `take_expired`, kept so that expiry allocates nothing.
     pub(super) due_keys: Vec<TransactionKey>,
     pub(super) next_transaction: u64,
     /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
@@ -68,9 +74,27 @@ impl Dispatch {
         self.transactions.get(key)
     }
 
-    /// All transactions, by key.
-    pub(crate) fn transactions(&self) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
-        self.transactions.iter()
+    /// The transactions in up to `most` slots of their table, from one on.
+    pub(crate) fn transactions_from(
+        &self,
+        slot: usize,
+        most: usize,
+    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        let slots = slot..slot.saturating_add(most).min(self.transaction_slots());
+        let keys = slots.map(TransactionKey::of);
+        keys.filter_map(|key| Some((key, self.transactions.get(key)?)))
+    }
+
+    /// How many slots their table has.
+    pub(crate) fn transaction_slots(&self) -> usize {
+        self.transactions.capacity()
+    }
+
+    /// Whether few requests are for a service.
+    pub(crate) fn has_few(&self, service: ServiceKey) -> bool {
+        let entry = &self.queues[service];
+        let blocked = self.blocked(service).take(FEW).count();
+        entry.queue.count() + entry.workers.len() + blocked < FEW
     }
 
     /// The requests that wait for a service, in the order in which they are served if there is one
@@ -81,6 +105,37 @@ impl Dispatch {
     ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
         let keys = self.queues[service].queue.iter(&self.transactions);
         keys.map(|key| (key, &self.transactions[key]))
+    }
+
+    /// The requests for a service whose clients are blocked, by arrival.
+    pub(crate) fn blocked(
+        &self,
+        service: ServiceKey,
+    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        let all = (service, TransactionId(0))..=(service, TransactionId(u64::MAX));
+        self.blocked.range(all).map(|(_, &key)| (key, &self.transactions[key]))
+    }
+
+    /// Whether a request waits for a service, be its client blocked or not.
+    pub(crate) fn is_awaited(&self, service: ServiceKey) -> bool {
+        self.queues[service].queue.count() > 0 || self.blocked(service).next().is_some()
+    }
+
+    /// How many requests wait, those of blocked clients among them.
+    pub(crate) fn waiting_count(&self) -> usize {
+        let queues = self.queues.iter().map(|(_, entry)| entry.queue.count());
+        queues.sum::<usize>() + self.blocked.len()
+    }
+
+    /// The requests that the workers of a service have or hold.
+    pub(crate) fn with_workers(&self, service: ServiceKey) -> Vec<TransactionKey> {
+        self.queues[service].workers.iter().flat_map(|&key| self.with_worker(key)).collect()
+    }
+
+    /// The requests that a worker has or holds.
+    pub(crate) fn with_worker(&self, key: WorkerKey) -> impl Iterator<Item = TransactionKey> {
+        let seat = &self.seats[key];
+        seat.current.into_iter().chain(seat.held.iter().copied())
     }
 
     /// What a client has under way.
@@ -171,8 +226,7 @@ impl Dispatch {
     /// The settings of a service changed: `prefetch` may have opened or closed room with its busy
     /// workers.
     pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
-        let mine = self.seats.iter().filter(|(_, seat)| seat.service == service);
-        for key in mine.map(|(key, _)| key).collect::<Vec<_>>() {
+        for key in self.queues[service].workers.clone() {
             self.arrange(key, cx);
         }
         self.serve(service, cx);
@@ -181,22 +235,15 @@ impl Dispatch {
     /// There is a new worker, which has not logged in.
     pub(crate) fn add_worker(&mut self, key: WorkerKey, id: WorkerId, service: ServiceKey) {
         self.seats.insert(key, Seat::new(id, service));
-    }
-
-    /// The requests that a worker has or holds.
-    pub(crate) fn of_worker(
-        &self,
-        key: WorkerKey,
-    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
-        let seat = &self.seats[key];
-        let all = seat.current.into_iter().chain(seat.held.iter().copied());
-        all.map(|key| (key, &self.transactions[key]))
+        self.queues[service].workers.insert(key);
     }
 
     /// A lazy worker is gone from the configuration.
     pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
         self.set_has_room(key, false);
-        self.seats.remove(key);
+        if let Some(seat) = self.seats.remove(key) {
+            self.queues[seat.service].workers.remove(&key);
+        }
     }
 
     /// A worker logged in.
@@ -253,9 +300,15 @@ impl Dispatch {
         std::mem::take(&mut self.poison).len()
     }
 
-    /// Begins all figures anew with zeros.
+    /// Begins the figures of a service, which may be gone, anew with zeros.
+    pub(crate) fn reset_service(&mut self, key: ServiceKey) {
+        if self.queues.get(key).is_some() {
+            self.queues[key].figures.reset();
+        }
+    }
+
+    /// Begins all figures but those of the services anew with zeros.
     pub(crate) fn reset(&mut self) {
-        self.queues.values_mut().for_each(|entry| entry.figures.reset());
         self.seats.values_mut().for_each(Seat::reset);
         for caller in self.callers.values_mut() {
             (caller.requests, caller.answered, caller.failed) = (0, 0, 0);

@@ -12,6 +12,7 @@
 //! | `clients` | clients come, go, are blocked and moved |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
 //! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
+//! | `turns` | workers that are idle, or have room |
 //! | `flow` | who is read no further because another takes too little |
 //! | `service_rate`, `retry_budget` | measures for early rejection and for retries |
 //! | `histogram`, `buckets`, `poison` | figures, and the requests set aside |
@@ -37,6 +38,7 @@ pub(crate) mod service_queue;
 mod service_rate;
 pub(crate) mod stage;
 pub(crate) mod transaction;
+mod turns;
 mod wheel;
 
 pub(crate) use machine::Dispatch;

@@ -15,6 +15,10 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::header::Header;
 use protocol::ids::ClientId;
 use protocol::show;
+use std::collections::BTreeSet;
+
+/// Most requests that end in one step because their time is over.
+const EXPIRED_MAX: usize = 192;
 
 impl Dispatch {
     /// Marks a transaction as ended, with its outcome sent. Nothing more is sent to its client for
@@ -65,8 +69,17 @@ impl Dispatch {
         let (id, service, stage, head) =
             (transaction.id, transaction.service, transaction.stage, transaction.head);
         let client = transaction.client;
-        if stage == Stage::Waiting {
-            self.queues[service].queue.remove(key, &mut self.transactions);
+        match stage {
+            Stage::Waiting => self.queues[service].queue.remove(key, &mut self.transactions),
+            Stage::Blocked => {
+                self.blocked.remove(&(service, self.transactions[key].id));
+            }
+            Stage::Held(_)
+            | Stage::Bound(_)
+            | Stage::HeldEnded(_)
+            | Stage::Ended(_)
+            | Stage::Lost
+            | Stage::Gone => {}
         }
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
         let client = client.map(|client| {
@@ -138,8 +151,17 @@ impl Dispatch {
         let transaction = &self.transactions[key];
         let (stage, service) = (transaction.stage, transaction.service);
         self.totals.orphaned += 1;
-        if stage == Stage::Waiting {
-            self.queues[service].queue.remove(key, &mut self.transactions);
+        match stage {
+            Stage::Waiting => self.queues[service].queue.remove(key, &mut self.transactions),
+            Stage::Blocked => {
+                self.blocked.remove(&(service, self.transactions[key].id));
+            }
+            Stage::Held(_)
+            | Stage::Bound(_)
+            | Stage::HeldEnded(_)
+            | Stage::Ended(_)
+            | Stage::Lost
+            | Stage::Gone => {}
         }
         self.finish(key, cx);
         match stage {
@@ -154,16 +176,26 @@ impl Dispatch {
         }
     }
 
-    /// Takes out the transactions whose time is over at this tick. Give the list back to
+    /// Takes out transactions whose time is over at this tick; if they are many, the others follow
+    /// in later steps. Give the list back to
     /// [`expired`](Self::expired), which keeps its memory.
     pub(crate) fn take_expired(&mut self, cx: &mut Context<'_>) -> Vec<TransactionKey> {
         let mut due = std::mem::take(&mut self.due_keys);
-        self.wheel.take_due(cx.now, &mut due);
+        self.wheel.take_due(cx.now, EXPIRED_MAX, &mut due);
         due
     }
 
     /// See [`take_expired`](Self::take_expired).
-    pub(crate) fn expired(&mut self, mut due: Vec<TransactionKey>) {
+    pub(crate) fn expired(
+        &mut self,
+        mut due: Vec<TransactionKey>,
+        services: BTreeSet<ServiceKey>,
+        cx: &mut Context<'_>,
+    ) {
+        // Those in front of others may have kept these from being served.
+        for service in services {
+            self.serve(service, cx);
+        }
         due.clear();
         self.due_keys = due;
     }
@@ -224,27 +256,33 @@ impl Dispatch {
         }
     }
 
-    /// Ends what waits for a service, or for any, with an error.
+    /// Ends up to `most` of the requests that wait for a service with an error, those first that
+    /// would be served first. Returns how many more it could have ended.
     pub(crate) fn fail_waiting(
         &mut self,
-        service: Option<ServiceKey>,
+        service: ServiceKey,
         error: &ErrorBody,
+        most: usize,
         cx: &mut Context<'_>,
-    ) {
-        let is_meant = |of: ServiceKey| service.is_none_or(|service| service == of);
-        let waiting = self.transactions.iter().filter(|(_, t)| t.stage.waits());
-        let waiting: Vec<TransactionKey> =
-            waiting.filter(|(_, t)| is_meant(t.service)).map(|(key, _)| key).collect();
-        for key in waiting {
+    ) -> usize {
+        for done in 0..most {
+            let queue = self.queues.get(service).map(|entry| &entry.queue);
+            let first = queue.and_then(|queue| queue.first(true, &self.transactions));
+            let Some(key) = first.or_else(|| self.blocked(service).next().map(|(key, _)| key))
+            else {
+                return most - done;
+            };
             self.fail(key, error.clone(), cx);
         }
+        0
     }
 
-    /// Ends all that has no outcome yet with an error.
-    pub(crate) fn fail_rest(&mut self, error: &ErrorBody, cx: &mut Context<'_>) {
-        let rest = self.transactions.iter().filter(|(_, t)| !t.stage.is_ended());
-        for key in rest.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.fail(key, error.clone(), cx);
+    /// Ends what a worker has or holds and has no outcome yet with an error.
+    pub(crate) fn fail_with(&mut self, worker: WorkerKey, error: &ErrorBody, cx: &mut Context<'_>) {
+        for key in self.with_worker(worker).collect::<Vec<_>>() {
+            if !self.transactions[key].stage.is_ended() {
+                self.fail(key, error.clone(), cx);
+            }
         }
     }
 }

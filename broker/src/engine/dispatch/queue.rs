@@ -5,6 +5,8 @@
 
 use super::transaction::Transaction;
 use crate::engine::keys::{OptionKey, Table, TransactionKey};
+use protocol::ids::TransactionId;
+use std::collections::BTreeMap;
 
 /// The table of all transactions, which has those of the queue.
 type Transactions = Table<TransactionKey, Transaction>;
@@ -21,6 +23,28 @@ struct Level {
     priority: u8,
     head: OptionKey<TransactionKey>,
     tail: OptionKey<TransactionKey>,
+    /// Those that came back, because a worker was lost, or their client was unblocked, moved or
+    /// given another priority. They belong further ahead, and no list is walked for their places:
+    /// whoever is served first is the first of the two. Usually there are none.
+    returned: BTreeMap<TransactionId, TransactionKey>,
+}
+
+impl Level {
+    fn is_empty(&self) -> bool {
+        self.head.is_none() && self.returned.is_empty()
+    }
+
+    /// The oldest one.
+    #[inline]
+    fn first(&self, transactions: &Transactions) -> Option<TransactionKey> {
+        match self.returned.first_key_value() {
+            None => self.head.get(),
+            Some((id, &key)) => match self.head.get() {
+                Some(head) if transactions[head].id < *id => Some(head),
+                Some(_) | None => Some(key),
+            },
+        }
+    }
 }
 
 /// The waiting requests of one service.
@@ -43,38 +67,40 @@ impl Queue {
         let level = match self.levels.binary_search_by_key(&priority, |level| level.priority) {
             Ok(index) => &mut self.levels[index],
             Err(index) => {
-                self.levels.insert(index, Level { priority, head: NONE, tail: NONE });
+                let returned = BTreeMap::new();
+                self.levels.insert(index, Level { priority, head: NONE, tail: NONE, returned });
                 &mut self.levels[index]
             }
         };
-        // Usually it is the youngest; only one that is repeated or unblocked belongs further ahead.
-        let mut before = level.tail;
-        while let Some(other) = before.get().filter(|other| transactions[*other].id > id) {
-            before = transactions[other].prev;
+        self.count += 1;
+        // Usually it is the youngest.
+        let last = level.tail;
+        if last.get().is_some_and(|last| transactions[last].id > id) {
+            level.returned.insert(id, key);
+            return;
         }
-        let after = before.get().map_or(level.head, |before| transactions[before].next);
-        transactions[key].prev = before;
-        transactions[key].next = after;
         let this = OptionKey::some(key);
-        match before.get() {
-            Some(before) => transactions[before].next = this,
+        transactions[key].prev = last;
+        transactions[key].next = NONE;
+        match last.get() {
+            Some(last) => transactions[last].next = this,
             None => level.head = this,
         }
-        match after.get() {
-            Some(after) => transactions[after].prev = this,
-            None => level.tail = this,
-        }
-        self.count += 1;
+        level.tail = this;
     }
 
     /// Takes out a transaction, which must be in this queue.
     pub(crate) fn remove(&mut self, key: TransactionKey, transactions: &mut Transactions) {
-        let Transaction { priority, prev, next, .. } = transactions[key];
+        let Transaction { id, priority, prev, next, .. } = transactions[key];
         let Ok(index) = self.levels.binary_search_by_key(&priority, |level| level.priority) else {
             debug_assert!(false, "transaction {key:?} is in no level");
             return;
         };
         let level = &mut self.levels[index];
+        if !level.returned.is_empty() && level.returned.remove(&id).is_some() {
+            self.count -= 1;
+            return;
+        }
         match prev.get() {
             Some(prev) => transactions[prev].next = next,
             None => level.head = next,
@@ -89,7 +115,7 @@ impl Queue {
     /// How many requests a new one of this priority would wait for, as an estimate: none if all
     /// others are served after it, otherwise all of them.
     pub(crate) fn ahead_of(&self, priority: u8) -> usize {
-        let first = self.levels.iter().find(|level| !level.head.is_none());
+        let first = self.levels.iter().find(|level| !level.is_empty());
         match first {
             Some(level) if level.priority <= priority => self.count,
             Some(_) | None => 0,
@@ -105,14 +131,22 @@ impl Queue {
         self.lead(is_strict, transactions).map(|(_, head)| head)
     }
 
-    /// Takes out the transaction to serve next.
+    /// Takes out the transaction to serve next, if it `is_meant`.
     pub(crate) fn take_first(
         &mut self,
         is_strict: bool,
         transactions: &mut Transactions,
+        is_meant: impl FnOnce(&Transaction) -> bool,
     ) -> Option<TransactionKey> {
         let (index, key) = self.lead(is_strict, transactions)?;
+        if !is_meant(&transactions[key]) {
+            return None;
+        }
         let level = &mut self.levels[index];
+        if !level.returned.is_empty() {
+            self.remove(key, transactions);
+            return Some(key);
+        }
         level.head = transactions[key].next;
         match level.head.get() {
             Some(head) => transactions[head].prev = NONE,
@@ -132,7 +166,7 @@ impl Queue {
         // Most services have requests of one priority only, and those without a queue none.
         match self.levels.as_slice() {
             [] => None,
-            [only] => Some((0, only.head.get()?)),
+            [only] => Some((0, only.first(transactions)?)),
             levels => lead_of_many(levels, is_strict, transactions),
         }
     }
@@ -144,10 +178,17 @@ impl Queue {
     ) -> impl Iterator<Item = TransactionKey> + 'a {
         self.levels.iter().flat_map(move |level| {
             let mut at = level.head;
+            let mut returned = level.returned.iter().peekable();
             std::iter::from_fn(move || {
-                let key = at.get()?;
-                at = transactions[key].next;
-                Some(key)
+                let head = at.get();
+                let is_ahead = |(id, _): &(&TransactionId, &TransactionKey)| {
+                    head.is_none_or(|head| **id < transactions[head].id)
+                };
+                if let Some((_, &key)) = returned.next_if(is_ahead) {
+                    return Some(key);
+                }
+                at = transactions[head?].next;
+                head
             })
         })
     }
@@ -160,8 +201,8 @@ fn lead_of_many(
     transactions: &Transactions,
 ) -> Option<(usize, TransactionKey)> {
     let heads = levels.iter().enumerate();
-    let filled =
-        heads.filter_map(|(index, level)| Some((index, level.priority, level.head.get()?)));
+    let filled = heads
+        .filter_map(|(index, level)| Some((index, level.priority, level.first(transactions)?)));
     let weight = |(_, priority, head): &(usize, u8, TransactionKey)| {
         let head = &transactions[*head];
         if is_strict {

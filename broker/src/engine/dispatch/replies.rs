@@ -194,7 +194,7 @@ impl Dispatch {
             let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
             self.begun(next, worker, must_keep, cx);
         } else if seat.list_by_state() == WorkerList::Idle
-            && let Some(next) = self.take_first(service, cx.now)
+            && let Some(next) = self.take_first(service, cx)
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);

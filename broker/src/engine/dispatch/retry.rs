@@ -190,7 +190,7 @@ impl Dispatch {
         self.transactions[key].enter(StageEvent::Repeat);
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.callers[client].is_blocked) {
-            self.transactions[key].enter(StageEvent::Block);
+            self.block(key);
         } else {
             self.enqueue(key, cx);
         }

@@ -69,6 +69,8 @@ pub(crate) struct Seat {
     /// It is in its service's list `with_room`, which a law checks. Independent of `list`: only
     /// some of the busy ones have room.
     pub(super) has_room: bool,
+    /// Its turn among the idle ones, or among those with room.
+    pub(super) turn: u64,
     /// A `Timer::Overlong` of it is set. Independent of what it has: the timer outlives a request.
     pub(super) is_timed: bool,
     /// Transactions that it completed.
@@ -111,6 +113,7 @@ impl Seat {
             held: VecDeque::new(),
             list: WorkerList::Lazy,
             has_room: false,
+            turn: 0,
             is_timed: false,
             transactions: 0,
             from_count: 0,

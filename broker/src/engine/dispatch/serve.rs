@@ -4,9 +4,11 @@
 use super::machine::Dispatch;
 use super::seat::WorkerList;
 use super::stage::{Stage, StageEvent};
+use super::transaction::Transaction;
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::timers::Timer;
 use bytes::Bytes;
@@ -14,6 +16,9 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
+
+/// Most requests that are given to workers of a service at once; the others follow in later turns.
+const SERVED_MAX: usize = 256;
 
 impl Dispatch {
     /// Gives a request to an idle worker, or puts it into the queue of its service. Only its first
@@ -32,23 +37,41 @@ impl Dispatch {
 
     /// Gives waiting requests to idle workers, then to busy ones with room (`prefetch`).
     pub(crate) fn serve(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let mut left = SERVED_MAX;
         while self.queues[service].queue.count() > 0 {
-            let Some(worker) = self.take_idle(service) else {
+            if self.queues[service].idle.is_empty() {
                 if cx.catalog[service].settings.get(ServiceSetting::Prefetch) > 0 {
-                    self.hold_ahead(service, cx);
+                    self.hold_ahead(service, left, cx);
                 }
                 return;
-            };
-            let Some(key) = self.take_first(service, cx.now) else { return };
+            }
+            if left == 0 {
+                cx.effects.push(Effect::Serve { service });
+                return;
+            }
+            left -= 1;
+            let Some(key) = self.take_first(service, cx) else { return };
+            let Some(worker) = self.take_idle(service) else { return };
             self.bind(key, worker, cx);
         }
     }
 
-    /// Takes the request to serve next out of a queue.
-    pub(super) fn take_first(&mut self, service: ServiceKey, now: Tick) -> Option<TransactionKey> {
+    /// Takes the request to serve next out of a queue, if it may be given to a worker: not if its
+    /// time is over, or its service stopped, and it is only to get its error yet
+    /// (docs/decisions/0038).
+    pub(super) fn take_first(
+        &mut self,
+        service: ServiceKey,
+        cx: &Context<'_>,
+    ) -> Option<TransactionKey> {
         let entry = &mut self.queues[service];
-        let key = entry.queue.take_first(self.is_strict_priority, &mut self.transactions)?;
-        entry.rate.taken(now, entry.queue.count());
+        if entry.queue.count() == 0 || cx.catalog[service].is_stopped {
+            return None;
+        }
+        let is_in_time = |first: &Transaction| first.deadline > cx.now;
+        let (strict, all) = (self.is_strict_priority, &mut self.transactions);
+        let key = entry.queue.take_first(strict, all, is_in_time)?;
+        entry.rate.taken(cx.now, entry.queue.count());
         Some(key)
     }
 
@@ -56,7 +79,7 @@ impl Dispatch {
     /// bind a request to it.
     fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let entry = &mut self.queues[service];
-        let key = entry.idle.pop_front()?;
+        let key = entry.idle.pop()?;
         entry.busy += 1;
         self.idle -= 1;
         self.busy += 1;
@@ -65,12 +88,21 @@ impl Dispatch {
     }
 
     /// Carries out `prefetch`: sends requests of one frame ahead to busy workers, which take turns.
-    fn hold_ahead(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
-        while let Some(&worker) = self.queues[service].with_room.front() {
+    fn hold_ahead(&mut self, service: ServiceKey, mut left: usize, cx: &mut Context<'_>) {
+        while let Some(worker) = self.queues[service].with_room.first() {
+            if left == 0 {
+                cx.effects.push(Effect::Serve { service });
+                return;
+            }
+            left -= 1;
             let queue = &self.queues[service].queue;
             let Some(key) = queue.first(self.is_strict_priority, &self.transactions) else {
                 return;
             };
+            let is_late = self.transactions[key].deadline <= cx.now;
+            if is_late || cx.catalog[service].is_stopped {
+                return;
+            }
             // The pieces of a request could come between those of the one that the worker has, so
             // it waits for an idle worker.
             if !self.transactions[key].is_one_frame() {
@@ -79,7 +111,8 @@ impl Dispatch {
             let entry = &mut self.queues[service];
             entry.queue.remove(key, &mut self.transactions);
             entry.rate.taken(cx.now, entry.queue.count());
-            entry.with_room.rotate_left(1);
+            entry.with_room.pop();
+            self.seats[worker].turn = entry.with_room.push(worker);
             self.transactions[key].enter(StageEvent::Hold(worker));
             self.seats[worker].held.push_back(key);
             self.send_request(key, worker, cx);
@@ -112,9 +145,9 @@ impl Dispatch {
         seat.has_room = has_room;
         let entry = &mut self.queues[seat.service];
         if has_room {
-            entry.with_room.push_back(key);
+            seat.turn = entry.with_room.push(key);
         } else {
-            entry.with_room.retain(|&other| other != key);
+            entry.with_room.remove(seat.turn);
         }
     }
 
@@ -128,7 +161,7 @@ impl Dispatch {
             let entry = &mut self.queues[seat.service];
             match before {
                 WorkerList::Idle => {
-                    entry.idle.retain(|&idle| idle != key);
+                    entry.idle.remove(seat.turn);
                     self.idle -= 1;
                 }
                 WorkerList::Busy => {
@@ -139,7 +172,7 @@ impl Dispatch {
             }
             match list {
                 WorkerList::Idle => {
-                    entry.idle.push_back(key);
+                    seat.turn = entry.idle.push(key);
                     self.idle += 1;
                 }
                 WorkerList::Busy => {

@@ -5,11 +5,12 @@ use super::histogram::Histogram;
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
+use super::turns::Turns;
 use crate::engine::keys::WorkerKey;
 use protocol::errors::ErrorCode;
 use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counters and histograms of a service since the start or the last `reset`.
 #[derive(Debug, Default)]
@@ -52,9 +53,11 @@ pub(crate) struct ServiceQueue {
     /// The requests that wait.
     pub(crate) queue: Queue,
     /// Its idle workers, longest idle first.
-    pub(crate) idle: VecDeque<WorkerKey>,
+    pub(crate) idle: Turns,
     /// Its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) with_room: VecDeque<WorkerKey>,
+    pub(crate) with_room: Turns,
+    /// All its workers.
+    pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.
     pub(crate) busy: usize,
     /// How many clients are attached to it.

@@ -126,17 +126,23 @@ impl Wheel {
         self.soonest <= now.0
     }
 
-    /// Takes out the entries that are due at `now`, and appends their keys to `due`.
-    pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<TransactionKey>) {
+    /// Takes out up to `most` entries that are due at `now`, and appends their keys to `due`. While
+    /// there are more, [`is_due`](Self::is_due) says so.
+    pub(crate) fn take_due(&mut self, now: Tick, most: usize, due: &mut Vec<TransactionKey>) {
         if self.count == 0 || now.0 < self.soonest {
             return;
         }
         let last = now.0 >> SLOT_SHIFT;
         let first = self.cursor.min(last);
         let start = due.len();
-        for slot in first..=last.min(first + SLOTS - 1) {
+        let mut reached = None;
+        'slots: for slot in first..=last.min(first + SLOTS - 1) {
             let mut at = self.heads[(slot % SLOTS) as usize];
             while let Some(key) = at.get() {
+                if due.len() - start == most {
+                    reached = Some(slot);
+                    break 'slots;
+                }
                 let node = self.nodes[key.index()];
                 if node.at <= now.0 {
                     due.push(key);
@@ -150,8 +156,10 @@ impl Wheel {
         // By tick, then by key, so that the same inputs give the same actions.
         let nodes = &self.nodes;
         due[start..].sort_unstable_by_key(|&key| (nodes[key.index()].at, key));
-        self.cursor = last;
-        self.soonest = self.find_soonest();
+        self.cursor = reached.unwrap_or(last);
+        if reached.is_none() || self.count == 0 {
+            self.soonest = self.find_soonest();
+        }
     }
 
     /// The first tick at which an entry is due.
@@ -183,7 +191,7 @@ mod tests {
 
     fn due(wheel: &mut Wheel, now: u64) -> Vec<usize> {
         let mut keys = Vec::new();
-        wheel.take_due(Tick(now), &mut keys);
+        wheel.take_due(Tick(now), usize::MAX, &mut keys);
         keys.into_iter().map(Key::index).collect()
     }
 
@@ -205,6 +213,20 @@ mod tests {
         assert_eq!(due(&mut wheel, 29_999_999), [0_usize; 0]);
         assert_eq!(due(&mut wheel, 30_000_000), [0]);
         wheel.remove(key(3));
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn many_come_out_in_parts() {
+        let mut wheel = Wheel::default();
+        (0..100).for_each(|index| wheel.insert(key(index), Tick(5_000 + 100 * index as u64)));
+        let mut keys = Vec::new();
+        for _ in 0..11 {
+            assert!(wheel.is_due(Tick(20_000)) || keys.len() == 100);
+            wheel.take_due(Tick(20_000), 10, &mut keys);
+        }
+        keys.sort_unstable();
+        assert_eq!(keys, (0..100).map(key).collect::<Vec<_>>());
         assert_eq!(wheel.next(), None);
     }
 

@@ -21,16 +21,30 @@ pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
 /// to a question to workers.
 pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool {
     hub.store.holds_answer(link)
+        || hub.works.owes_answer(client, link)
         || hub.listings.0.iter().any(|open| open.link == link)
         || hub.status_queries.values().any(|query| query.client == client)
 }
 
-/// Answers an operator.
+/// Answers an operator; if this step changed the configuration, once that is on the disk.
 pub(crate) fn answer(
     hub: &mut Engine,
     client: ClientKey,
     head: &Header,
     answer: OpResult,
+    out: Out<'_>,
+) {
+    answer_stored(hub, client, head, answer, 0, out);
+}
+
+/// As [`answer`], about changes of earlier steps, too: they are on the disk with the `Action::Store`
+/// that has the number `stored`, 0 = there are none.
+pub(crate) fn answer_stored(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: &Header,
+    answer: OpResult,
+    stored: u64,
     out: Out<'_>,
 ) {
     let client = hub.sessions.client(client);
@@ -49,5 +63,5 @@ pub(crate) fn answer(
             action
         }
     };
-    hub.store.answer(link, action, out);
+    hub.store.answer(link, action, stored, out);
 }

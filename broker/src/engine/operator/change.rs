@@ -6,8 +6,8 @@ use super::config;
 use super::lines::unless;
 use super::names;
 use super::settings::setting_value;
-use super::start_stop::{target_word, targets};
 use super::states;
+use super::targets::{for_each, target_word, targets};
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
@@ -21,10 +21,12 @@ use crate::engine::operator::cells::text;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::not_found;
 use crate::engine::operator::result::refused;
+use crate::engine::operator_act::OperatorAct;
 use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
+use crate::engine::work::{Work, WorkerVerb};
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
 use protocol::names::ServiceName;
@@ -169,6 +171,8 @@ pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool, out: Out<'_>) 
 }
 
 pub(crate) fn reset(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+    let services = hub.catalog.keys().into();
+    hub.works.begin(Work::Reset { services }, &mut hub.effects);
     hub.dispatch.reset();
     hub.supervision.reset();
     hub.noted(origin, "reset".into(), out);
@@ -248,27 +252,27 @@ pub(crate) fn shutdown(
     what: ShutdownWhat,
     out: Out<'_>,
 ) -> OpResult {
-    let links = match what {
+    let mut workers = Vec::new();
+    match what {
         ShutdownWhat::All => {
-            let seats = hub.supervision.workers().map(|(key, _)| hub.dispatch.seat(key));
-            seats.filter_map(|seat| seat.link).collect()
+            let all = hub.supervision.workers().map(|(key, _)| key);
+            workers.extend(all.filter(|&key| hub.dispatch.seat(key).link.is_some()));
         }
         ShutdownWhat::Fd(fd) => {
-            vec![hub.sessions.link_with_fd(fd).ok_or_else(|| {
+            let link = hub.sessions.link_with_fd(fd).ok_or_else(|| {
                 not_found(format!(
                     "no connection has fd {fd}; 'workers' and 'clients' show the column fd"
                 ))
-            })?]
-        }
-    };
-    let count = links.len();
-    for link in links {
-        match hub.sessions.end(link) {
-            Some(End::Worker(worker)) => hub.supervision.shut_worker(worker, context!(hub, out)),
-            Some(_) | None => out.push(Action::ShutWrite { link }),
+            })?;
+            match hub.sessions.end(link) {
+                Some(End::Worker(worker)) => workers.push(worker),
+                Some(_) | None => out.push(Action::ShutWrite { link }),
+            }
         }
     }
+    let count = workers.len().max(usize::from(matches!(what, ShutdownWhat::Fd(_))));
     hub.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")), out);
+    for_each(hub, &workers, (WorkerVerb::Shut, OperatorAct::default()));
     Ok(OpReply::line(
         "shutdown",
         format!("{} shut for writing", counted(count, "socket")),

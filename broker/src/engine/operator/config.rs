@@ -208,7 +208,7 @@ pub(crate) fn delete_service(
             counted(clients, "client")
         )));
     }
-    if hub.dispatch.transactions().any(|(_, t)| t.service == key) {
+    if hub.dispatch.is_awaited(key) {
         return Err(refused(format!(
             "service '{name}' has requests under way; try again when they have ended"
         )));
@@ -259,8 +259,7 @@ pub(crate) fn delete_host(
             "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"
         )));
     }
-    let count =
-        hub.supervision.workers().filter(|(_, w)| w.host == *name && !w.is_self_started).count();
+    let count = hub.supervision.workers_on(name).count();
     if count > 0 {
         return Err(refused(format!(
             "host '{name}' has {}; delete what it has first ('delete worker ID')",

@@ -1,7 +1,6 @@
 //! Commands that show recorded facts, and the requests set aside as poison.
 
 use crate::engine::dispatch::poison::Poison;
-use crate::engine::fact_log;
 use crate::engine::hub::{Engine, Out};
 use crate::engine::operator::cells::column;
 use crate::engine::operator::cells::number;
@@ -13,22 +12,10 @@ use crate::engine::origin::Origin;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
 
-/// `listevents`: the kept facts, newest first.
-pub(crate) fn show_events(hub: &Engine, count: Option<u64>) -> OpReply {
-    if hub.facts.recent().max() == 0 {
-        let hint = "no events are remembered; 'config events 100' begins with it";
-        return OpReply::line("note", hint, vec![]);
-    }
-    let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
-    OpReply {
-        blocks: hub
-            .facts
-            .recent()
-            .newest_first()
-            .take(count)
-            .map(|fact| fact_log::line(fact, &hub.wall_clock))
-            .collect(),
-    }
+/// `listevents` where no facts are kept; `listing` lists those that are, newest first.
+pub(crate) fn no_events() -> OpReply {
+    let hint = "no events are remembered; 'config events 100' begins with it";
+    OpReply::line("note", hint, vec![])
 }
 
 pub(crate) fn run_poison(

@@ -51,7 +51,7 @@ pub(crate) fn start_lines(hub: &Engine, key: WorkerKey) -> Vec<String> {
     }
     // It opens its service, but the configured workers of the service stay as they are.
     let mut lines = vec![format!("start {}", service.name)];
-    let others = hub.supervision.workers().filter(|(_, w)| w.service == worker.service);
+    let others = hub.supervision.workers_of(worker.service);
     let others = others.filter(|(_, w)| !w.is_self_started && !w.is_wanted);
     lines.extend(others.map(|(_, w)| format!("stop {}", w.id)));
     lines

@@ -1,31 +1,36 @@
-//! Makes long listings (`clients`, `workers`, `queue`, `requests`) part by part, one part in a
-//! step, so that requests are served in between and a listing of 10,000 entries delays nobody by a
-//! measurable time. Which entries are listed is fixed at the beginning; each row shows its entry at
-//! the moment at which it is made. `read`, `show` and `requests` make the rows.
+//! Makes lists that may be long part by part, one part in a step, so that requests are served in
+//! between and a list of 100,000 entries delays nobody by a measurable time. What is there from the
+//! beginning to the end is listed; what comes or goes meanwhile may be, or not. Each row shows its
+//! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
 use super::answer;
 use super::cells::number;
+use super::load;
 use super::names;
 use super::read;
 use super::requests;
 use super::show;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
+use crate::engine::dispatch::transaction::Transaction;
+use crate::engine::fact_log;
 use crate::engine::hub::{Engine, Out};
-use crate::engine::operator::open_listing::Listing;
+use crate::engine::keys::{Key, TransactionKey};
 use crate::engine::operator::open_listing::OpenListing;
 use crate::engine::operator::open_listing::WaitingCount;
+use crate::engine::operator::open_listing::{ListedRequests, Listing, Order, ServiceTable};
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
+use protocol::ids::{ClientId, FactSeq, LinkId, ServiceId};
 use protocol::names::ServiceName;
 use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, OpReply};
 use protocol::op::spec::{Command, OpRequest, WorkerFilter};
 use protocol::time::Tick;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 /// Most rows made in one step.
@@ -36,6 +41,10 @@ const ROWS_MAX: usize = 50_000;
 /// Most rows of all listings under way, those that are still to be made among them: they take
 /// memory.
 const ROWS_UNDER_WAY_MAX: usize = 2 * ROWS_MAX;
+/// Slots of the table of requests that are looked at instead of one row that is made.
+const SLOTS_EACH: usize = 16;
+/// Slots that are looked at when a listing begins.
+const SLOTS_AT_ONCE: usize = 2048;
 /// Most listings that may be under way at once.
 const LISTINGS_MAX: usize = 32;
 
@@ -45,7 +54,12 @@ impl Listing {
         match self {
             Self::Clients { left, .. } => left.len(),
             Self::Workers { left, .. } => left.len(),
-            Self::Queue { left, .. } | Self::Requests { left, .. } => left.len(),
+            Self::Services { left, .. } => left.len(),
+            Self::Hosts { left, .. } => left.len(),
+            Self::Events { left, .. } => *left,
+            Self::Queue { left, .. } | Self::Requests { left, .. } => {
+                left.heap.len() + left.next.map_or(0, |_| PART_ROWS + 1)
+            }
         }
     }
 
@@ -54,13 +68,26 @@ impl Listing {
             Self::Clients { rows, .. } | Self::Requests { rows, .. } | Self::Queue { rows, .. } => {
                 rows.len()
             }
+            Self::Services { rows, .. } | Self::Hosts { rows, .. } => rows.len(),
+            Self::Events { lines, .. } => lines.len(),
             Self::Workers { rows, .. } => rows.iter().map(Vec::len).sum(),
         }
     }
 
     /// How many rows it will have at most.
-    fn most_rows(&self) -> usize {
-        (self.rows() + self.left()).min(ROWS_MAX)
+    fn most_rows(&self, hub: &Engine) -> usize {
+        let left = match self {
+            Self::Queue { left, .. } | Self::Requests { left, .. } => {
+                let slots = hub.dispatch.transaction_slots();
+                left.heap.len() + left.next.map_or(0, |next| slots.saturating_sub(next))
+            }
+            Self::Clients { .. }
+            | Self::Workers { .. }
+            | Self::Services { .. }
+            | Self::Hosts { .. }
+            | Self::Events { .. } => self.left(),
+        };
+        (self.rows() + left).min(ROWS_MAX)
     }
 
     fn reply(self, left_out: usize) -> OpReply {
@@ -68,6 +95,13 @@ impl Listing {
             Self::Clients { rows, .. } => read::clients_table(rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
             Self::Requests { rows, .. } => requests::requests_table(rows),
+            Self::Services { of, rows, without, .. } => match of {
+                ServiceTable::Names => read::services_table(rows),
+                ServiceTable::Load => load::load_table(rows),
+                ServiceTable::Latency { .. } => show::latency_table(rows, without),
+            },
+            Self::Hosts { rows, .. } => show::hosts_table(rows),
+            Self::Events { lines, .. } => OpReply { blocks: lines },
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)
             }
@@ -102,33 +136,59 @@ fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
 /// Begins a listing of the requests that wait for one service or for all: for each service
 /// those in its queue, in serving order, then those that are blocked or held.
 fn begin_queue(hub: &Engine, service: Option<&ServiceName>) -> Result<Listing, OpError> {
-    let keys = match service {
-        Some(name) => vec![names::service_named(hub, name)?],
-        None => hub.catalog.keys(),
-    };
-    // One pass over the transactions, however many services there are.
-    let all = hub.dispatch.transactions();
-    let others = all.filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)));
-    let mut others: Vec<_> = others.map(|(at, t)| (t.service, at, t.id)).collect();
-    others.sort_unstable();
-    let mut left = VecDeque::new();
-    for key in keys {
-        left.extend(hub.dispatch.waiting(key).map(|(at, t)| (at, t.id)));
-        let first = others.partition_point(|(service, ..)| *service < key);
-        let mine = others[first..].iter().take_while(|(service, ..)| *service == key);
-        left.extend(mine.map(|(_, at, id)| (*at, *id)));
+    let service = service.map(|name| names::service_named(hub, name)).transpose()?;
+    let mut left = ListedRequests { next: Some(0), service, ..ListedRequests::default() };
+    look(hub, &mut left, queue_order, SLOTS_AT_ONCE);
+    Ok(Listing::Queue { rows: Vec::new(), left, services: Vec::new() })
+}
+
+fn queue_order(hub: &Engine, at: TransactionKey, t: &Transaction) -> Option<Order> {
+    let of = hub.catalog[t.service].id.0 as usize * 2;
+    match t.stage {
+        Stage::Waiting => Some((of, t.priority.into(), t.id.0)),
+        Stage::Blocked | Stage::Held(_) => Some((of + 1, 0, at.index() as u64)),
+        Stage::Bound(_) | Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => None,
     }
-    Ok(Listing::Queue {
-        rows: Vec::with_capacity(left.len().min(ROWS_MAX)),
-        left,
-        services: Vec::new(),
-    })
+}
+
+/// Looks at further slots of the table of requests.
+fn look(
+    hub: &Engine,
+    found: &mut ListedRequests,
+    order: fn(&Engine, TransactionKey, &Transaction) -> Option<Order>,
+    most: usize,
+) {
+    let Some(next) = found.next else { return };
+    for (key, t) in hub.dispatch.transactions_from(next, most) {
+        if found.service.is_none_or(|service| service == t.service)
+            && let Some(order) = order(hub, key, t)
+        {
+            found.heap.push(Reverse((order, key, t.id)));
+        }
+    }
+    found.next =
+        Some(next.saturating_add(most)).filter(|next| *next < hub.dispatch.transaction_slots());
+}
+
+impl ListedRequests {
+    /// Takes out the next ones. Those that are gone by now are left out.
+    fn take<'a>(
+        &'a mut self,
+        hub: &'a Engine,
+        most: usize,
+    ) -> impl Iterator<Item = (TransactionKey, &'a Transaction)> {
+        let next = move || self.heap.pop().map(|Reverse((_, at, id))| (at, id));
+        std::iter::from_fn(next).take(most).filter_map(move |(at, id)| {
+            Some((at, hub.dispatch.transaction(at).filter(|t| t.id == id)?))
+        })
+    }
 }
 
 /// Makes up to `most` further rows. Entries that are gone by now are passed over. Returns how many
 /// there was no room for.
 fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
     let part = most.min(listing.left());
+    let slots = most.saturating_mul(SLOTS_EACH);
     let (mut room, mut left_out) = (ROWS_MAX.saturating_sub(listing.rows()), 0);
     let mut has_room = || {
         left_out += usize::from(room == 0);
@@ -136,6 +196,38 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
         left_out == 0
     };
     match listing {
+        Listing::Requests { left, .. } if left.next.is_some() => {
+            look(hub, left, requests::order, slots);
+        }
+        Listing::Queue { left, .. } if left.next.is_some() => look(hub, left, queue_order, slots),
+        Listing::Services { of, left, rows, without } => {
+            for key in left.drain(..part).filter_map(|id| hub.catalog.find_id(id)) {
+                match of {
+                    ServiceTable::Names => rows.push(read::service_row(hub, key)),
+                    ServiceTable::Load => rows.push(load::load_row(hub, key)),
+                    ServiceTable::Latency { is_one } => {
+                        // Those without a request are left out: their zeros would hide the others.
+                        if *is_one || hub.dispatch.queue(key).figures.was_asked() {
+                            rows.extend(show::latency_rows(hub, key));
+                        } else {
+                            *without += 1;
+                        }
+                    }
+                }
+            }
+        }
+        Listing::Hosts { left, rows } => {
+            let hosts = left.drain(..part).filter_map(|name| hub.supervision.find_host(&name));
+            rows.extend(hosts.map(|key| show::host_row(hub, hub.supervision.host(key))));
+        }
+        Listing::Events { left, before, lines } => {
+            let facts = hub.facts.recent().before(*before).take(part);
+            *left -= part;
+            for fact in facts {
+                *before = fact.seq;
+                lines.push(fact_log::line(fact, &hub.wall_clock));
+            }
+        }
         Listing::Clients { left, rows } => {
             let keys = left.drain(..part).filter_map(|id| hub.sessions.find_client(id));
             rows.extend(keys.filter(|_| has_room()).map(|key| read::client_row(hub, key)));
@@ -149,19 +241,14 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             }
         }
         Listing::Requests { left, rows } => {
-            for (at, id) in left.drain(..part) {
-                let found = hub.dispatch.transaction(at).filter(|t| t.id == id);
-                if let Some(t) = found.filter(|_| has_room()) {
-                    rows.push(requests::request_row(hub, t));
-                }
-            }
+            let found = left.take(hub, part).filter(|_| has_room());
+            rows.extend(found.map(|(_, t)| requests::request_row(hub, t)));
         }
         Listing::Queue { left, rows, services } => {
-            for (at, id) in left.drain(..part) {
-                let is_held = |stage| matches!(stage, Stage::Held(_));
-                let found = hub.dispatch.transaction(at).filter(|t| t.id == id);
-                let found = found.filter(|t| t.stage.waits() || is_held(t.stage));
-                let Some(t) = found else { continue };
+            for (at, t) in left.take(hub, part) {
+                if !t.stage.waits() && !matches!(t.stage, Stage::Held(_)) {
+                    continue;
+                }
                 let (stage, service) = (t.stage, t.service);
                 if has_room() {
                     rows.push(read::queue_row(hub, at, t));
@@ -181,55 +268,103 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
     left_out
 }
 
-/// Begins the listing that a command asks for.
-fn listing_of(hub: &Engine, request: &OpRequest) -> Result<Listing, OpError> {
+/// Begins a listing of services: one, or all.
+fn begin_services(
+    hub: &Engine,
+    of: ServiceTable,
+    name: Option<&ServiceName>,
+) -> Result<Listing, OpError> {
+    let left: VecDeque<ServiceId> = match name {
+        Some(name) => [hub.catalog[names::plain_service(hub, name)?].id].into(),
+        None => {
+            let ids = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
+            ids.map(|(id, _)| id).collect()
+        }
+    };
+    Ok(Listing::Services { of, rows: Vec::with_capacity(left.len()), left, without: 0 })
+}
+
+/// Begins the listing that a command asks for; `None` = it asks for none.
+fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpError>> {
     if let OpRequest::Workers(filter) = request {
-        Ok(begin_workers(hub, *filter))
+        Some(Ok(begin_workers(hub, *filter)))
     } else if let OpRequest::Queue(service) = request {
-        begin_queue(hub, service.as_ref())
+        Some(begin_queue(hub, service.as_ref()))
     } else if let OpRequest::Requests(of) = request {
-        let left = requests::chosen(hub, of)?;
-        Ok(Listing::Requests { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left })
+        Some(requests::chosen(hub, of).map(|mut left| {
+            look(hub, &mut left, requests::order, SLOTS_AT_ONCE);
+            Listing::Requests { rows: Vec::new(), left }
+        }))
+    } else if let OpRequest::Load(service) = request {
+        Some(begin_services(hub, ServiceTable::Load, service.as_ref()))
+    } else if let OpRequest::Latency(service) = request {
+        let of = ServiceTable::Latency { is_one: service.is_some() };
+        Some(begin_services(hub, of, service.as_ref()))
+    } else if let OpRequest::ListEvents(count) = request {
+        let recent = hub.facts.recent();
+        let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
+        let (left, before) = (recent.count().min(count), FactSeq(u64::MAX));
+        Some(Ok(Listing::Events { left, before, lines: Vec::new() })).filter(|_| recent.max() > 0)
+    } else if *request == OpRequest::Services {
+        let left = hub.catalog.ids().map(|(id, _)| id).rev().collect();
+        let of = ServiceTable::Names;
+        Some(Ok(Listing::Services { of, left, rows: Vec::new(), without: 0 }))
+    } else if *request == OpRequest::Hosts {
+        let left = hub.supervision.hosts().map(|(_, host)| host.name.clone()).collect();
+        Some(Ok(Listing::Hosts { left, rows: Vec::new() }))
+    } else if *request == OpRequest::Clients {
+        Some(Ok(begin_clients(hub)))
     } else {
-        Ok(begin_clients(hub))
+        None
     }
 }
 
 /// The whole listing in one step, for scripts.
-pub(crate) fn list_whole(hub: &Engine, request: &OpRequest) -> OpResult {
-    listing_of(hub, request).map(|listing| end(hub, listing))
+pub(crate) fn list_whole(hub: &Engine, request: &OpRequest) -> Option<OpResult> {
+    Some(listing_of(hub, request)?.map(|listing| end(hub, listing)))
 }
 
 fn end(hub: &Engine, mut listing: Listing) -> OpReply {
-    let left_out = make_rows(hub, &mut listing, usize::MAX);
+    let mut left_out = 0;
+    while listing.left() > 0 {
+        left_out += make_rows(hub, &mut listing, usize::MAX);
+    }
     listing.reply(left_out)
 }
 
-/// Handles `clients`, `workers`, `queue` and `requests` of an operator. Returns the answer if the
-/// list is short or refused; `None` = the answer comes part by part.
-pub(crate) fn list(
-    hub: &mut Engine,
-    link: LinkId,
-    head: Header,
-    request: &OpRequest,
-) -> Option<OpResult> {
+/// How a command that asks for a list is answered.
+#[derive(Debug)]
+pub(crate) enum Listed {
+    /// Now: the list is short, or refused.
+    Now(OpResult),
+    /// Part by part.
+    Later,
+    /// It asks for no list.
+    No,
+}
+
+/// Handles a command of an operator that asks for a list which may be long.
+pub(crate) fn list(hub: &mut Engine, link: LinkId, head: Header, request: &OpRequest) -> Listed {
     let listing = match listing_of(hub, request) {
-        Ok(listing) if listing.left() <= PART_ROWS => return Some(Ok(end(hub, listing))),
-        Ok(listing) => listing,
-        Err(error) => return Some(Err(error)),
+        Some(Ok(listing)) if listing.left() <= PART_ROWS => {
+            return Listed::Now(Ok(end(hub, listing)));
+        }
+        Some(Ok(listing)) => listing,
+        Some(Err(error)) => return Listed::Now(Err(error)),
+        None => return Listed::No,
     };
     let others = &hub.listings.0;
-    let rows: usize = others.iter().map(|open| open.listing.most_rows()).sum();
-    if others.len() >= LISTINGS_MAX || rows + listing.most_rows() > ROWS_UNDER_WAY_MAX {
+    let rows: usize = others.iter().map(|open| open.listing.most_rows(hub)).sum();
+    if others.len() >= LISTINGS_MAX || rows + listing.most_rows(hub) > ROWS_UNDER_WAY_MAX {
         let text = format!(
             "{} long listings with {rows} rows are being made already; try again",
             others.len()
         );
-        return Some(Err(refused(text)));
+        return Listed::Now(Err(refused(text)));
     }
     hub.listings.0.push_back(OpenListing { link, head, listing, left_out: 0 });
     go_on_listing(hub);
-    None
+    Listed::Later
 }
 
 fn go_on_listing(hub: &mut Engine) {

@@ -1,17 +1,15 @@
 //! The command `load`: how much each service has to do, and what became of its requests. How long
 //! requests take is shown by `latency`, in `show`.
 
-use super::names;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
 use crate::engine::operator::cells::column;
 use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::table;
 use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
+use crate::engine::operator::open_listing::Rows;
 use protocol::errors::ErrorCode;
-use protocol::names::ServiceName;
-use protocol::op::reply::{Column, Value};
+use protocol::op::reply::{Column, OpReply, Value};
 
 fn columns() -> Vec<Column> {
     vec![
@@ -31,16 +29,11 @@ fn columns() -> Vec<Column> {
 }
 
 /// `load`: one row for each service, or for one.
-pub(crate) fn show_load(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
-    let keys = match service {
-        Some(name) => vec![names::plain_service(hub, name)?],
-        None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
-    };
-    let rows = keys.into_iter().map(|key| load_row(hub, key)).collect();
-    Ok(table("load", columns(), rows))
+pub(crate) fn load_table(rows: Rows) -> OpReply {
+    table("load", columns(), rows)
 }
 
-fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
+pub(crate) fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
     let (service, queue) = (&hub.catalog[key], hub.dispatch.queue(key));
     let figures = &queue.figures;
     let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);

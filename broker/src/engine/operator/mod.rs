@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `run` | commands come in and are answered |
 //! | `start_stop`, `change` | which workers are to run; what else they change |
+//! | `targets` | the workers and services that a command is for |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
@@ -38,4 +39,5 @@ pub(crate) mod start_stop;
 pub(crate) mod states;
 pub(crate) mod status;
 pub(crate) mod status_query;
+pub(crate) mod targets;
 pub(crate) mod tokens;

@@ -2,11 +2,12 @@
 
 use crate::engine::keys::{ServiceKey, TransactionKey};
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
-use protocol::names::ServiceName;
-use protocol::op::reply::Value;
+use protocol::ids::{ClientId, FactSeq, LinkId, ServiceId, TransactionId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+use protocol::op::reply::{Block, Value};
 use protocol::op::spec::WorkerFilter;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// The rows of a table.
 pub(crate) type Rows = Vec<Vec<Value>>;
@@ -25,15 +26,58 @@ pub(crate) enum Listing {
         rows: [Rows; 3],
     },
     Requests {
-        left: VecDeque<(TransactionKey, TransactionId)>,
+        left: ListedRequests,
         rows: Rows,
     },
+    /// `services`, `load` or `latency`.
+    Services {
+        of: ServiceTable,
+        left: VecDeque<ServiceId>,
+        rows: Rows,
+        /// Services of which `latency` has nothing to show.
+        without: usize,
+    },
+    Hosts {
+        left: VecDeque<HostName>,
+        rows: Rows,
+    },
+    Events {
+        /// How many are still to be shown; those before this one.
+        left: usize,
+        before: FactSeq,
+        lines: Vec<Block>,
+    },
     Queue {
-        left: VecDeque<(TransactionKey, TransactionId)>,
+        left: ListedRequests,
         rows: Rows,
         /// The services that requests wait for.
         services: Vec<WaitingCount>,
     },
+}
+
+/// The tables with rows for services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceTable {
+    Names,
+    Load,
+    Latency {
+        /// It was asked of one service.
+        is_one: bool,
+    },
+}
+
+/// Where a request stands in a listing: group, then priority, then arrival.
+pub(super) type Order = (usize, u64, u64);
+
+/// The requests of a listing. All slots of the table are looked at, part by part; then they are
+/// taken out in order.
+#[derive(Debug, Default)]
+pub(crate) struct ListedRequests {
+    /// The slot that is looked at next; `None` = all were.
+    pub(super) next: Option<usize>,
+    /// The service that is listed; `None` = all.
+    pub(super) service: Option<ServiceKey>,
+    pub(super) heap: BinaryHeap<Reverse<(Order, TransactionKey, TransactionId)>>,
 }
 
 /// The requests that wait for one service.

@@ -5,7 +5,6 @@
 use super::settings;
 use super::states;
 use super::states::StateValues;
-use crate::engine::catalog::Service;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
@@ -64,7 +63,7 @@ pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
         ("EventKinds", settings::event_kinds(hub)),
         ("preempt", Value::on_off(hub.dispatch.is_strict_priority())),
         ("reject", Value::on_off(hub.sessions.is_rejecting())),
-        ("Waiting", number(hub.dispatch.transactions().filter(|(_, t)| t.stage.waits()).count())),
+        ("Waiting", number(hub.dispatch.waiting_count())),
         ("WaitingBytes", number(hub.dispatch.queue_bytes())),
         ("Accepted", number(totals.accepted)),
         ("Completed", number(totals.completed)),
@@ -91,7 +90,7 @@ pub(crate) fn show_version(hub: &Engine) -> OpReply {
 
 /// `services`: the manual's table, newest first, with the names of columns that the manual
 /// prints.
-pub(crate) fn show_services(hub: &Engine) -> OpReply {
+pub(crate) fn services_table(rows: Rows) -> OpReply {
     let columns = vec![
         column("service", "service", 32),
         column("id", "service_id", 12),
@@ -99,14 +98,14 @@ pub(crate) fn show_services(hub: &Engine) -> OpReply {
         unseen("since"),
         unseen("reason"),
     ];
-    let row = |(key, s): (ServiceKey, &Service)| {
-        let StateValues { state, since, reason, .. } =
-            states::state_values(hub, states::service_state(hub, key), String::new());
-        vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
-    };
-    let mut rows: Vec<_> = hub.catalog.by_id().into_iter().map(row).collect();
-    rows.reverse();
     table("services", columns, rows)
+}
+
+pub(crate) fn service_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
+    let service = &hub.catalog[key];
+    let StateValues { state, since, reason, .. } =
+        states::state_values(hub, states::service_state(hub, key), String::new());
+    vec![text(&service.name), number(service.id.0), state, blank(since), blank(reason)]
 }
 
 pub(crate) fn clients_table(rows: Rows) -> OpReply {
@@ -239,7 +238,7 @@ pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Ve
 /// Why a request of a service waits, in words.
 pub(crate) fn why_waiting(hub: &Engine, service: ServiceKey, stage: Stage) -> String {
     let entry = &hub.catalog[service];
-    let mine = || hub.supervision.workers().filter(move |(_, w)| w.service == service);
+    let mine = || hub.supervision.workers_of(service);
     let all = hub.supervision.count_of(service);
     let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
     let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();

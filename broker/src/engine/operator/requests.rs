@@ -2,7 +2,7 @@
 
 use super::cells::{column, left, number, table, text};
 use super::names;
-use super::open_listing::Rows;
+use super::open_listing::{ListedRequests, Order, Rows};
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
@@ -11,39 +11,53 @@ use protocol::ids::TransactionId;
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
 use protocol::op::spec::RequestsOf;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
 
 /// The requests that a command asks for: those with workers first, each by arrival.
 ///
 /// # Errors
 /// There is no such service, client or worker.
-pub(crate) fn chosen(
-    hub: &Engine,
-    of: &RequestsOf,
-) -> Result<VecDeque<(TransactionKey, TransactionId)>, OpError> {
-    let all = hub.dispatch.transactions();
-    let mut chosen: Vec<(bool, TransactionId, TransactionKey)> = match of {
-        RequestsOf::All => all.map(entry).collect(),
+pub(crate) fn chosen(hub: &Engine, of: &RequestsOf) -> Result<ListedRequests, OpError> {
+    let mut found = ListedRequests::default();
+    match of {
+        RequestsOf::All => found.next = Some(0),
         RequestsOf::Service(name) => {
-            let service = names::plain_service(hub, name)?;
-            all.filter(|(_, t)| t.service == service).map(entry).collect()
+            found.next = Some(0);
+            found.service = Some(names::plain_service(hub, name)?);
         }
         RequestsOf::Client(id) => {
             let client = names::client_named(hub, *id)?;
-            hub.dispatch.of_client(client).map(entry).collect()
+            let keys = hub.dispatch.caller(client).in_flight.keys();
+            found.heap = keys.filter_map(|key| entry(hub, key)).collect();
         }
         RequestsOf::Worker(id) => {
-            let worker = names::worker_named(hub, *id)?;
-            hub.dispatch.of_worker(worker).map(entry).collect()
+            let keys = hub.dispatch.with_worker(names::worker_named(hub, *id)?);
+            found.heap = keys.filter_map(|key| entry(hub, key)).collect();
         }
-    };
-    chosen.sort_unstable();
-    Ok(chosen.into_iter().map(|(_, id, key)| (key, id)).collect())
+    }
+    if let Some(service) = found.service.filter(|&service| hub.dispatch.has_few(service)) {
+        // Those of other services are not looked at.
+        let queue = hub.dispatch.waiting(service).chain(hub.dispatch.blocked(service));
+        let waiting = queue.filter_map(|(key, _)| entry(hub, key));
+        let with_workers = hub.dispatch.with_workers(service);
+        let with_workers = with_workers.into_iter().filter_map(|key| entry(hub, key));
+        found.heap = waiting.chain(with_workers).collect();
+        found.next = None;
+    }
+    Ok(found)
 }
 
-/// What a request is sorted by, and its key.
-fn entry((key, t): (TransactionKey, &Transaction)) -> (bool, TransactionId, TransactionKey) {
-    (t.stage.waits(), t.id, key)
+/// What a request is sorted by: those with workers first, each by arrival.
+pub(super) fn order(_: &Engine, _: TransactionKey, t: &Transaction) -> Option<Order> {
+    Some((usize::from(t.stage.waits()), 0, t.id.0))
+}
+
+fn entry(
+    hub: &Engine,
+    key: TransactionKey,
+) -> Option<Reverse<(Order, TransactionKey, TransactionId)>> {
+    let t = hub.dispatch.transaction(key)?;
+    Some(Reverse((order(hub, key, t)?, key, t.id)))
 }
 
 /// The answer, of rows that [`request_row`] made.

@@ -5,10 +5,10 @@ use super::answer;
 use super::change;
 use super::config;
 use super::facts;
-use super::listing;
-use super::load;
+use super::listing::{self, Listed};
 use super::read;
 use super::result::fact_kinds;
+use super::save;
 use super::settings;
 use super::show;
 use super::start_stop;
@@ -25,13 +25,15 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
+use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
 use protocol::errors::ErrorCode;
 use protocol::header::Header;
+use protocol::ids::LinkId;
 use protocol::op::help;
 use protocol::op::parse::{self, OpError};
 use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::{Effect, OpRequest, SendWhat, ServiceWhat};
+use protocol::op::spec::{Command, Effect, OpRequest, SendWhat, ServiceWhat};
 use protocol::settings::Setting;
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
@@ -45,14 +47,37 @@ pub(crate) fn on_command(
 ) {
     // The broker gives these two itself and never sends back what a client wrote there.
     let head = Header { transaction: 0, attempt: 0, ..head };
-    if hub.dispatch.is_command(client, &head, context!(hub, out)) {
+    if hub.dispatch.is_command(client, &head, context!(hub, out))
+        && !postpone(hub, client, &head, body, out)
+    {
         on_op(hub, client, head, body, out);
     }
 }
 
+/// Has a command wait that comes while long work is under way. Returns false if none is.
+fn postpone(
+    hub: &mut Engine,
+    client: ClientKey,
+    head: &Header,
+    body: &Bytes,
+    out: Out<'_>,
+) -> bool {
+    if !hub.works.holds_commands() {
+        return false;
+    }
+    if hub.works.commands.len() >= COMMANDS_MAX {
+        let text = format!("{COMMANDS_MAX} commands wait for the ones before them; try again");
+        answer::answer(hub, client, head, Err(refused(text)), out);
+    } else {
+        let client = hub.sessions.client(client).id;
+        hub.works.commands.push_back(Waiting { client, head: *head, body: body.clone() });
+    }
+    true
+}
+
 /// Runs one command of a client, if the client has the rights for it, and answers it now or
 /// later.
-fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
+pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
     let link = hub.sessions.client(client).link;
     let origin = origin_of(hub, client);
     let request = parse::parse_bytes(body);
@@ -67,16 +92,12 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
             out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
         }
-        Ok(
-            list @ (OpRequest::Clients
-            | OpRequest::Workers(_)
-            | OpRequest::Queue(_)
-            | OpRequest::Requests(_)),
-        ) => match listing::list(hub, link, head, &list) {
-            Some(answer) => answer,
-            None => return,
-        },
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
+        Ok(OpRequest::Save) => {
+            let script = Box::new(save::begin_script(hub));
+            hub.works.begin(Work::Save { link, head, script }, &mut hub.effects);
+            return;
+        }
         Ok(OpRequest::Source(path)) => {
             out.push(Action::Source { link, head, path });
             return;
@@ -88,7 +109,11 @@ fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: O
                 Err(error) => Err(error),
             }
         }
-        Ok(request) => run_recorded(hub, &origin, request, out),
+        Ok(request) => match listing::list(hub, link, head, &request) {
+            Listed::Now(answer) => answer,
+            Listed::Later => return,
+            Listed::No => run_recorded(hub, &origin, request, out),
+        },
     };
     let answer = answer.map(|reply| match asked {
         Some(command) => reply.complete(command),
@@ -155,20 +180,22 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Ou
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
         OpRequest::Client(id) => read::show_client(hub, id),
         OpRequest::Clients
+        | OpRequest::Hosts
+        | OpRequest::Latency(_)
+        | OpRequest::ListEvents(_)
+        | OpRequest::Load(_)
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
-        | OpRequest::Workers(_) => listing::list_whole(hub, &request),
+        | OpRequest::Services
+        | OpRequest::Workers(_) => {
+            listing::list_whole(hub, &request).unwrap_or_else(|| Ok(facts::no_events()))
+        }
         OpRequest::Host(name) => show::show_host(hub, &name),
-        OpRequest::Hosts => Ok(show::show_hosts(hub)),
         OpRequest::Last(id) => show::show_last(hub, id),
-        OpRequest::Load(service) => load::show_load(hub, service.as_ref()),
-        OpRequest::Latency(service) => show::show_latency(hub, service.as_ref()),
-        OpRequest::ListEvents(count) => Ok(facts::show_events(hub, count)),
         OpRequest::Poison(what) => facts::run_poison(hub, origin, what, out),
         OpRequest::Save => {
             Ok(OpReply::block(Block::Text { name: "script", text: hub.save_script() }))
         }
-        OpRequest::Services => Ok(read::show_services(hub)),
         OpRequest::Settings(of) => settings::show_settings(hub, &of),
         OpRequest::Version => Ok(read::show_version(hub)),
         OpRequest::Worker(id) => show::show_worker(hub, id),
@@ -220,6 +247,20 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Ou
             "'{request}' answers one operator and can't stand in a script; leave it out, and \
              say it with isdclient"
         ))),
+    }
+}
+
+/// The script that `save` asked for is written.
+pub(crate) fn answer_save(
+    hub: &mut Engine,
+    link: LinkId,
+    head: &Header,
+    text: String,
+    out: Out<'_>,
+) {
+    if let Some(client) = hub.sessions.client_at(link) {
+        let reply = OpReply::block(Block::Text { name: "script", text });
+        answer::answer(hub, client, head, Ok(reply.complete(Command::Save)), out);
     }
 }
 

@@ -4,64 +4,118 @@
 
 use super::lines::{events_command, host_command, service_command, worker_command, worker_line};
 use crate::engine::action::Action;
+use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
 use crate::engine::keys::ServiceKey;
+use crate::engine::supervision::host::Host;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
+use crate::engine::work::SavedScript;
 use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::settings::{ServiceSetting, Setting};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 /// Milliseconds until the next attempt, after the configuration could not be written.
 const RETRY_MS: u64 = 5000;
 
+/// How many workers of a service have their lines written at once, with its own.
+const STATES_EACH: usize = 16;
+
 impl Engine {
     /// The configuration as a script of commands, with the ids of services and workers.
     pub fn save_script(&self) -> String {
-        let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
-        save_broker(self, &mut out);
-        for (_, host) in self.supervision.hosts().filter(|(_, host)| !host.is_builtin) {
-            line(&mut out, format_args!("{}", host_command(&host.name, &host.address)));
+        let mut script = begin_script(self);
+        while !script.is_done() {
+            go_on_script(self, &mut script, usize::MAX);
         }
-        let services = self.catalog.by_id();
-        let services: Vec<_> =
-            services.into_iter().filter(|(key, _)| *key != self.catalog.op()).collect();
-        for (_, service) in &services {
-            let settings = ServiceSetting::ALL.iter();
-            let settings = settings.filter(|setting| service.settings.is_changed(**setting));
-            let settings: Vec<_> =
-                settings.map(|&setting| (setting, service.settings.get(setting))).collect();
-            line(&mut out, format_args!("{}", service_command(service, &settings)));
-        }
-        let mut of_service: BTreeMap<ServiceKey, Vec<&Worker>> = BTreeMap::new();
-        for (_, worker) in self.supervision.workers().filter(|(_, w)| !w.is_self_started) {
-            line(&mut out, format_args!("{}", worker_line(self, worker)));
-            of_service.entry(worker.service).or_default().push(worker);
-        }
-        for (key, service) in &services {
-            // `stop` comes first: it stops the workers, too, and those that are wanted all the same
-            // are started after it.
-            if service.is_stopped {
-                line(&mut out, format_args!("stop {}", service.name));
-            }
-            if service.is_paused {
-                line(&mut out, format_args!("pause {}", service.name));
-            }
-            for worker in of_service.get(key).into_iter().flatten() {
-                if worker.is_paused && !service.is_paused {
-                    line(&mut out, format_args!("pause {}", worker.id));
-                }
-                if worker.is_wanted {
-                    line(&mut out, format_args!("start {}", worker.id));
-                }
-            }
-        }
-        out
+        script.text
     }
+}
+
+/// Begins the script: the settings of the broker.
+pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
+    let mut text = String::from("# isect configuration; replay it with: isdclient < FILE\n");
+    save_broker(hub, &mut text);
+    let hosts = hub.supervision.hosts().filter(|(_, host)| !host.is_builtin);
+    let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
+    let services: VecDeque<_> = services.map(|(id, _)| id).collect();
+    let workers = hub.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
+    SavedScript {
+        text,
+        hosts: hosts.map(|(_, host)| host.name.clone()).collect(),
+        states: services.clone(),
+        services,
+        workers: workers.map(|(_, worker)| worker.id).collect(),
+    }
+}
+
+/// Writes up to `most` further lines, or a few more. Returns how many.
+pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) -> usize {
+    let mut count = 0;
+    let out = &mut script.text;
+    while count < most {
+        count += 1;
+        if let Some(name) = script.hosts.pop_front() {
+            let host = hub.supervision.host_named(&name);
+            host.into_iter().for_each(|host| save_host(host, out));
+        } else if let Some(id) = script.services.pop_front() {
+            let key = hub.catalog.find_id(id);
+            key.into_iter().for_each(|key| save_service(&hub.catalog[key], out));
+        } else if let Some(id) = script.workers.pop_front() {
+            let key = hub.supervision.find_worker(id);
+            key.into_iter().for_each(|key| save_worker(hub, hub.supervision.worker(key), out));
+        } else if let Some(id) = script.states.pop_front() {
+            let key = hub.catalog.find_id(id);
+            let lines = key.map_or(0, |key| save_state(hub, key, out));
+            count += lines / STATES_EACH;
+        } else {
+            return count;
+        }
+    }
+    count
+}
+
+fn save_host(host: &Host, out: &mut String) {
+    line(out, format_args!("{}", host_command(&host.name, &host.address)));
+}
+
+fn save_service(service: &Service, out: &mut String) {
+    let settings = ServiceSetting::ALL.iter();
+    let settings = settings.filter(|setting| service.settings.is_changed(**setting));
+    let settings: Vec<_> =
+        settings.map(|&setting| (setting, service.settings.get(setting))).collect();
+    line(out, format_args!("{}", service_command(service, &settings)));
+}
+
+fn save_worker(hub: &Engine, worker: &Worker, out: &mut String) {
+    line(out, format_args!("{}", worker_line(hub, worker)));
+}
+
+/// Whether a service and its workers are stopped, paused, started. Returns how many workers it has.
+fn save_state(hub: &Engine, key: ServiceKey, out: &mut String) -> usize {
+    let service = &hub.catalog[key];
+    // `stop` comes first: it stops the workers, too, and those that are wanted all the same are
+    // started after it.
+    if service.is_stopped {
+        line(out, format_args!("stop {}", service.name));
+    }
+    if service.is_paused {
+        line(out, format_args!("pause {}", service.name));
+    }
+    let mine = hub.supervision.workers_of(key);
+    for (_, worker) in mine.filter(|(_, worker)| !worker.is_self_started) {
+        if worker.is_paused && !service.is_paused {
+            line(out, format_args!("pause {}", worker.id));
+        }
+        if worker.is_wanted {
+            line(out, format_args!("start {}", worker.id));
+        }
+    }
+    hub.supervision.count_of(key)
 }
 
 /// Has the changes stored that this step made.

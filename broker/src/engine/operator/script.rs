@@ -7,40 +7,76 @@ use super::run::run;
 use crate::engine::action::{Action, Summary};
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::{Engine, Out};
-use crate::engine::operator::script_workers::ScriptWorkers;
 use crate::engine::origin::Origin;
 use crate::engine::store::Difference;
+use crate::engine::work::{RunningScript, Work};
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::op::parse;
 use protocol::op::reply::{OpReply, Value};
 
-/// Runs a script of the state directory or the command line.
-pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: &str, out: Out<'_>) {
-    let summary = run_script(hub, &origin, text, out);
-    out.push(Action::ScriptDone { origin, summary });
+/// How much a line of a script counts in a part of long work.
+const LINE: usize = 4;
+
+/// Begins a script of the state directory or the command line.
+pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
+    let script = RunningScript::new(None, origin, text);
+    hub.works.begin(Work::Script(Box::new(script)), &mut hub.effects);
 }
 
-/// Runs the commands of a script in order; one that fails does not stop the rest.
-fn run_script(hub: &mut Engine, origin: &Origin, text: &str, out: Out<'_>) -> Summary {
-    let mut summary = Summary::default();
-    hub.script_workers = Some(ScriptWorkers::default());
-    for (number, line) in parse::parse_script(text) {
-        hub.store.take_difference();
-        let answer = parse::parse(line).and_then(|request| run(hub, origin, request, out));
-        // The next command finds done what follows from this one.
-        hub.settle(out);
-        match answer {
-            Ok(_) if hub.store.take_difference() == Difference::Unchanged => summary.unchanged += 1,
-            Ok(_) => summary.done += 1,
-            Err(error) => {
-                // The help that follows an unknown command would hide the other failures.
-                let first = error.text.lines().next().unwrap_or_default();
-                summary.failures.push(format!("line {number}: {first}"));
-            }
+/// Runs the next lines of a script in order; one that fails does not stop the rest. Returns how
+/// much work that was.
+pub(crate) fn go_on_script(
+    hub: &mut Engine,
+    script: &mut RunningScript,
+    most: usize,
+    out: Out<'_>,
+) -> usize {
+    let mut count = 0;
+    hub.script_workers = Some(std::mem::take(&mut script.workers));
+    while script.at < script.text.len() && count < most && !hub.works.is_busy() {
+        let rest = &script.text[script.at..];
+        let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
+        let line = rest[..end].to_owned();
+        script.at += end;
+        script.number += 1;
+        // A comment or a blank line is none.
+        if let Some((_, line)) = parse::parse_script(&line).first().copied() {
+            run_line(hub, script, line, out);
+        }
+        count += LINE;
+    }
+    script.workers = hub.script_workers.take().unwrap_or_default();
+    if script.at >= script.text.len() && !hub.works.is_busy() {
+        end_script(hub, script, out);
+    }
+    count
+}
+
+fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str, out: Out<'_>) {
+    let origin = script.origin.clone();
+    hub.store.take_difference();
+    let answer = parse::parse(line).and_then(|request| run(hub, &origin, request, out));
+    // The next command finds done what follows from this one.
+    hub.settle(out);
+    script.stored = hub.store.number().unwrap_or(script.stored);
+    let summary = &mut script.summary;
+    match answer {
+        Ok(_) if hub.store.take_difference() == Difference::Unchanged => summary.unchanged += 1,
+        Ok(_) => summary.done += 1,
+        Err(error) => {
+            // The help that follows an unknown command would hide the other failures.
+            let first = error.text.lines().next().unwrap_or_default();
+            summary.failures.push(format!("line {}: {first}", script.number));
         }
     }
-    hub.script_workers = None;
+}
+
+/// All lines ran: whoever gave the script is told.
+fn end_script(hub: &mut Engine, script: &mut RunningScript, out: Out<'_>) {
+    script.is_done = true;
+    let summary = std::mem::take(&mut script.summary);
+    let origin = script.origin.clone();
     if let Some(first) = summary.failures.first() {
         let failed = summary.failures.len();
         let all = failed + summary.done + summary.unchanged;
@@ -48,7 +84,13 @@ fn run_script(hub: &mut Engine, origin: &Origin, text: &str, out: Out<'_>) -> Su
         let about = About { who: Some(origin.who()), ..About::default() };
         hub.record(FactKind::ScriptFailed, about, text, out);
     }
-    summary
+    let Some((link, head)) = script.requester else {
+        out.push(Action::ScriptDone { origin, summary });
+        return;
+    };
+    if let Some(client) = hub.sessions.client_at(link) {
+        answer::answer_stored(hub, client, &head, sourced(&summary), script.stored, out);
+    }
 }
 
 /// Runs the file of a `source` that was read, and answers the operator.
@@ -63,19 +105,19 @@ pub(crate) fn on_sourced(
     let Some(client) = hub.sessions.client_at(link) else {
         return;
     };
-    let answer = match script {
+    let answer: OpResult = match script {
         Err(why) => Err(refused(format!(
             "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
             why.strip_prefix(&format!("{path}: ")).unwrap_or(&why)
         ))),
         Ok(text) => {
             let origin = origin_of(hub, client);
-            sourced(&run_script(hub, &origin, &text, out))
+            let script = RunningScript::new(Some((link, head)), origin, text);
+            hub.works.begin(Work::Script(Box::new(script)), &mut hub.effects);
+            return;
         }
     };
-    if hub.sessions.end(link).is_some() {
-        answer::answer(hub, client, &head, answer, out);
-    }
+    answer::answer(hub, client, &head, answer, out);
 }
 
 fn sourced(summary: &Summary) -> OpResult {

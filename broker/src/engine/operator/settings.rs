@@ -101,7 +101,7 @@ fn settings_of(hub: &Engine, service: ServiceKey) -> Vec<Vec<Value>> {
 pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
     let key = names::plain_service(hub, name)?;
     let service = &hub.catalog[key];
-    let mine = hub.supervision.workers().filter(|(_, w)| w.service == key);
+    let mine = hub.supervision.workers_of(key);
     let fields = vec![
         ("id", number(service.id.0)),
         ("name", text(&service.name)),

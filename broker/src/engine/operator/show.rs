@@ -1,12 +1,11 @@
 //! Commands that only show: the manual's three lists of workers, the page of one worker, the
 //! request that it was sent last, hosts, and latency.
 
-use super::names;
 use super::states;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
-use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::operator::cells::blank;
 use crate::engine::operator::cells::column;
 use crate::engine::operator::cells::flag;
@@ -25,7 +24,7 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use bytes::Bytes;
 use protocol::ids::WorkerId;
-use protocol::names::{HostName, ServiceName};
+use protocol::names::HostName;
 use protocol::op::reply::{Block, Column, OpReply, Value, span};
 use protocol::op::spec::WorkerFilter;
 
@@ -231,11 +230,10 @@ pub(crate) fn show_last(hub: &Engine, id: WorkerId) -> OpResult {
 
 /// Ids of the workers that are configured on a host.
 fn workers_on(hub: &Engine, host: &HostName) -> Vec<u64> {
-    let here = hub.supervision.workers().filter(|(_, w)| w.host == *host && !w.is_self_started);
-    here.map(|(_, w)| w.id.0.into()).collect()
+    hub.supervision.workers_on(host).map(|(_, w)| w.id.0.into()).collect()
 }
 
-pub(crate) fn show_hosts(hub: &Engine) -> OpReply {
+pub(crate) fn hosts_table(rows: Rows) -> OpReply {
     let columns = vec![
         column("hostname", "host", 16),
         column("state", "state", 10),
@@ -249,26 +247,27 @@ pub(crate) fn show_hosts(hub: &Engine) -> OpReply {
         left("trouble", "reason", 0),
         unseen("until"),
     ];
-    let row = |(_, host): (HostKey, &Host)| {
-        let workers = workers_on(hub, &host.name);
-        let state = states::host_state(hub, host);
-        let words = state.short(hub.now);
-        let state = states::state_values(hub, state, words);
-        vec![
-            text(&host.name),
-            state.state,
-            Value::shown(span(hub.now.since(host.since).0), state.since),
-            Value::shown(workers.len().to_string(), Value::Numbers(workers)),
-            Value::maybe(host.pid),
-            text(&host.version),
-            text(&host.address),
-            Value::shown("", Value::Flag(host.is_builtin)),
-            blank(text(&host.policy)),
-            if host.state.link().is_some() { Value::None } else { state.reason },
-            blank(state.until),
-        ]
-    };
-    table("hosts", columns, hub.supervision.hosts().map(row).collect())
+    table("hosts", columns, rows)
+}
+
+pub(crate) fn host_row(hub: &Engine, host: &Host) -> Vec<Value> {
+    let workers = workers_on(hub, &host.name);
+    let state = states::host_state(hub, host);
+    let words = state.short(hub.now);
+    let state = states::state_values(hub, state, words);
+    vec![
+        text(&host.name),
+        state.state,
+        Value::shown(span(hub.now.since(host.since).0), state.since),
+        Value::shown(workers.len().to_string(), Value::Numbers(workers)),
+        Value::maybe(host.pid),
+        text(&host.version),
+        text(&host.address),
+        Value::shown("", Value::Flag(host.is_builtin)),
+        blank(text(&host.policy)),
+        if host.state.link().is_some() { Value::None } else { state.reason },
+        blank(state.until),
+    ]
 }
 
 pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
@@ -295,18 +294,8 @@ pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
 }
 
 /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
-/// service or for one.
-pub(crate) fn show_latency(hub: &Engine, service: Option<&ServiceName>) -> OpResult {
-    let mut keys = match service {
-        Some(name) => vec![names::plain_service(hub, name)?],
-        None => hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect(),
-    };
-    // Services without a request are left out, as their zeros would hide the others.
-    let all = keys.len();
-    if service.is_none() {
-        keys.retain(|&key| hub.dispatch.queue(key).figures.was_asked());
-    }
-    let without = all - keys.len();
+/// service or for one. `without`: services that were not asked anything.
+pub(crate) fn latency_table(rows: Rows, without: usize) -> OpReply {
     let columns = vec![
         column("service", "service", 12),
         column("phase", "phase", 7),
@@ -319,32 +308,31 @@ pub(crate) fn show_latency(hub: &Engine, service: Option<&ServiceName>) -> OpRes
         column("max", "max_us", 11),
         column("failed", "failed", 7),
     ];
-    let mut rows = Vec::new();
-    for key in keys {
-        let service = &hub.catalog[key];
-        let figures = &hub.dispatch.queue(key).figures;
-        let failed: u64 = figures.failed.values().sum();
-        for (of, histogram) in [("wait", &figures.wait), ("run", &figures.run)] {
-            let mut row = vec![
-                text(&service.name),
-                Value::Word(of),
-                number(histogram.count()),
-                Value::Micros(histogram.mean()),
-            ];
-            row.extend(
-                [500, 900, 990, 999]
-                    .map(|per_mille| Value::Micros(histogram.percentile(per_mille))),
-            );
-            row.push(Value::Micros(histogram.max()));
-            row.push(number(failed));
-            rows.push(row);
-        }
-    }
     let mut reply = table("latency", columns, rows);
     if without > 0 {
         let text = format!("{} without a request: not shown", counted(without, "service"));
         let fields = vec![("services", number(without))];
         reply.blocks.push(Block::Line { name: "left_out", text, fields });
     }
-    Ok(reply)
+    reply
+}
+
+/// The rows of one service.
+pub(crate) fn latency_rows(hub: &Engine, key: ServiceKey) -> [Vec<Value>; 2] {
+    let service = &hub.catalog[key];
+    let figures = &hub.dispatch.queue(key).figures;
+    let failed: u64 = figures.failed.values().sum();
+    [("wait", &figures.wait), ("run", &figures.run)].map(|(of, histogram)| {
+        let mut row = vec![
+            text(&service.name),
+            Value::Word(of),
+            number(histogram.count()),
+            Value::Micros(histogram.mean()),
+        ];
+        let percentile = |per_mille| Value::Micros(histogram.percentile(per_mille));
+        row.extend([500, 900, 990, 999].map(percentile));
+        row.push(Value::Micros(histogram.max()));
+        row.push(number(failed));
+        row
+    })
 }

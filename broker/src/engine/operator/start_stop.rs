@@ -2,64 +2,19 @@
 //! and to take requests.
 
 use super::lines::{each, services_of, start_lines};
-use super::names;
 use super::states;
+use super::targets::{for_each, none_there, target_services, target_word, targets, worker_line};
 use crate::engine::context::context;
 use crate::engine::hub::{Engine, Out};
-use crate::engine::keys::{ServiceKey, WorkerKey};
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
+use crate::engine::keys::WorkerKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
+use crate::engine::work::{Work, WorkerVerb};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply};
+use protocol::op::reply::OpReply;
 use protocol::op::spec::Target;
-
-/// The workers that a command is for, newest first, as the original broker listed them.
-pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
-    let all = || hub.supervision.workers().rev();
-    Ok(match target {
-        Target::All => all().map(|(key, _)| key).collect(),
-        Target::Service(name) => {
-            let service = names::plain_service(hub, name)?;
-            all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
-        }
-        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
-    })
-}
-
-/// The services that a command is for; none if it is for one worker.
-fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
-    Ok(match target {
-        Target::All => {
-            hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
-        }
-        Target::Service(name) => vec![names::plain_service(hub, name)?],
-        Target::Worker(_) => Vec::new(),
-    })
-}
-
-/// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
-fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
-    let worker = hub.supervision.worker(key);
-    let name = &hub.catalog[worker.service].name;
-    Block::Line {
-        name: verb,
-        text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
-        fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
-    }
-}
-
-pub(crate) fn none_there(target: &Target) -> OpReply {
-    let name = match target {
-        Target::Service(name) => format!("service '{name}' has no workers"),
-        Target::All | Target::Worker(_) => "there are no workers".to_owned(),
-    };
-    OpReply::line("note", name, vec![])
-}
 
 pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
@@ -113,9 +68,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         hub.catalog[service].is_paused = false;
         hub.catalog[service].open_act = said.clone();
     }
-    for &key in &keys {
-        hub.supervision.ready_worker(key, context!(hub, out));
-    }
+    for_each(hub, &keys, (WorkerVerb::Ready, said));
     match target {
         Target::All | Target::Service(_) => Ok(OpReply::ok()),
         Target::Worker(_) => Ok(OpReply {
@@ -144,12 +97,9 @@ pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         }
     }
     // Oldest first, so that the worker that was configured first is ready first.
-    for key in keys.into_iter().rev() {
-        hub.supervision.start_worker(key, context!(hub, out));
-        if *origin == Origin::State {
-            hub.supervision.await_earlier(key);
-        }
-    }
+    let keys: Vec<WorkerKey> = keys.into_iter().rev().collect();
+    let verb = WorkerVerb::Start { is_saved: *origin == Origin::State };
+    for_each(hub, &keys, (verb, said));
     Ok(OpReply::ok())
 }
 
@@ -167,23 +117,14 @@ pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<
     for service in services {
         hub.catalog[service].is_stopped = true;
         hub.catalog[service].stop_act = said.clone();
-        let name = &hub.catalog[service].name;
-        let text = format!("service '{name}' was stopped while the request waited");
-        let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
-        hub.dispatch.fail_waiting(Some(service), &error, context!(hub, out));
+        if hub.dispatch.is_awaited(service) {
+            let name = &hub.catalog[service].name;
+            let text = format!("service '{name}' was stopped while the request waited");
+            let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+            hub.works
+                .begin(Work::FailWaiting { services: [service].into(), error }, &mut hub.effects);
+        }
     }
-    for key in keys {
-        // A reply that nobody waits for any more need not be finished.
-        let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
-        hub.supervision.stop_worker(key, (is_busy, &said), context!(hub, out));
-    }
+    for_each(hub, &keys, (WorkerVerb::Stop, said));
     Ok(OpReply::ok())
-}
-
-pub(crate) fn target_word(target: &Target) -> String {
-    match target {
-        Target::All => "all".into(),
-        Target::Service(name) => name.to_string(),
-        Target::Worker(id) => id.to_string(),
-    }
 }

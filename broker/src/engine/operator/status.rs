@@ -2,7 +2,7 @@
 //! waits for the workers, unlike those of most commands in `run`.
 
 use super::answer;
-use super::start_stop;
+use super::targets;
 use crate::engine::action::Action;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::FactKind;
@@ -40,9 +40,9 @@ pub(crate) fn ask_status(
     target: &Target,
     out: Out<'_>,
 ) -> Result<Option<OpReply>, OpError> {
-    let keys = start_stop::targets(hub, target)?;
+    let keys = targets::targets(hub, target)?;
     if keys.is_empty() {
-        return Ok(Some(start_stop::none_there(target)));
+        return Ok(Some(targets::none_there(target)));
     }
     hub.next_query += 1;
     let query = hub.next_query;

@@ -12,8 +12,11 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Requester;
 use crate::engine::quotas::Class;
+use crate::engine::sessions::access::Access;
 use crate::engine::sessions::connection::End;
 use crate::engine::sessions::peer_name::from;
+use crate::engine::work::Work;
+use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::op::parse::OpError;
@@ -89,7 +92,9 @@ pub(crate) fn on_tokens(
             let line = format!("{} in {}", counted(tokens.tokens.len(), "token"), tokens.file);
             let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i128))];
             hub.record(FactKind::TokensRead, about, line.clone(), out);
-            change_tokens(hub, *tokens, out);
+            change_tokens(hub, *tokens);
+            // Those who are shut out hear of it before the operator.
+            hub.settle(out);
             Ok(OpReply::line("reload", line, fields))
         }
     };
@@ -104,27 +109,21 @@ pub(crate) fn on_tokens(
     }
 }
 
-fn change_tokens(hub: &mut Engine, tokens: Tokens, out: Out<'_>) {
-    let old = hub.sessions.change_tokens(tokens);
-    let links: Vec<LinkId> = hub.sessions.connections().map(|(link, _)| link).collect();
-    for link in links {
-        let Some(end) = hub.sessions.end(link) else { continue };
-        let (service, is_worker) = match end {
-            End::Client(key) => (hub.dispatch.caller(key).service, false),
-            End::Worker(key) if hub.supervision.worker(key).is_self_started => {
-                (hub.supervision.worker(key).service, true)
-            }
-            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => {
-                continue;
-            }
-        };
-        let service = (&hub.catalog[service].name, is_worker);
-        let Some(error) = hub.sessions.shut_out(&old, link, service) else { continue };
-        match end {
-            End::Client(key) => hub.send_away(key, &error, out),
-            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => {
-                hub.refuse_link(link, error, out);
-            }
+fn change_tokens(hub: &mut Engine, tokens: Tokens) {
+    let old = Box::new(hub.sessions.change_tokens(tokens));
+    let links = hub.sessions.connections().map(|(link, _)| link).collect();
+    hub.works.begin(Work::ShutOut { links, old }, &mut hub.effects);
+}
+
+/// Why the peer at a link must leave since the rights are not the old ones any more; `None` = it
+/// may stay.
+pub(crate) fn shut_out(hub: &Engine, link: LinkId, old: &Access) -> Option<ErrorBody> {
+    let (service, is_worker) = match hub.sessions.end(link)? {
+        End::Client(key) => (hub.dispatch.caller(key).service, false),
+        End::Worker(key) if hub.supervision.worker(key).is_self_started => {
+            (hub.supervision.worker(key).service, true)
         }
-    }
+        End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => return None,
+    };
+    hub.sessions.shut_out(old, link, (&hub.catalog[service].name, is_worker))
 }

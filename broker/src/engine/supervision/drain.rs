@@ -170,17 +170,15 @@ impl Supervision {
         cx.effects.push(Effect::Disconnect { worker: key, how, why });
     }
 
-    /// The broker ends, and all workers with it.
-    pub(crate) fn ask_all_to_end(&mut self, cx: &mut Context<'_>) {
-        for key in self.workers.keys() {
-            if self.workers[key].state == ProcessState::Ready {
-                self.ask_to_end(key, cx);
-            }
-            // Its host ends it, whatever it does now, so its end is no fault of its own.
-            let worker = &mut self.workers[key];
-            if worker.state.has_process() {
-                worker.run.expected_end = ExpectedEnd::Stop;
-            }
+    /// The broker ends, and this worker with it.
+    pub(crate) fn ask_one_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        if self.workers[key].state == ProcessState::Ready {
+            self.ask_to_end(key, cx);
+        }
+        // Its host ends it, whatever it does now, so its end is no fault of its own.
+        let worker = &mut self.workers[key];
+        if worker.state.has_process() {
+            worker.run.expected_end = ExpectedEnd::Stop;
         }
     }
 

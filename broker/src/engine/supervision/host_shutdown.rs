@@ -55,11 +55,9 @@ impl Supervision {
     /// Marks the workers that run on a host: they end with it, except those that the broker has
     /// killed, whose end has a cause already.
     pub(crate) fn end_with_host(&mut self, host: HostKey, cx: &mut Context<'_>) {
-        for key in self.workers.keys() {
+        for key in self.workers.keys_on(&self.hosts[host].name) {
             let worker = &mut self.workers[key];
-            let is_there = worker.host == self.hosts[host].name && !worker.is_self_started;
-            let runs = is_there && worker.state.has_process();
-            if runs && worker.run.killed.is_none() {
+            if worker.state.has_process() && worker.run.killed.is_none() {
                 if worker.run.expected_end == ExpectedEnd::No {
                     worker.run.expected_end = ExpectedEnd::WithHost;
                 }

@@ -84,6 +84,19 @@ impl Supervision {
         self.workers.count_of(service)
     }
 
+    /// The workers of a service in the order of their ids.
+    pub(crate) fn workers_of(
+        &self,
+        service: ServiceKey,
+    ) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
+        self.workers.of_service(service)
+    }
+
+    /// The workers that are configured on a host, in the order of their ids.
+    pub(crate) fn workers_on(&self, host: &HostName) -> impl Iterator<Item = (WorkerKey, &Worker)> {
+        self.workers.on_host(host).filter(|(_, worker)| !worker.is_self_started)
+    }
+
     pub(crate) fn host(&self, key: HostKey) -> &Host {
         &self.hosts[key]
     }

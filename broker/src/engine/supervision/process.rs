@@ -316,13 +316,14 @@ impl Supervision {
     /// The link to a host is gone: processes there go on, and starts wait. The end of a worker that
     /// was not ready is no crash then.
     pub(crate) fn host_gone(&mut self, host: HostKey, cx: &mut Context<'_>) {
-        for key in self.workers.keys() {
+        let here: Vec<WorkerKey> =
+            self.workers.on_host(&self.hosts[host].name).map(|(key, _)| key).collect();
+        for key in here {
             let worker = &mut self.workers[key];
-            let is_on_its_way = matches!(
+            worker.run.is_unreachable |= matches!(
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.run.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         cx.effects.push(Effect::HostGone { host });
     }

@@ -23,10 +23,12 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Milliseconds that a report of an end may take, after a list without this process.
 const UNLISTED_MS: u64 = 300;
+/// Most workers that are started with a list of their host; the others follow in later steps.
+const LAUNCHED_AT_ONCE: usize = 96;
 /// The number of invalid reports at which a connection is closed.
 const REJECTED_REPORTS_MAX: u64 = 100;
 
@@ -247,11 +249,9 @@ impl Supervision {
         }
         let listed: BTreeSet<(WorkerId, RunId)> =
             children.iter().map(|child| (child.worker, child.run)).collect();
-        for key in self.workers.keys() {
+        let (mut at_once, mut down) = (LAUNCHED_AT_ONCE, VecDeque::new());
+        for key in self.workers.keys_on(&self.hosts[host].name) {
             let worker = &mut self.workers[key];
-            if worker.host != self.hosts[host].name || worker.is_self_started {
-                continue;
-            }
             if worker.run.origin == RunOrigin::Awaited {
                 worker.run.origin = RunOrigin::Own;
             }
@@ -262,8 +262,16 @@ impl Supervision {
             if worker.run.end_report == EndReport::Unlisted {
                 cx.timers.add(cx.now.plus_millis(UNLISTED_MS), Timer::Unlisted(id, run));
             } else if worker.state == ProcessState::Down {
-                self.launch(key, cx);
+                if at_once > 0 {
+                    at_once -= 1;
+                    self.launch(key, cx);
+                } else {
+                    down.push_back(id);
+                }
             }
+        }
+        if !down.is_empty() {
+            cx.effects.push(Effect::Launch { workers: down });
         }
     }
 
@@ -350,11 +358,12 @@ impl Supervision {
                 *run = (*run).max(child.run);
             }
         }
-        for key in self.workers.keys() {
+        let here: Vec<WorkerKey> = self.workers.on_host(&name).map(|(key, _)| key).collect();
+        for key in here {
             let worker = &self.workers[key];
             let is_unconfirmed = worker.is_linked() && worker.run.origin == RunOrigin::Awaited;
             let (id, run) = (worker.id, worker.run.id);
-            if !is_unconfirmed || worker.host != name || newest.get(&id) == Some(&run) {
+            if !is_unconfirmed || newest.get(&id) == Some(&run) {
                 continue;
             }
             let text = format!(

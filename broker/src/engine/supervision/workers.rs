@@ -85,8 +85,10 @@ pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
     ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
-    /// How many workers each service has; none has no entry.
-    counts: BTreeMap<ServiceKey, usize>,
+    /// Those of each service, by id; one without workers has no entry.
+    by_service: BTreeMap<ServiceKey, BTreeMap<WorkerId, WorkerKey>>,
+    /// Those that name each host, by id; one without workers has no entry.
+    by_host: BTreeMap<HostName, BTreeMap<WorkerId, WorkerKey>>,
 }
 
 /// The properties of a new worker.
@@ -112,6 +114,16 @@ impl WorkerSpec {
         !worker.is_self_started
             && (self.service, &self.host) == (worker.service, &worker.host)
             && (&self.path, &self.args) == (&worker.path, &worker.args)
+    }
+}
+
+/// Takes a worker out of an index.
+fn take_out<K: Ord>(index: &mut BTreeMap<K, BTreeMap<WorkerId, WorkerKey>>, of: &K, id: WorkerId) {
+    if let Some(ids) = index.get_mut(of) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(of);
+        }
     }
 }
 
@@ -152,6 +164,7 @@ impl Workers {
     ) -> Result<WorkerKey, String> {
         let id = self.take_id(wanted)?;
         let WorkerSpec { service, host, path, args, is_self_started, since } = spec;
+        let name = host.clone();
         let key = self.table.insert(Worker {
             id,
             service,
@@ -173,7 +186,8 @@ impl Workers {
             tail: VecDeque::new(),
         });
         self.ids.insert(id, key);
-        *self.counts.entry(service).or_default() += 1;
+        self.by_service.entry(service).or_default().insert(id, key);
+        self.by_host.entry(name).or_default().insert(id, key);
         Ok(key)
     }
 
@@ -181,9 +195,8 @@ impl Workers {
     pub(crate) fn remove(&mut self, key: WorkerKey) {
         let worker = self.table.remove(key);
         self.ids.remove(&worker.id);
-        if let Some(count) = self.counts.get_mut(&worker.service) {
-            *count -= 1;
-        }
+        take_out(&mut self.by_service, &worker.service, worker.id);
+        take_out(&mut self.by_host, &worker.host, worker.id);
     }
 
     /// The worker with this id, if it is configured.
@@ -208,16 +221,41 @@ impl Workers {
 
     /// How many a service has.
     pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
-        self.counts.get(&service).copied().unwrap_or(0)
+        self.by_service.get(&service).map_or(0, BTreeMap::len)
     }
 
-    /// How many each service has that has any.
-    pub(super) fn counts(&self) -> BTreeMap<ServiceKey, usize> {
-        self.counts
-            .iter()
-            .filter(|(_, count)| **count > 0)
-            .map(|(key, count)| (*key, *count))
-            .collect()
+    /// Those of a service, in the order of their ids.
+    pub(crate) fn of_service(
+        &self,
+        service: ServiceKey,
+    ) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
+        let keys = self.by_service.get(&service).into_iter().flat_map(BTreeMap::values);
+        keys.map(|&key| (key, &self.table[key]))
+    }
+
+    /// Those that name a host, in the order of their ids; also those that started themselves.
+    pub(crate) fn on_host(&self, host: &HostName) -> impl Iterator<Item = (WorkerKey, &Worker)> {
+        let keys = self.by_host.get(host).into_iter().flat_map(BTreeMap::values);
+        keys.map(|&key| (key, &self.table[key]))
+    }
+
+    /// The keys of those that are configured on a host, in the order of their ids.
+    pub(super) fn keys_on(&self, host: &HostName) -> Vec<WorkerKey> {
+        let here = self.on_host(host).filter(|(_, worker)| !worker.is_self_started);
+        here.map(|(key, _)| key).collect()
+    }
+
+    /// Whether the lists of the services and of the hosts have each worker once, and nothing else.
+    pub(super) fn are_lists_whole(&self) -> bool {
+        let is_listed = |(key, worker): (WorkerKey, &Worker)| {
+            let lists = [self.by_service.get(&worker.service), self.by_host.get(&worker.host)];
+            lists.iter().all(|list| list.and_then(|list| list.get(&worker.id)) == Some(&key))
+        };
+        let listed = (
+            self.by_service.values().map(BTreeMap::len).sum::<usize>(),
+            self.by_host.values().map(BTreeMap::len).sum::<usize>(),
+        );
+        listed == (self.ids.len(), self.ids.len()) && self.by_id().all(is_listed)
     }
 
     /// How many are configured, those that started themselves among them.

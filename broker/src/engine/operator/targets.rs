@@ -1,0 +1,100 @@
+//! The workers and services that a command is for, and what is done with each of them.
+
+use super::names;
+use crate::engine::context::context;
+use crate::engine::hub::{Engine, Out};
+use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::operator::cells::number;
+use crate::engine::operator::cells::text;
+use crate::engine::operator_act::OperatorAct;
+use crate::engine::work::{Work, WorkerVerb};
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, OpReply};
+use protocol::op::spec::Target;
+
+/// The workers that a command is for, newest first, as the original broker listed them.
+pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
+    Ok(match target {
+        Target::All => hub.supervision.workers().rev().map(|(key, _)| key).collect(),
+        Target::Service(name) => {
+            let service = names::plain_service(hub, name)?;
+            hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()
+        }
+        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
+    })
+}
+
+/// The services that a command is for; none if it is for one worker.
+pub(super) fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
+    Ok(match target {
+        Target::All => {
+            hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
+        }
+        Target::Service(name) => vec![names::plain_service(hub, name)?],
+        Target::Worker(_) => Vec::new(),
+    })
+}
+
+/// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
+pub(super) fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> Block {
+    let worker = hub.supervision.worker(key);
+    let name = &hub.catalog[worker.service].name;
+    Block::Line {
+        name: verb,
+        text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
+        fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
+    }
+}
+
+pub(crate) fn none_there(target: &Target) -> OpReply {
+    let name = match target {
+        Target::Service(name) => format!("service '{name}' has no workers"),
+        Target::All | Target::Worker(_) => "there are no workers".to_owned(),
+    };
+    OpReply::line("note", name, vec![])
+}
+
+/// Begins to do it with each of these workers, in this order.
+pub(super) fn for_each(
+    hub: &mut Engine,
+    keys: &[WorkerKey],
+    (verb, said): (WorkerVerb, OperatorAct),
+) {
+    let workers = keys.iter().map(|&key| hub.supervision.worker(key).id).collect();
+    hub.works.begin(Work::Workers { workers, verb, said }, &mut hub.effects);
+}
+
+/// Does it with one of them.
+pub(crate) fn one_worker(
+    hub: &mut Engine,
+    key: WorkerKey,
+    verb: WorkerVerb,
+    said: &OperatorAct,
+    out: Out<'_>,
+) {
+    match verb {
+        WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub, out)),
+        WorkerVerb::Launch => hub.supervision.launch(key, context!(hub, out)),
+        WorkerVerb::Start { is_saved } => {
+            hub.supervision.start_worker(key, context!(hub, out));
+            if is_saved {
+                hub.supervision.await_earlier(key);
+            }
+        }
+        WorkerVerb::Stop => {
+            // A reply that nobody waits for any more need not be finished.
+            let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
+            hub.supervision.stop_worker(key, (is_busy, said), context!(hub, out));
+        }
+        WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub, out)),
+    }
+}
+
+/// A target as it is written in a command.
+pub(super) fn target_word(target: &Target) -> String {
+    match target {
+        Target::All => "all".into(),
+        Target::Service(name) => name.to_string(),
+        Target::Worker(id) => id.to_string(),
+    }
+}
