@@ -35,7 +35,6 @@ const FOREIGN: &[&str] = &[
     "rx_queue",
     "sun_path",
     "synchronize_rcu",
-    "tcp_info",
 ];
 /// Where a block or a line leaves something out.
 const GAP: &str = "…";

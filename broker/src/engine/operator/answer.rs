@@ -37,8 +37,8 @@ pub(crate) fn answer(
     answer_stored(hub, client, head, answer, 0, out);
 }
 
-/// As [`answer`], about changes of earlier steps, too: they are on the disk with the `Action::Store`
-/// that has the number `stored`, 0 = there are none.
+/// As [`answer`], about changes of earlier steps, too: they are on the disk with the
+/// `Action::Store` that has the number `stored`, 0 = there are none.
 pub(crate) fn answer_stored(
     hub: &mut Engine,
     client: ClientKey,
