@@ -136,8 +136,9 @@ impl Store {
         self.is_changed.then_some(self.last + 1)
     }
 
-    /// Takes an answer to an operator: it goes out now, or waits for what this step changed and for
-    /// the `Action::Store` with the number `earlier` (0 = none), behind which no answer waits.
+    /// Takes an answer to an operator: it goes out now, or waits for what this step changed, or for
+    /// changes of earlier steps that it tells of. Those are in the `Action::Store` with the number
+    /// `earlier`, 0 = there are none; no other answer waits for a later one.
     pub(crate) fn answer(
         &mut self,
         link: LinkId,
@@ -252,11 +253,12 @@ impl Store {
         self.held.iter().map(|held| held.link)
     }
 
-    /// Whether each waiting answer has a write that will let it go, and is counted.
+    /// Whether each waiting answer has a write that will let it go, in order, and is counted.
     pub(crate) fn is_sound(&self) -> bool {
         let mut counts: BTreeMap<LinkId, usize> = BTreeMap::new();
         self.held.iter().for_each(|held| *counts.entry(held.link).or_default() += 1);
         counts == self.counts
+            && self.held.iter().is_sorted_by_key(|held| held.number)
             && self.held.iter().all(|held| self.done < held.number && held.number <= self.last)
     }
 }
