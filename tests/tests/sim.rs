@@ -10,6 +10,7 @@ const SEEDS: u64 = 256;
 
 /// Seeds that found a mistake, and the mistake.
 const NAMED: &[(u64, &str)] = &[
+    (4597, "a link that was gone stayed among those that another one holds back"),
     (
         1317,
         "a worker whose host had forgotten it came back on a new connection, and a second was \

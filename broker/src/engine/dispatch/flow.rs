@@ -49,15 +49,17 @@ impl Flow {
         (flow.is_open && flow.generation == link.generation).then_some(flow)
     }
 
-    /// Removes a link; the links that waited for it are read again.
+    /// Removes a link; the links that waited for it are read again, and it waits for none.
     pub(crate) fn close(&mut self, link: LinkId, effects: &mut Effects, out: &mut Vec<Action>) {
         let Some(flow) = self.get_mut(link) else { return };
         flow.waiters.retain(|&waiter| waiter != link);
         self.has_room(link, effects, out);
         let Some(flow) = self.get_mut(link) else { return };
         flow.is_open = false;
-        let was_unread = std::mem::take(&mut flow.read_stops) > 0;
-        self.unread -= usize::from(was_unread);
+        if std::mem::take(&mut flow.read_stops) > 0 {
+            self.unread -= 1;
+            self.links.iter_mut().for_each(|flow| flow.waiters.retain(|&waiter| waiter != link));
+        }
     }
 
     /// Gives up the room behind the first `used` links.
