@@ -283,3 +283,28 @@ pub(crate) fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
         fields: vec![("unsaved", Value::Text(why.to_owned()))],
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_ends_the_changes_and_not_the_memory() {
+        let (mut store, mut timers, mut out) = (Store::default(), Timers::default(), Vec::new());
+        // With its line break a line is one byte short of a sixteenth.
+        let line = "x".repeat((WRITING_BYTES_MAX >> 4) - 2);
+        let mut change = |store: &mut Store| {
+            store.changed(vec![line.clone()], true);
+            store.begin(&mut timers, Tick(0)).0
+        };
+        let last = (0..16).map(|_| change(&mut store)).max().expect("a change");
+        assert_eq!(store.refusal(), None, "16 bytes are left");
+        change(&mut store);
+        let why = store.refusal().expect("no room");
+        assert!(why.starts_with("16777216 bytes of changes wait for the disk"), "{why}");
+        // What the disk takes, or fails to take, makes room: the thread that writes keeps it.
+        store.ended(last, Err("no space".to_owned()), &mut out);
+        assert_eq!(store.refusal(), None);
+        assert_eq!(store.writing_bytes, line.len() + 1);
+    }
+}
