@@ -100,7 +100,7 @@ pub(crate) fn refusal(link: LinkId, request: &Header, error: ErrorBody) -> Optio
 
 /// Lends a machine of the hub what it needs, while the machine itself is borrowed.
 macro_rules! context {
-    ($hub:expr, $out:expr) => {
+    ($hub:expr) => {
         &mut $crate::engine::context::Context {
             now: $hub.now,
             wall_clock: &$hub.wall_clock,
@@ -112,7 +112,7 @@ macro_rules! context {
             facts: &mut $hub.facts,
             timers: &mut $hub.timers,
             effects: &mut $hub.effects,
-            out: $out,
+            out: &mut $hub.out,
         }
     };
 }

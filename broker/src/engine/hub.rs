@@ -29,9 +29,6 @@ use protocol::settings::{Setting, Settings};
 use protocol::time::{Tick, Wall};
 use std::collections::BTreeMap;
 
-/// The list to which a step appends its actions, in the order in which they are to be carried out.
-pub(crate) type Out<'a> = &'a mut Vec<Action>;
-
 /// What the engine must know before its first step.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
@@ -61,6 +58,9 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
+    /// The caller's list while a step runs, otherwise empty. What is appended is carried out in
+    /// that order.
+    pub(super) out: Vec<Action>,
     /// `Input::Started` came: hosts are dialled. Independent of the shutdown.
     pub(super) is_started: bool,
     pub(super) shutdown: Option<Shutdown>,
@@ -96,6 +96,7 @@ impl Engine {
             timers: Timers::default(),
             facts,
             effects: Effects::default(),
+            out: Vec::new(),
             is_started: false,
             shutdown: None,
             listings: Listings::default(),
@@ -140,35 +141,29 @@ impl Engine {
     }
 
     /// Records a fact: in the log, for `listevents`, and for operators who watch.
-    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
-        context!(self, out).record(kind, about, text);
+    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String) {
+        context!(self).record(kind, about, text);
     }
 
     /// Whether a peer may cause one more fact; see `Context`.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
-        context!(self, &mut Vec::new()).may_cause(class, link)
+        context!(self).may_cause(class, link)
     }
 
     /// Records a change of the configuration with its origin, and has it stored at the end of the
     /// step. `lines` are commands that make the same change wherever the configuration is the same,
     /// with the ids and names that this one chose; none = everything is as it was.
-    pub(crate) fn changed(
-        &mut self,
-        origin: &Origin,
-        text: String,
-        lines: Vec<String>,
-        out: Out<'_>,
-    ) {
+    pub(crate) fn changed(&mut self, origin: &Origin, text: String, lines: Vec<String>) {
         // What is read from the state directory or the command line at the start need not be
         // written there again.
         self.store.changed(lines, !matches!(origin, Origin::State | Origin::Broker));
-        self.noted(origin, text, out);
+        self.noted(origin, text);
     }
 
     /// Records a change that is not part of the configuration, so that it is not saved.
-    pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
+    pub(crate) fn noted(&mut self, origin: &Origin, what: String) {
         let about = About { who: Some(origin.who()), ..About::default() };
-        self.record(FactKind::Changed, about, what, out);
+        self.record(FactKind::Changed, about, what);
     }
 
     /// What the clock showed at a tick.

@@ -2,7 +2,7 @@
 
 use crate::engine::action::Action;
 use crate::engine::context::refusal;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::origin::Origin;
@@ -27,14 +27,8 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
 }
 
 /// Answers an operator; if this step changed the configuration, once that is on the disk.
-pub(crate) fn answer(
-    hub: &mut Engine,
-    client: ClientKey,
-    head: &Header,
-    answer: OpResult,
-    out: Out<'_>,
-) {
-    answer_stored(hub, client, head, answer, 0, out);
+pub(crate) fn answer(hub: &mut Engine, client: ClientKey, head: &Header, answer: OpResult) {
+    answer_stored(hub, client, head, answer, 0);
 }
 
 /// As [`answer`], about changes of earlier steps, too: they are on the disk with the
@@ -45,7 +39,6 @@ pub(crate) fn answer_stored(
     head: &Header,
     answer: OpResult,
     stored: u64,
-    out: Out<'_>,
 ) {
     let client = hub.sessions.client(client);
     let link = client.link;
@@ -63,5 +56,5 @@ pub(crate) fn answer_stored(
             action
         }
     };
-    hub.store.answer(link, action, stored, out);
+    hub.store.answer(link, action, stored, &mut hub.out);
 }

@@ -3,7 +3,7 @@
 
 use super::answer;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::input::Certificates;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
@@ -18,7 +18,6 @@ pub(crate) fn on_certificates(
     requester: Requester,
     found: Certificates,
     more: bool,
-    out: Out<'_>,
 ) {
     let (client, about) = asked_by(hub, requester);
     for (kind, lines) in [
@@ -27,13 +26,13 @@ pub(crate) fn on_certificates(
         (FactKind::CertificateExpiring, &found.warnings),
     ] {
         for line in lines {
-            hub.record(kind, about.clone(), line.clone(), out);
+            hub.record(kind, about.clone(), line.clone());
         }
     }
     if more {
         hub.certificates = Some((requester, found));
     } else if let (Some((_, head)), Some(client)) = (requester, client) {
-        answer::answer(hub, client, &head, found.join(None), out);
+        answer::answer(hub, client, &head, found.join(None));
     }
 }
 

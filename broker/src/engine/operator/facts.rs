@@ -1,7 +1,7 @@
 //! Commands that show recorded facts, and the requests set aside as poison.
 
 use crate::engine::dispatch::poison::Poison;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::operator::cells::column;
 use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::table;
@@ -18,17 +18,12 @@ pub(crate) fn no_events() -> OpReply {
     OpReply::line("note", hint, vec![])
 }
 
-pub(crate) fn run_poison(
-    hub: &mut Engine,
-    origin: &Origin,
-    what: PoisonWhat,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn run_poison(hub: &mut Engine, origin: &Origin, what: PoisonWhat) -> OpResult {
     match what {
         PoisonWhat::List => Ok(list_poison(hub)),
         PoisonWhat::Clear => {
             let count = hub.dispatch.clear_poison();
-            hub.noted(origin, format!("poison clear: {count} requests forgotten"), out);
+            hub.noted(origin, format!("poison clear: {count} requests forgotten"));
             Ok(OpReply::line(
                 "cleared",
                 format!("{count} forgotten"),

@@ -14,7 +14,7 @@ use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::fact_log;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::{Key, TransactionKey};
 use crate::engine::operator::open_listing::OpenListing;
 use crate::engine::operator::open_listing::WaitingCount;
@@ -375,19 +375,13 @@ fn go_on_listing(hub: &mut Engine) {
 }
 
 /// `Timer::Listing`: makes the next part of the listing whose turn it is.
-pub(crate) fn on_listing(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn on_listing(hub: &mut Engine) {
     let Some(mut order) = hub.listings.0.pop_front() else { return };
     let requester = hub.sessions.end(order.link);
     if let Some(End::Client(requester)) = requester {
         order.left_out += make_rows(hub, &mut order.listing, PART_ROWS);
         if order.listing.left() == 0 {
-            answer::answer(
-                hub,
-                requester,
-                &order.head,
-                Ok(order.listing.reply(order.left_out)),
-                out,
-            );
+            answer::answer(hub, requester, &order.head, Ok(order.listing.reply(order.left_out)));
         } else {
             hub.listings.0.push_back(order);
         }

@@ -6,7 +6,7 @@ use super::lines::{events_command, host_command, service_command, worker_command
 use crate::engine::action::Action;
 use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::workers::Worker;
@@ -120,39 +120,39 @@ fn save_state(hub: &Engine, key: ServiceKey, out: &mut String) -> usize {
 
 /// Has the changes stored that this step made.
 #[cold]
-pub(crate) fn begin(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn begin(hub: &mut Engine) {
     let (number, lines) = hub.store.begin(&mut hub.timers, hub.now);
-    out.push(Action::Store { number, lines });
+    hub.out.push(Action::Store { number, lines });
 }
 
 /// A write of the configuration has ended: lets the answers go that waited for it. If it failed,
 /// records that, tells operators from now on, and tries again.
-pub(crate) fn on_stored(hub: &mut Engine, number: u64, result: Result<(), String>, out: Out<'_>) {
+pub(crate) fn on_stored(hub: &mut Engine, number: u64, result: Result<(), String>) {
     if result.is_err() && hub.store.takes_retry() {
         hub.timers.add(hub.now.plus_millis(RETRY_MS), Timer::Store);
     }
-    if hub.store.ended(number, result, out) {
-        record_unsaved(hub, "; it is tried again", out);
+    if hub.store.ended(number, result, &mut hub.out) {
+        record_unsaved(hub, "; it is tried again");
     }
 }
 
 /// `Timer::StoreWait`: the disk takes no change and gives no error. Operators are answered without
 /// it.
-pub(crate) fn on_store_wait_due(hub: &mut Engine, number: u64, out: Out<'_>) {
-    if hub.store.is_overdue(number, out) {
-        record_unsaved(hub, "", out);
+pub(crate) fn on_store_wait_due(hub: &mut Engine, number: u64) {
+    if hub.store.is_overdue(number, &mut hub.out) {
+        record_unsaved(hub, "");
     }
 }
 
 /// Records that the configuration is not stored, and why, or that it is again.
-fn record_unsaved(hub: &mut Engine, more: &str, out: Out<'_>) {
+fn record_unsaved(hub: &mut Engine, more: &str) {
     let (kind, text) = match hub.store.unsaved() {
         Some(why) => {
             (FactKind::PersistFailed, format!("the configuration was not saved: {why}{more}"))
         }
         None => (FactKind::Changed, "the configuration is saved again".to_owned()),
     };
-    hub.record(kind, About::default(), text, out);
+    hub.record(kind, About::default(), text);
 }
 
 fn save_broker(hub: &Engine, out: &mut String) {
