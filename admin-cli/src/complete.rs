@@ -1,11 +1,10 @@
 //! Completes the word under the cursor: commands and their arguments, from the table of commands.
 //! The caller asks the broker for names of services.
 
-use protocol::names::ServiceName;
 use protocol::op::help;
 use protocol::op::spec::{Arg, Takes};
 use protocol::op::table::COMMANDS;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{ServiceName, ServiceSetting, Setting};
 use serde_json::Value;
 
 /// Names that were learned from the broker.

@@ -3,10 +3,9 @@
 
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
-use protocol::errors::ErrorCode;
 use protocol::op::parse::{parse, quote};
-use protocol::op::spec::OpRequest;
 use protocol::show;
+use protocol::{ErrorCode, OpRequest};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};

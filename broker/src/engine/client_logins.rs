@@ -6,9 +6,7 @@ use super::keys::ClientKey;
 use super::sessions::connection::End;
 use crate::engine::sessions::pending::LoginBody;
 use crate::engine::sessions::pending::PendingLogin;
-use protocol::bodies::{ErrorBody, Login};
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
+use protocol::{ErrorBody, ErrorCode, LinkId, Login};
 
 impl Engine {
     /// A client logs in: at once, or after it has proved the token that it names.

@@ -10,12 +10,7 @@ use super::input::Listening;
 use super::quotas::{Class, FACT_BYTES_MAX, TELL_MS, TEXT_BYTES_MAX};
 use super::timers::{Timer, Timers};
 use super::wall_clock::WallClock;
-use protocol::bodies::ErrorBody;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::settings::Settings;
-use protocol::time::Tick;
+use protocol::{ErrorBody, Frame, Header, LinkId, Settings, Tick};
 
 /// Lent to a machine for one event. It reads the first fields, and writes to the others.
 pub(crate) struct Context<'a> {

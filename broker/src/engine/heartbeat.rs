@@ -8,10 +8,7 @@ use super::operator::answer;
 use super::sessions::connection::End;
 use super::supervision::process_state::ProcessState;
 use super::work::{Look, Work};
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
-use protocol::settings::Setting;
+use protocol::{ErrorBody, ErrorCode, LinkId, Setting};
 use std::collections::VecDeque;
 
 /// Sets the next heartbeat.

@@ -23,10 +23,7 @@ use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
 use crate::engine::shutdown_step::Shutdown;
-use protocol::ids::LinkId;
-use protocol::op::reply::Value;
-use protocol::settings::{Setting, Settings};
-use protocol::time::{Tick, Wall};
+use protocol::{LinkId, Setting, Settings, Tick, Value, Wall};
 use std::collections::BTreeMap;
 
 /// What the engine must know before its first step.

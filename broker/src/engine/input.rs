@@ -6,18 +6,12 @@ use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
 use bytes::Bytes;
 use core::net::SocketAddr;
-use protocol::bodies::{
-    ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome, Login,
-    WorkerLogin,
+use protocol::bodies::{ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome};
+use protocol::peer_group::{canonical, is_this_machine};
+use protocol::{
+    Challenge, Claim, ErrorBody, Header, HostName, LinkId, Login, PeerGroup, Proof, Rights, RunId,
+    TokenName, Wall, WireError, WorkerId, WorkerLogin,
 };
-use protocol::decode::WireError;
-use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::{HostName, TokenName};
-use protocol::peer_group::{PeerGroup, canonical, is_this_machine};
-use protocol::proof::{Challenge, Claim, Proof};
-use protocol::rights::Rights;
-use protocol::time::Wall;
 use std::collections::BTreeMap;
 
 /// Addresses, descriptors and the identity of this broker. The reactor fills it in once, when its

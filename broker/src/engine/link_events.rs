@@ -14,14 +14,10 @@ use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::sessions::connection::End;
 use super::timers::Timer;
 use crate::engine::sessions::peer_name::from;
-use protocol::bodies::ErrorBody;
-use protocol::decode::WireError;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
-use protocol::settings::Setting;
 use protocol::show;
+use protocol::{
+    ErrorBody, ErrorCode, Frame, HostName, LinkId, Ran, RunId, Setting, WireError, WorkerId,
+};
 
 impl Engine {
     pub(crate) fn on_opened(&mut self, link: LinkId, end: End, peer: Peer) {

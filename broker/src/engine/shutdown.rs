@@ -11,9 +11,7 @@ use super::timers::Timer;
 use super::work::Work;
 use crate::engine::shutdown_step::Shutdown;
 use crate::engine::shutdown_step::Step;
-use protocol::bodies::ErrorBody;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::settings::Setting;
+use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
 
 /// Milliseconds that a host may take, after KILL, to report that all have ended.

@@ -22,13 +22,7 @@ use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::work_parts;
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, TransactionId};
-use protocol::settings::Setting;
-use protocol::time::Tick;
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 
 /// Most timers that are handled in one step.
 const TIMERS_MAX: usize = 128;

@@ -8,9 +8,7 @@ use super::operator::{run, save, script, targets, tokens};
 use super::sessions::access::Access;
 use super::timers::Timer;
 use super::work::{Waiting, Work};
-use protocol::bodies::ErrorBody;
-use protocol::ids::{LinkId, WorkerId};
-use protocol::time::Tick;
+use protocol::{ErrorBody, LinkId, Tick, WorkerId};
 use std::collections::VecDeque;
 
 /// How many requests fail in one step, or what takes as long.

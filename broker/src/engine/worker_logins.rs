@@ -11,11 +11,8 @@ use super::sessions::connection::End;
 use super::sessions::pending::PendingLogin;
 use super::silence_limits::silence_ms;
 use super::supervision::logins::Entry;
-use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId};
-use protocol::settings::Setting;
+use protocol::bodies::WorkerLoginOk;
+use protocol::{ErrorBody, ErrorCode, Frame, LinkId, RunId, Setting, WorkerLogin};
 
 impl Engine {
     pub(crate) fn on_worker_login(

@@ -9,11 +9,7 @@ use crate::engine::origin::Requester;
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
-use protocol::names::{HostName, ServiceName};
-use protocol::proof::{Challenge, Channel, Claim, Proof};
+use protocol::{Challenge, Channel, Claim, Frame, HostName, LinkId, Proof, Role, ServiceName};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 

@@ -5,8 +5,7 @@ use super::conn::Phase;
 use super::dial::DIAL_MS;
 use super::io::Io;
 use crate::engine::input::Input;
-use protocol::ids::LinkId;
-use protocol::time::{Micros, Tick};
+use protocol::{LinkId, Micros, Tick};
 use std::cmp::Reverse;
 use std::mem;
 

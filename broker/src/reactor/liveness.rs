@@ -7,8 +7,7 @@
 use super::conn::Conn;
 use super::io::Io;
 use crate::engine::input::Close;
-use protocol::ids::LinkId;
-use protocol::time::{Micros, Tick};
+use protocol::{LinkId, Micros, Tick};
 use std::mem;
 use std::time::Duration;
 use sys::tcp_info::tcp_info;

@@ -7,12 +7,9 @@ use super::listen::who_is;
 use crate::engine::input::Input;
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
-use protocol::decode::{Limits, WireError};
-use protocol::errors::ErrorCode;
+use protocol::decode::Limits;
 use protocol::frame_reader::{Next, ReadBuffer};
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::Kind;
+use protocol::{ErrorCode, Header, Kind, LinkId, WireError};
 use std::io::ErrorKind;
 use std::mem;
 

@@ -9,8 +9,7 @@ use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
 use crate::token;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::kinds::Role;
+use protocol::{ErrorCode, Ran, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to log in again.

@@ -3,9 +3,7 @@
 use super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Worker};
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
+use protocol::{ErrorCode, Frame, Header};
 
 impl Worker {
     /// Answers the present request and ends it. An answer of more than one frame is sent in pieces.

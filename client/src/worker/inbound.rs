@@ -6,9 +6,7 @@ use crate::clock;
 use crate::conn::{Lost, Wait, WriteFault};
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
+use protocol::{ErrorCode, Frame, Header};
 
 impl Worker {
     pub(super) fn write(&mut self, frame: Frame) {

@@ -8,9 +8,7 @@ use crate::dial::ConnectError;
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
 use crate::token;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::kinds::Role;
+use protocol::{ErrorCode, Frame, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to connect again.

@@ -3,9 +3,7 @@
 
 use super::output::Output;
 use protocol::all_variants;
-use protocol::bodies::ExitCause;
-use protocol::ids::{RunId, WorkerId};
-use protocol::time::Tick;
+use protocol::{ExitCause, RunId, Tick, WorkerId};
 use std::fmt;
 use std::sync::Arc;
 

@@ -5,16 +5,11 @@ use super::action::{Action, Note};
 use super::limits::Limits;
 use super::proofs::Proving;
 use super::{Broker, Engine, Shutdown};
-use protocol::bodies::{Child, ErrorBody, ExecEnd, ExecHello, ExecListed, ExecWelcome};
-use protocol::decode::WireError;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::{Kind, Role};
-use protocol::names::{HostName, TokenName};
-use protocol::peer_group::PeerGroup;
-use protocol::time::Tick;
+use protocol::bodies::{Child, ExecEnd, ExecHello, ExecListed, ExecWelcome};
+use protocol::{
+    ErrorBody, ErrorCode, Frame, Header, HostName, Kind, LinkId, PeerGroup, Role, Tick, TokenName,
+    WireError,
+};
 use std::sync::Arc;
 
 /// The state of one connection.

@@ -5,10 +5,7 @@ use super::Engine;
 use super::action::Action;
 use super::links::Link;
 use protocol::bodies::ExecHello;
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
-use protocol::peer_group::PeerGroup;
-use protocol::proof::Proof;
+use protocol::{ErrorCode, LinkId, PeerGroup, Proof};
 use std::collections::BTreeMap;
 
 /// How far a link is with proving a token.

@@ -6,9 +6,8 @@ use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::RecordedProcess;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
-use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted, ExitCause};
-use protocol::frame::Frame;
-use protocol::time::Tick;
+use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStarted};
+use protocol::{ExecStart, ExitCause, Frame, Tick};
 use std::sync::Arc;
 
 impl Engine {

@@ -4,11 +4,8 @@
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
 use super::{Engine, Shutdown};
-use protocol::bodies::{ErrorBody, ExecSignal, ExecStop};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::bodies::{ExecSignal, ExecStop};
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, RunId, WorkerId};
 use std::sync::Arc;
 
 /// The highest signal number on Linux.

@@ -6,9 +6,7 @@ use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::origin::Origin;
-use protocol::bodies::ErrorBody;
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
+use protocol::{ClientId, ErrorBody, Header, LinkId};
 
 pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));

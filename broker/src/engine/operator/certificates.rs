@@ -10,8 +10,7 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Requester;
 use crate::engine::sessions::connection::End;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::Command;
+use protocol::{Block, Command, OpReply, Value};
 
 pub(crate) fn on_certificates(
     hub: &mut Engine,

@@ -27,12 +27,8 @@ use crate::engine::sessions::connection::End;
 use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::frame::Frame;
-use protocol::ids::{ClientId, WorkerId};
-use protocol::names::ServiceName;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{ShutdownWhat, Target};
-use protocol::settings::Setting;
+use protocol::op::spec::ShutdownWhat;
+use protocol::{Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, Value, WorkerId};
 
 pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
     let key = names::worker_named(hub, id)?;

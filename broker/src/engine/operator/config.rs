@@ -14,11 +14,9 @@ use crate::engine::operator::result::fact_kinds;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
-use protocol::ids::{ServiceId, WorkerId};
-use protocol::names::{HostName, ServiceName};
-use protocol::op::parse::OpError;
-use protocol::op::reply::OpReply;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{
+    HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
+};
 
 /// `config service`: makes a service, or changes the settings of one that exists.
 pub(crate) fn config_service(

@@ -23,13 +23,10 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
-use protocol::header::Header;
-use protocol::ids::{ClientId, FactSeq, LinkId, ServiceId};
-use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::{Command, OpRequest, WorkerFilter};
-use protocol::time::Tick;
+use protocol::{
+    Block, ClientId, Command, FactSeq, Header, LinkId, OpError, OpReply, OpRequest, ServiceId,
+    ServiceName, Tick, WorkerFilter,
+};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 

@@ -8,8 +8,7 @@ use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::table;
 use crate::engine::operator::cells::text;
 use crate::engine::operator::open_listing::Rows;
-use protocol::errors::ErrorCode;
-use protocol::op::reply::{Column, OpReply, Value};
+use protocol::{Column, ErrorCode, OpReply, Value};
 
 fn columns() -> Vec<Column> {
     vec![

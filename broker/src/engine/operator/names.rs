@@ -5,11 +5,7 @@ use crate::engine::keys::{ClientKey, ServiceKey};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::operator::result::not_found;
 use crate::engine::operator::result::refused;
-use protocol::ids::ClientId;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
-use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
+use protocol::{ClientId, HostName, OpError, ServiceName, WorkerId};
 
 /// The service with this name.
 ///

@@ -21,10 +21,8 @@ use crate::engine::operator::names::client_named;
 use crate::engine::operator::open_listing::Rows;
 use crate::engine::operator::open_listing::WaitingCount;
 use crate::engine::operator::result::OpResult;
-use protocol::ids::ClientId;
-use protocol::op::reply::{Block, OpReply, Value, span};
-use protocol::settings::Setting;
-use protocol::time::Tick;
+use protocol::op::reply::span;
+use protocol::{Block, ClientId, OpReply, Setting, Tick, Value};
 
 /// A tick: in a table as the time since then, in JSON as the time of day.
 pub(crate) fn ago(hub: &Engine, at: Tick) -> Value {

@@ -7,10 +7,8 @@ use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
 use crate::engine::keys::TransactionKey;
-use protocol::ids::TransactionId;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{OpReply, Value};
 use protocol::op::spec::RequestsOf;
+use protocol::{OpError, OpReply, TransactionId, Value};
 use std::cmp::Reverse;
 
 /// The requests that a command asks for: those with workers first, each by arrival.

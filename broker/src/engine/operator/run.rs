@@ -27,14 +27,12 @@ use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
 use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::header::Header;
-use protocol::ids::LinkId;
 use protocol::op::help;
-use protocol::op::parse::{self, OpError};
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::{Command, Effect, OpRequest, SendWhat, ServiceWhat};
-use protocol::settings::Setting;
+use protocol::op::parse;
+use protocol::op::spec::{SendWhat, ServiceWhat};
+use protocol::{
+    Block, Command, Effect, ErrorCode, Header, LinkId, OpError, OpReply, OpRequest, Setting,
+};
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
 /// because a part of it may read as another command.

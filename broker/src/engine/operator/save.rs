@@ -12,10 +12,8 @@ use crate::engine::supervision::host::Host;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
-use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
-use protocol::names::{HostName, ServiceName};
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{HostName, ServiceName, ServiceSetting, Setting, WorkerId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 

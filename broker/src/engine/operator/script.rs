@@ -10,10 +10,8 @@ use crate::engine::hub::Engine;
 use crate::engine::origin::Origin;
 use crate::engine::store::Difference;
 use crate::engine::work::{RunningScript, Work};
-use protocol::header::Header;
-use protocol::ids::LinkId;
 use protocol::op::parse;
-use protocol::op::reply::{OpReply, Value};
+use protocol::{Header, LinkId, OpReply, Value};
 
 /// How much a line of a script counts in a part of long work.
 const LINE: usize = 4;

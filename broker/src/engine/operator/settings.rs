@@ -13,11 +13,10 @@ use crate::engine::operator::cells::text;
 use crate::engine::operator::cells::yes;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::not_found;
-use protocol::names::ServiceName;
 use protocol::op::parse::nearest;
-use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::SettingsOf;
-use protocol::settings::{SERVICE_SETTINGS, SETTINGS, ServiceSetting, Setting, SettingRow, Unit};
+use protocol::settings::{SERVICE_SETTINGS, SETTINGS, SettingRow, Unit};
+use protocol::{Block, OpReply, ServiceName, ServiceSetting, Setting, Value};
 
 fn settings_table(rows: Vec<Vec<Value>>) -> OpReply {
     let columns = vec![

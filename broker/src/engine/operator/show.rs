@@ -23,10 +23,8 @@ use crate::engine::supervision::host::Host;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use bytes::Bytes;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
-use protocol::op::reply::{Block, Column, OpReply, Value, span};
-use protocol::op::spec::WorkerFilter;
+use protocol::op::reply::span;
+use protocol::{Block, Column, HostName, OpReply, Value, WorkerFilter, WorkerId};
 
 fn worker_columns() -> Vec<Column> {
     vec![

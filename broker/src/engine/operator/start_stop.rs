@@ -11,10 +11,7 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Origin;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::op::reply::OpReply;
-use protocol::op::spec::Target;
+use protocol::{ErrorBody, ErrorCode, OpReply, Target};
 
 pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);

@@ -14,10 +14,8 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::wall_clock::short;
-use protocol::names::HostName;
-use protocol::op::reply::Value;
 use protocol::show;
-use protocol::time::Tick;
+use protocol::{HostName, Tick, Value};
 
 /// A state, ready to be shown.
 #[derive(Debug)]

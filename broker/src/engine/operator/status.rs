@@ -14,15 +14,10 @@ use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::sessions::connection::End;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::timers::Timer;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, WorkerId};
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::Target;
 use protocol::show;
+use protocol::{
+    Block, ErrorBody, ErrorCode, Frame, Header, LinkId, OpError, OpReply, Target, Value, WorkerId,
+};
 use std::collections::BTreeSet;
 
 /// Most characters of a worker's answer that are shown.

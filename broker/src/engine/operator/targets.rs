@@ -8,9 +8,7 @@ use crate::engine::operator::cells::number;
 use crate::engine::operator::cells::text;
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::Target;
+use protocol::{Block, OpError, OpReply, Target};
 
 /// The workers that a command is for, newest first, as the original broker listed them.
 pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {

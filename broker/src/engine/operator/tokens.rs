@@ -16,13 +16,7 @@ use crate::engine::sessions::access::Access;
 use crate::engine::sessions::connection::End;
 use crate::engine::sessions::peer_name::from;
 use crate::engine::work::Work;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{OpReply, Value};
-use protocol::op::spec::{Command, OpRequest};
-use protocol::rights::Rights;
+use protocol::{Command, ErrorBody, ErrorCode, LinkId, OpError, OpReply, OpRequest, Rights, Value};
 
 /// Refuses a command that needs more rights than its client has, and records the attempt.
 pub(crate) fn not_allowed(hub: &mut Engine, client: ClientKey, request: &OpRequest) -> OpResult {

@@ -9,9 +9,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host_state::HostState;
-use protocol::bodies::ExitCause;
-use protocol::ids::LinkId;
-use protocol::names::HostName;
+use protocol::{ExitCause, HostName, LinkId};
 
 impl Supervision {
     /// Handles the report of an execd that it shuts down. Returns false if it is no news, or the

@@ -17,10 +17,8 @@ use crate::engine::supervision::host::{Host, HostConnection};
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecListed;
-use protocol::ids::LinkId;
-use protocol::names::HostName;
-use protocol::settings::Setting;
 use protocol::show;
+use protocol::{HostName, LinkId, Setting};
 
 /// Milliseconds that a host must have been up before the next dial after a loss comes fast again;
 /// `host_retry_ms` if that is shorter. A host that comes up and closes at once is not healthy, and

@@ -5,8 +5,7 @@ use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host::Hosts;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
+use protocol::{HostName, WorkerId};
 use std::collections::BTreeSet;
 
 /// See the head of this file.
