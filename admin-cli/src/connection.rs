@@ -9,8 +9,7 @@ use client::caller::{Caller, Options, Reply, Send};
 use client::error::{Code, Error};
 use protocol::header::FLAG_IDEMPOTENT;
 use protocol::op::table::COMMANDS;
-use protocol::show;
-use protocol::{Command, ErrorCode, Format, Header, Kind, ServiceName};
+use protocol::{Command, ErrorCode, Format, Header, Kind, ServiceName, show};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

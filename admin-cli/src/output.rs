@@ -4,8 +4,7 @@
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
 use protocol::op::parse::{parse, quote};
-use protocol::show;
-use protocol::{ErrorCode, OpRequest};
+use protocol::{ErrorCode, OpRequest, show};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};

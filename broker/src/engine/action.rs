@@ -4,8 +4,7 @@
 
 use super::counted::counted;
 use super::fact::Fact;
-use crate::engine::origin::Origin;
-use crate::engine::origin::Requester;
+use crate::engine::origin::{Origin, Requester};
 use protocol::{
     Challenge, Claim, ExecStart, Format, Frame, Header, HostName, LinkId, OpReply, Proof, Role,
     ServiceName,

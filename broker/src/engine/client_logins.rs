@@ -4,8 +4,7 @@ use super::context::context;
 use super::hub::Engine;
 use super::keys::ClientKey;
 use super::sessions::connection::End;
-use crate::engine::sessions::pending::LoginBody;
-use crate::engine::sessions::pending::PendingLogin;
+use crate::engine::sessions::pending::{LoginBody, PendingLogin};
 use protocol::{ErrorBody, ErrorCode, LinkId, Login};
 
 impl Engine {

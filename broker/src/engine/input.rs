@@ -2,8 +2,7 @@
 //! inputs and gives them to `Engine::step` one by one; in tests, scripts and the simulation take
 //! its place. An input of a link comes only between the `…Opened` of this link and its end.
 
-use crate::engine::origin::Origin;
-use crate::engine::origin::Requester;
+use crate::engine::origin::{Origin, Requester};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use protocol::bodies::{ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome};

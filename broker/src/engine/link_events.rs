@@ -14,9 +14,8 @@ use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::sessions::connection::End;
 use super::timers::Timer;
 use crate::engine::sessions::peer_name::from;
-use protocol::show;
 use protocol::{
-    ErrorBody, ErrorCode, Frame, HostName, LinkId, Ran, RunId, Setting, WireError, WorkerId,
+    ErrorBody, ErrorCode, Frame, HostName, LinkId, Ran, RunId, Setting, WireError, WorkerId, show,
 };
 
 impl Engine {

@@ -9,8 +9,7 @@ use super::hub::Engine;
 use super::keys::HostKey;
 use super::timers::Timer;
 use super::work::Work;
-use crate::engine::shutdown_step::Shutdown;
-use crate::engine::shutdown_step::Step;
+use crate::engine::shutdown_step::{Shutdown, Step};
 use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
 

@@ -2,25 +2,15 @@
 
 use super::action::Action;
 use super::context::context;
-use super::deadlines;
 use super::effect::Effect;
-use super::heartbeat;
 use super::hub::Engine;
 use super::input::Input;
-use super::operator::certificates;
-use super::operator::listing;
-use super::operator::run;
-use super::operator::save;
-use super::operator::script;
-use super::operator::status;
-use super::operator::tokens;
+use super::operator::{certificates, listing, run, save, script, status, tokens};
 use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
-use super::shutdown;
-use super::start;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
-use super::work_parts;
+use super::{deadlines, heartbeat, shutdown, start, work_parts};
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 

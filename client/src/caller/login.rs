@@ -2,13 +2,12 @@
 
 use super::Caller;
 use crate::address::Address;
-use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
-use crate::token;
+use crate::{clock, token};
 use protocol::{ErrorCode, Ran, Role};
 use std::time::{Duration, Instant};
 

@@ -2,12 +2,11 @@
 
 use super::Worker;
 use crate::address::Address;
-use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
-use crate::token;
+use crate::{clock, token};
 use protocol::{ErrorCode, Frame, Role};
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,7 @@
 //! match of state and event. The engine carries out the effects.
 
 use super::output::Output;
-use protocol::all_variants;
-use protocol::{ExitCause, RunId, Tick, WorkerId};
+use protocol::{ExitCause, RunId, Tick, WorkerId, all_variants};
 use std::fmt;
 use std::sync::Arc;
 

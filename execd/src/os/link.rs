@@ -3,10 +3,9 @@
 
 use bytes::{Buf, BytesMut};
 use protocol::decode::Limits;
-use protocol::encode;
 use protocol::frame_reader::Inbox;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
-use protocol::{Channel, ErrorCode, Frame, LinkId, PeerGroup, Tick, WireError};
+use protocol::{Channel, ErrorCode, Frame, LinkId, PeerGroup, Tick, WireError, encode};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

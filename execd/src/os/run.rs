@@ -4,17 +4,15 @@
 use super::authenticator::Authenticator;
 use super::children::{Children, Source};
 use super::clock::Clock;
-use super::launch;
 use super::link::{self, Link, Received};
 use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
-use super::orphans;
 use super::policy::{self, Identity};
-use super::reap;
 use super::spawn::SpawnConfig;
 use super::startup::{announce, check_options, fit, take_signals};
 use super::state_dir::{Entry, StateDir};
+use super::{launch, orphans, reap};
 use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
 use crate::exit::Exit;

@@ -2,31 +2,25 @@
 //! change leaves a fact that names who asked. `config` makes and deletes services, workers and
 //! hosts.
 
-use super::config;
 use super::lines::unless;
-use super::names;
 use super::settings::setting_value;
-use super::states;
 use super::targets::{for_each, target_word, targets};
+use super::{config, names, states};
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::buckets::{self, Buckets};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::heartbeat;
 use crate::engine::hub::Engine;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::cells::{number, text};
+use crate::engine::operator::result::{OpResult, not_found, refused};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
-use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
+use crate::engine::{heartbeat, shutdown};
 use protocol::op::spec::ShutdownWhat;
 use protocol::{Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, Value, WorkerId};
 

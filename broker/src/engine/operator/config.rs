@@ -7,11 +7,8 @@ use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::fact_kinds;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::cells::{number, text};
+use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
 use protocol::{

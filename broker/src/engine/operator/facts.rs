@@ -2,12 +2,8 @@
 
 use crate::engine::dispatch::poison::Poison;
 use crate::engine::hub::Engine;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
+use crate::engine::operator::cells::{column, number, table, text};
+use crate::engine::operator::result::{OpResult, not_found};
 use crate::engine::origin::Origin;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;

@@ -3,24 +3,18 @@
 //! beginning to the end is listed; what comes or goes meanwhile may be, or not. Each row shows its
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
-use super::answer;
 use super::cells::number;
-use super::load;
-use super::names;
-use super::read;
-use super::requests;
-use super::show;
+use super::{answer, load, names, read, requests, show};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::fact_log;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{Key, TransactionKey};
-use crate::engine::operator::open_listing::OpenListing;
-use crate::engine::operator::open_listing::WaitingCount;
-use crate::engine::operator::open_listing::{ListedRequests, Listing, Order, ServiceTable};
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::open_listing::{
+    ListedRequests, Listing, OpenListing, Order, ServiceTable, WaitingCount,
+};
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
 use protocol::{

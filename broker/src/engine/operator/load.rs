@@ -3,10 +3,7 @@
 
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::{column, number, table, text};
 use crate::engine::operator::open_listing::Rows;
 use protocol::{Column, ErrorCode, OpReply, Value};
 

@@ -2,24 +2,15 @@
 //! columns that all tables use. Workers, hosts and latency are in `show`, settings in
 //! `settings`.
 
-use super::settings;
-use super::states;
 use super::states::StateValues;
+use super::{settings, states};
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
-use crate::engine::operator::cells::blank;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::flag;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::cells::unseen;
-use crate::engine::operator::cells::yes;
+use crate::engine::operator::cells::{blank, column, flag, number, table, text, unseen, yes};
 use crate::engine::operator::names::client_named;
-use crate::engine::operator::open_listing::Rows;
-use crate::engine::operator::open_listing::WaitingCount;
+use crate::engine::operator::open_listing::{Rows, WaitingCount};
 use crate::engine::operator::result::OpResult;
 use protocol::op::reply::span;
 use protocol::{Block, ClientId, OpReply, Setting, Tick, Value};

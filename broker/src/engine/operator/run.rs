@@ -1,19 +1,11 @@
 //! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
 //! `read` and `show` make what commands show; `change` and `config` carry out changes.
 
-use super::answer;
-use super::change;
-use super::config;
-use super::facts;
 use super::listing::{self, Listed};
-use super::read;
 use super::result::fact_kinds;
-use super::save;
-use super::settings;
-use super::show;
-use super::start_stop;
-use super::status;
-use super::tokens;
+use super::{
+    answer, change, config, facts, read, save, settings, show, start_stop, status, tokens,
+};
 use crate::engine::action::Action;
 use crate::engine::context::context;
 use crate::engine::fact::{About, FactKind};
@@ -21,15 +13,13 @@ use crate::engine::fact_log::Watch;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::answer::origin_of;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
 use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
-use protocol::op::help;
-use protocol::op::parse;
 use protocol::op::spec::{SendWhat, ServiceWhat};
+use protocol::op::{help, parse};
 use protocol::{
     Block, Command, Effect, ErrorCode, Header, LinkId, OpError, OpReply, OpRequest, Setting,
 };

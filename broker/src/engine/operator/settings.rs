@@ -4,15 +4,8 @@
 use super::names;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::flag;
-use crate::engine::operator::cells::left;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::cells::yes;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
+use crate::engine::operator::cells::{column, flag, left, number, table, text, yes};
+use crate::engine::operator::result::{OpResult, not_found};
 use protocol::op::parse::nearest;
 use protocol::op::spec::SettingsOf;
 use protocol::settings::{SERVICE_SETTINGS, SETTINGS, SettingRow, Unit};

@@ -7,8 +7,7 @@ use super::targets::{for_each, none_there, target_services, target_word, targets
 use crate::engine::context::context;
 use crate::engine::hub::Engine;
 use crate::engine::keys::WorkerKey;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::work::{Work, WorkerVerb};
 use protocol::{ErrorBody, ErrorCode, OpReply, Target};

@@ -14,8 +14,7 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::wall_clock::short;
-use protocol::show;
-use protocol::{HostName, Tick, Value};
+use protocol::{HostName, Tick, Value, show};
 
 /// A state, ready to be shown.
 #[derive(Debug)]

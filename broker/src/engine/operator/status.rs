@@ -1,8 +1,7 @@
 //! `send … status`: asks workers for their status and shows their answers together. The answer
 //! waits for the workers, unlike those of most commands in `run`.
 
-use super::answer;
-use super::targets;
+use super::{answer, targets};
 use crate::engine::action::Action;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::FactKind;
@@ -14,9 +13,9 @@ use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::sessions::connection::End;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::timers::Timer;
-use protocol::show;
 use protocol::{
     Block, ErrorBody, ErrorCode, Frame, Header, LinkId, OpError, OpReply, Target, Value, WorkerId,
+    show,
 };
 use std::collections::BTreeSet;
 

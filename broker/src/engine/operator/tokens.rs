@@ -1,15 +1,13 @@
 //! Rights of operators, and what a change of the tokens means for those who are logged in.
 
-use super::answer;
-use super::certificates;
+use super::{answer, certificates};
 use crate::engine::counted::counted;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
 use crate::engine::input::Tokens;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Requester;
 use crate::engine::quotas::Class;
 use crate::engine::sessions::access::Access;

@@ -17,8 +17,7 @@ use crate::engine::supervision::host::{Host, HostConnection};
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecListed;
-use protocol::show;
-use protocol::{HostName, LinkId, Setting};
+use protocol::{HostName, LinkId, Setting, show};
 
 /// Milliseconds that a host must have been up before the next dial after a loss comes fast again;
 /// `host_retry_ms` if that is shorter. A host that comes up and closes at once is not healthy, and

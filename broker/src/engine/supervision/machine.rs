@@ -3,8 +3,7 @@
 
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
-use crate::engine::supervision::host::Host;
-use crate::engine::supervision::host::Hosts;
+use crate::engine::supervision::host::{Host, Hosts};
 use protocol::{HostName, WorkerId};
 use std::collections::BTreeSet;
 
