@@ -72,16 +72,12 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
     let mut args = args.iter().peekable();
     let mut words = before.iter().peekable();
     while let Some(word) = words.next() {
-        let Some(arg) = args.peek() else {
-            return Vec::new();
-        };
+        let Some(arg) = args.peek() else { return Vec::new() };
         // Only `save` writes `#ID`; a person leaves it out.
         if arg.name == "#id" && !word.starts_with('#') {
             args.next();
         }
-        let Some(arg) = args.peek() else {
-            return Vec::new();
-        };
+        let Some(arg) = args.peek() else { return Vec::new() };
         match (arg.takes, *word) {
             (Takes::Target, "service") if words.peek().is_none() => return known.services.clone(),
             (Takes::Target, "service" | "worker") => {

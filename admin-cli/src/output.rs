@@ -88,9 +88,7 @@ impl Output {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(last) = bytes.last() else {
-            return Ok(());
-        };
+        let Some(last) = bytes.last() else { return Ok(()) };
         self.at_line_start = *last == b'\n';
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(Failure::Output)
     }

@@ -234,9 +234,7 @@ impl Worker {
             if self.over.is_some() {
                 return Ok(None);
             }
-            let Some(current) = &mut self.current else {
-                return Ok(None);
-            };
+            let Some(current) = &mut self.current else { return Ok(None) };
             if !current.client_more && !current.worker_more {
                 return Ok(None);
             }

@@ -258,9 +258,7 @@ impl Engine {
     /// Handles a frame of a worker that is no valid reply: its request fails, and its connection is
     /// closed.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String) {
-        let Some(End::Worker(key)) = self.sessions.end(link) else {
-            return;
-        };
+        let Some(End::Worker(key)) = self.sessions.end(link) else { return };
         self.dispatch.on_bad_reply(link, key, text, context!(self));
     }
 

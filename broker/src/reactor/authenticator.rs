@@ -134,9 +134,7 @@ impl Io {
     /// Has a helper compute the answer to an execd's challenge. The claim stays: a welcome that
     /// comes before the proof is made proves nothing.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
-        let Some(prover) = self.authenticator.claimed.get(&link).cloned() else {
-            return;
-        };
+        let Some(prover) = self.authenticator.claimed.get(&link).cloned() else { return };
         match self.channel(link) {
             Ok(channel) => self.helpers.prove(link, prover, challenge, channel),
             Err(why) => self.tell(Some(link), Input::Unproven { link, why }),

@@ -61,9 +61,7 @@ impl Io {
         let mut list = mem::take(&mut self.liveness.links);
         let mut timed_out = Vec::new();
         list.retain(|&link| {
-            let Some(conn) = self.links.get(link) else {
-                return false;
-            };
+            let Some(conn) = self.links.get(link) else { return false };
             if self.now.since(conn.heard_at) < fresh {
                 conn.liveness = PeerLiveness::Sent;
                 return true;

@@ -222,9 +222,7 @@ impl Reactor {
             }
             self.io.writable(link);
         }
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         if event.is_read_closed() || event.is_error() {
             conn.reader.is_hung_up = true;
             conn.reader.is_readable = true;
@@ -298,9 +296,7 @@ impl Reactor {
         // Inputs added by these steps belong to the same turn, up to a limit.
         let mut most = self.io.inputs.len() + 1024;
         while most > 0 {
-            let Some(input) = self.io.next_input() else {
-                break;
-            };
+            let Some(input) = self.io.next_input() else { break };
             self.step(input);
             most -= 1;
         }

@@ -63,9 +63,7 @@ impl Worker {
     }
 
     pub(super) fn answer(&mut self, body: Bytes, more: bool, error: i16) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
+        let Some(current) = &mut self.current else { return };
         let (mut body, mut error) = (body, error);
         if self.over.is_some() {
             // A client that still listens must not take half a request for a whole one, or the

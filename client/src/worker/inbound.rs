@@ -31,9 +31,7 @@ impl Worker {
 
     /// Reads one frame and handles it; `false` = none came in time.
     pub(super) fn take_in(&mut self, wait: Wait) -> bool {
-        let Some(conn) = &mut self.conn else {
-            return true;
-        };
+        let Some(conn) = &mut self.conn else { return true };
         match conn.next(wait) {
             Ok(Some(frame)) => self.handle(frame),
             Ok(None) => return false,

@@ -94,9 +94,7 @@ pub(crate) fn on_sourced(
     path: String,
     script: Result<String, String>,
 ) {
-    let Some(client) = hub.sessions.client_at(link) else {
-        return;
-    };
+    let Some(client) = hub.sessions.client_at(link) else { return };
     let answer: OpResult = match script {
         Err(why) => Err(refused(format!(
             "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
