@@ -36,7 +36,7 @@ pub struct EngineOptions {
 }
 
 /// The state of the broker, apart from its sockets and files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Engine {
     pub(super) now: Tick,
     pub(super) settings: Settings,
@@ -79,28 +79,13 @@ impl Engine {
         let events_max = options.settings.get(Setting::EventsMax) as usize;
         facts.recent_mut().configure(events_max, Vec::new());
         Self {
-            now: Tick(0),
             given: options.settings.clone(),
             settings: options.settings,
-            listening: Listening::default(),
-            wall_clock: WallClock::default(),
-            certificates: None,
             catalog,
-            sessions: Sessions::default(),
             dispatch,
             supervision: Supervision::new(options.run_base),
-            timers: Timers::default(),
             facts,
-            effects: Effects::default(),
-            out: Vec::new(),
-            is_started: false,
-            shutdown: None,
-            listings: Listings::default(),
-            status_queries: BTreeMap::new(),
-            next_query: 0,
-            store: Store::default(),
-            script_workers: None,
-            works: Works::default(),
+            ..Self::default()
         }
     }
 
