@@ -21,17 +21,7 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) -> bool {
         let host = &mut self.hosts[key];
-        let serves = match host.state {
-            HostState::Listing(at) | HostState::Up(at) => at == link,
-            HostState::Down
-            | HostState::Dialing
-            | HostState::WaitingToDial
-            | HostState::Greeting(_)
-            | HostState::Greeted(_)
-            | HostState::Claimed(_)
-            | HostState::Proving(_)
-            | HostState::Untrusted(..) => false,
-        };
+        let serves = matches!(host.state, HostState::Listing(at) | HostState::Up(at) if at == link);
         if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }

@@ -86,18 +86,8 @@ impl Supervision {
 
     /// The link on which a host can be asked to start and end processes, if it is up.
     pub(crate) fn host_link(&self, name: &HostName) -> Option<LinkId> {
-        match self.hosts.named(name)?.state {
-            HostState::Up(link) => Some(link),
-            HostState::Down
-            | HostState::Dialing
-            | HostState::WaitingToDial
-            | HostState::Greeting(_)
-            | HostState::Greeted(_)
-            | HostState::Claimed(_)
-            | HostState::Proving(_)
-            | HostState::Untrusted(..)
-            | HostState::Listing(_) => None,
-        }
+        let HostState::Up(link) = self.hosts.named(name)?.state else { return None };
+        Some(link)
     }
 
     /// `Action::Dial` succeeded. Returns which host is at the link, and its address; `None` if the
