@@ -267,9 +267,7 @@ impl Engine {
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text),
-            (End::Client(key), Some(_)) => {
-                self.dispatch.on_skipped(key, &error, context!(self));
-            }
+            (End::Client(key), Some(_)) => self.dispatch.on_skipped(key, &error, context!(self)),
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
                     let about = About {
@@ -334,9 +332,7 @@ impl Engine {
                 self.supervision.on_nobody_to_stop(link, key, start, context!(self));
             }
             // A program that is not logged in can only complain of its login, so that has failed.
-            End::NewClient | End::NewWorker => {
-                self.close_link(link);
-            }
+            End::NewClient | End::NewWorker => self.close_link(link),
             End::Host(_) | End::Client(_) | End::Worker(_) | End::Free => {}
         }
     }

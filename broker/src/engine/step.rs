@@ -99,9 +99,7 @@ impl Engine {
                 self.dispatch.flow_mut().has_room(link, &mut self.effects, &mut self.out);
                 self.facts.congested(link, false);
             }
-            Input::OutboxFull { link, bytes } => {
-                self.on_outbox_full(link, bytes);
-            }
+            Input::OutboxFull { link, bytes } => self.on_outbox_full(link, bytes),
             Input::Stalled { link, bytes } => {
                 let max = self.settings.get(Setting::StallMs);
                 self.drop_link(
@@ -112,9 +110,7 @@ impl Engine {
                 );
             }
             Input::Garbage { link, error } => self.on_garbage(link, error),
-            Input::Known { link, uid, is_owner } => {
-                self.sessions.know(link, uid, is_owner);
-            }
+            Input::Known { link, uid, is_owner } => self.sessions.know(link, uid, is_owner),
             Input::Login { link, login } => {
                 self.heard(link);
                 self.on_login(link, *login);
@@ -226,9 +222,7 @@ impl Engine {
                 Effect::Work => work_parts::begin_part(self),
                 Effect::Drain { worker } => self.dispatch.drain(worker, context!(self)),
                 Effect::AskToEnd { worker } => self.ask_to_end(worker),
-                Effect::Disconnect { worker, how, why } => {
-                    self.disconnect(worker, how, &why);
-                }
+                Effect::Disconnect { worker, how, why } => self.disconnect(worker, how, &why),
                 Effect::RefuseWorker { worker, error } => {
                     if let Some(link) = self.dispatch.seat(worker).link {
                         self.refuse_link(link, error);

@@ -270,12 +270,8 @@ impl Reactor {
                 HelperResult::Script { link, head, path, script } => {
                     self.io.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
-                HelperResult::HostToken { link, prover } => {
-                    self.io.host_token_found(link, prover);
-                }
-                HelperResult::Proof { link, prover, proof } => {
-                    self.io.proved(link, prover, proof);
-                }
+                HelperResult::HostToken { link, prover } => self.io.host_token_found(link, prover),
+                HelperResult::Proof { link, prover, proof } => self.io.proved(link, prover, proof),
                 HelperResult::Certificates { requester, loaded } => {
                     self.io.certificates_read(requester, *loaded);
                 }

@@ -31,9 +31,7 @@ impl Supervision {
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Ready
-            | ProcessState::Returning => {
-                self.update_available(key, cx);
-            }
+            | ProcessState::Returning => self.update_available(key, cx),
         }
     }
 
