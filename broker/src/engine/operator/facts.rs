@@ -2,7 +2,7 @@
 
 use crate::engine::dispatch::poison::Poison;
 use crate::engine::hub::Engine;
-use crate::engine::operator::cells::{column, number, table, text};
+use crate::engine::operator::cells::{number, table, text};
 use crate::engine::operator::result::{OpResult, not_found};
 use crate::engine::origin::Origin;
 use protocol::op::reply::{Block, OpReply, Value};
@@ -49,15 +49,6 @@ pub(crate) fn run_poison(hub: &mut Engine, origin: &Origin, what: PoisonWhat) ->
 }
 
 fn list_poison(hub: &Engine) -> OpReply {
-    let columns = vec![
-        column("transaction", "transaction", 12),
-        column("service", "service", 12),
-        column("client id", "client", 10),
-        column("from", "from", 20),
-        column("deaths", "deaths", 7),
-        column("bytes", "bytes", 9),
-        column("at", "at", 30),
-    ];
     let row = |p: &Poison| {
         vec![
             number(p.transaction.0),
@@ -69,5 +60,5 @@ fn list_poison(hub: &Engine) -> OpReply {
             hub.clock(p.at),
         ]
     };
-    table("poison", columns, hub.dispatch.poison().iter().map(row).collect())
+    table("poison", hub.dispatch.poison().iter().map(row).collect())
 }

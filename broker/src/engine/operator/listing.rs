@@ -3,7 +3,7 @@
 //! beginning to the end is listed; what comes or goes meanwhile may be, or not. Each row shows its
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
-use super::cells::number;
+use super::cells::{number, table};
 use super::{answer, load, names, read, requests, show};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
@@ -83,15 +83,15 @@ impl Listing {
 
     fn reply(self, left_out: usize) -> OpReply {
         let mut reply = match self {
-            Self::Clients { rows, .. } => read::clients_table(rows),
+            Self::Clients { rows, .. } => table("clients", rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
-            Self::Requests { rows, .. } => requests::requests_table(rows),
+            Self::Requests { rows, .. } => table("requests", rows),
             Self::Services { of, rows, without, .. } => match of {
-                ServiceTable::Names => read::services_table(rows),
-                ServiceTable::Load => load::load_table(rows),
+                ServiceTable::Names => table("services", rows),
+                ServiceTable::Load => table("load", rows),
                 ServiceTable::Latency { .. } => show::latency_table(rows, without),
             },
-            Self::Hosts { rows, .. } => show::hosts_table(rows),
+            Self::Hosts { rows, .. } => table("hosts", rows),
             Self::Events { lines, .. } => OpReply { blocks: lines },
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)

@@ -3,31 +3,8 @@
 
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
-use crate::engine::operator::cells::{column, number, table, text};
-use crate::engine::operator::open_listing::Rows;
-use protocol::{Column, ErrorCode, OpReply, Value};
-
-fn columns() -> Vec<Column> {
-    vec![
-        column("service", "service", 12),
-        column("clients", "clients", 8),
-        column("waiting", "waiting", 8),
-        column("idle", "idle", 5),
-        column("busy", "busy", 5),
-        column("answered", "answered", 9),
-        column("failed", "failed", 7),
-        column("overloaded", "overloaded", 10),
-        column("retried", "retried", 7),
-        column("denied", "denied", 7),
-        column("retry budget used", "retry_budget_used", 17),
-        column("retry budget", "retry_budget", 12),
-    ]
-}
-
-/// `load`: one row for each service, or for one.
-pub(crate) fn load_table(rows: Rows) -> OpReply {
-    table("load", columns(), rows)
-}
+use crate::engine::operator::cells::{number, text};
+use protocol::{ErrorCode, Value};
 
 pub(crate) fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
     let (service, queue) = (&hub.catalog[key], hub.dispatch.queue(key));

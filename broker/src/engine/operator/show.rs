@@ -6,7 +6,7 @@ use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
-use crate::engine::operator::cells::{blank, column, flag, left, number, table, text, unseen, yes};
+use crate::engine::operator::cells::{blank, flag, number, table, text, yes};
 use crate::engine::operator::names::{host_named, worker_named};
 use crate::engine::operator::open_listing::Rows;
 use crate::engine::operator::result::OpResult;
@@ -15,28 +15,8 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use bytes::Bytes;
 use protocol::op::reply::span;
-use protocol::{Block, Column, HostName, OpReply, Value, WorkerFilter, WorkerId};
-
-fn worker_columns() -> Vec<Column> {
-    vec![
-        column("service", "service", 12),
-        column("worker id", "worker", 10),
-        column("avail?", "available", 7),
-        column("hostname", "host", 12),
-        column("host pid", "pid", 9),
-        column("xactions", "transactions", 9),
-        column("avg. resp.", "average_us", 11),
-        column("last resp.", "last_us", 11),
-        column("restarts", "restarts", 9),
-        column("client id", "client", 10),
-        column("fd", "fd", 4),
-        left("state", "state", 0),
-        unseen("since"),
-        unseen("until"),
-        unseen("reason"),
-        unseen("notes"),
-    ]
-}
+use protocol::op::shape;
+use protocol::{Block, HostName, OpReply, Value, WorkerFilter, WorkerId};
 
 /// `workers`: the manual's tables, of the lists that a filter names.
 pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
@@ -52,7 +32,7 @@ pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
         .map(|((_, name, title), rows)| Block::Table {
             name,
             title: title.to_owned(),
-            columns: worker_columns(),
+            columns: shape::columns(name),
             rows,
         });
     OpReply { blocks: blocks.collect() }
@@ -222,23 +202,6 @@ fn workers_on(hub: &Engine, host: &HostName) -> Vec<u64> {
     hub.supervision.workers_on(host).map(|(_, w)| w.id.0.into()).collect()
 }
 
-pub(crate) fn hosts_table(rows: Rows) -> OpReply {
-    let columns = vec![
-        column("hostname", "host", 16),
-        column("state", "state", 10),
-        column("since", "since", 12),
-        column("workers", "worker_ids", 8),
-        column("execd pid", "pid", 10),
-        column("version", "version", 9),
-        column("address", "address", 20),
-        unseen("builtin"),
-        unseen("policy"),
-        left("trouble", "reason", 0),
-        unseen("until"),
-    ];
-    table("hosts", columns, rows)
-}
-
 pub(crate) fn host_row(hub: &Engine, host: &Host) -> Vec<Value> {
     let workers = workers_on(hub, &host.name);
     let state = states::host_state(hub, host);
@@ -285,19 +248,7 @@ pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
 /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
 /// service or for one. `without`: services that were not asked anything.
 pub(crate) fn latency_table(rows: Rows, without: usize) -> OpReply {
-    let columns = vec![
-        column("service", "service", 12),
-        column("phase", "phase", 7),
-        column("count", "count", 9),
-        column("mean", "mean_us", 11),
-        column("p50", "p50_us", 11),
-        column("p90", "p90_us", 11),
-        column("p99", "p99_us", 11),
-        column("p99.9", "p999_us", 11),
-        column("max", "max_us", 11),
-        column("failed", "failed", 7),
-    ];
-    let mut reply = table("latency", columns, rows);
+    let mut reply = table("latency", rows);
     if without > 0 {
         let text = format!("{} without a request: not shown", counted(without, "service"));
         let fields = vec![("services", number(without))];
