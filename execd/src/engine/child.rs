@@ -99,25 +99,13 @@ fn name(variant: impl fmt::Debug) -> String {
 /// The transitions of a child, by name: from a state, by an event, to a state. For the drawing in
 /// `docs/architecture.md`.
 pub fn transitions() -> Vec<(String, String, String)> {
-    let states = all_variants!(State {
-        Starting,
-        StopEarly { grace_ms: 1 },
-        StopEarly { grace_ms: 0 },
-        Up,
-        Terminating,
-        Killing,
-        Ended,
-        Gone,
-    });
-    let events = all_variants!(Event {
-        Spawned,
-        Refused,
-        Stop { grace_ms: 1 },
-        Stop { grace_ms: 0 },
-        Due,
-        Exited,
-        OutputEnded,
-    });
+    let states = all_variants![State:
+        Starting, StopEarly { grace_ms: 1 }, StopEarly { grace_ms: 0 }, Up, Terminating, Killing,
+        Ended, Gone
+    ];
+    let events = all_variants![Event:
+        Spawned, Refused, Stop { grace_ms: 1 }, Stop { grace_ms: 0 }, Due, Exited, OutputEnded
+    ];
     let mut all = Vec::new();
     for state in states {
         for event in events {
