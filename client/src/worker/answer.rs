@@ -12,14 +12,7 @@ impl Worker {
     /// # Errors
     /// There is no request to answer.
     pub fn reply(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
-        self.check_busy()?;
-        while body.len() > self.body_bytes_max() {
-            let piece = body.split_to(self.body_bytes_max());
-            self.answer(piece, true, 0);
-        }
-        self.answer(body, false, 0);
-        Ok(())
+        self.reply_in_pieces(body.into(), false)
     }
 
     /// Sends a piece of the answer; more must follow. In a conversation [`Worker::next_piece`] then
@@ -28,13 +21,16 @@ impl Worker {
     /// # Errors
     /// There is no request to answer.
     pub fn reply_piece(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
+        self.reply_in_pieces(body.into(), true)
+    }
+
+    fn reply_in_pieces(&mut self, mut body: Bytes, more: bool) -> Result<(), Error> {
         self.check_busy()?;
         while body.len() > self.body_bytes_max() {
             let piece = body.split_to(self.body_bytes_max());
             self.answer(piece, true, 0);
         }
-        self.answer(body, true, 0);
+        self.answer(body, more, 0);
         Ok(())
     }
 
