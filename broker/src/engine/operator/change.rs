@@ -120,11 +120,8 @@ pub(crate) fn preempt(hub: &mut Engine, origin: &Origin, on: Option<bool>) -> Op
     }
     let is_strict_priority = hub.dispatch.is_strict_priority();
     let word = switch(is_strict_priority);
-    OpReply::line(
-        "preempt",
-        format!("preempt is {word}"),
-        vec![("preempt", Value::Flag(is_strict_priority))],
-    )
+    let fields = vec![("preempt", Value::Flag(is_strict_priority))];
+    OpReply::line("preempt", format!("preempt is {word}"), fields)
 }
 
 pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool) -> OpReply {
@@ -188,21 +185,15 @@ pub(crate) fn send_reinit(hub: &mut Engine, origin: &Origin, target: &Target) ->
             hub.out.push(Action::Send { link, frame: Frame::Reinit });
         }
     }
-    hub.noted(
-        origin,
-        format!("send {} reinit: to {}", target_word(target), counted(count, "worker")),
-    );
+    let (target, workers) = (target_word(target), counted(count, "worker"));
+    hub.noted(origin, format!("send {target} reinit: to {workers}"));
     if count == 0 {
         return Err(refused(format!(
-            "none of the workers of '{}' is connected; 'workers lazy' says why",
-            target_word(target)
+            "none of the workers of '{target}' is connected; 'workers lazy' says why"
         )));
     }
-    Ok(OpReply::line(
-        "sent",
-        format!("reinit sent to {}", counted(count, "worker")),
-        vec![("workers", number(count))],
-    ))
+    let fields = vec![("workers", number(count))];
+    Ok(OpReply::line("sent", format!("reinit sent to {workers}"), fields))
 }
 
 pub(crate) fn shutdown(hub: &mut Engine, origin: &Origin, what: ShutdownWhat) -> OpResult {
@@ -225,13 +216,11 @@ pub(crate) fn shutdown(hub: &mut Engine, origin: &Origin, what: ShutdownWhat) ->
         }
     }
     let count = workers.len().max(usize::from(matches!(what, ShutdownWhat::Fd(_))));
-    hub.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")));
+    let sockets = counted(count, "socket");
+    hub.noted(origin, format!("shutdown of {sockets} for writing"));
     for_each(hub, &workers, (WorkerVerb::Shut, OperatorAct::default()));
-    Ok(OpReply::line(
-        "shutdown",
-        format!("{} shut for writing", counted(count, "socket")),
-        vec![("sockets", number(count))],
-    ))
+    let fields = vec![("sockets", number(count))];
+    Ok(OpReply::line("shutdown", format!("{sockets} shut for writing"), fields))
 }
 
 pub(crate) fn halt(hub: &mut Engine, origin: &Origin) -> OpReply {

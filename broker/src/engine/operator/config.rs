@@ -77,20 +77,16 @@ pub(crate) fn config_worker(
     let words = format!("config worker {service} {host} {path}");
     let spec =
         WorkerSpec { service: key, host, path, args, is_self_started: false, since: hub.now };
-    if let Some(id) = same_worker(hub, id, &spec) {
+    let (verb, id) = if let Some(id) = same_worker(hub, id, &spec) {
         hub.store.changed(Vec::new(), false);
-        let fields = vec![("worker", number(id.0)), ("service", text(&service))];
-        let text = format!("unchanged worker->id = {id}, worker->name = {service}");
-        return Ok(OpReply::line("unchanged", text, fields));
-    }
-    let (id, lines) = add_worker(hub, spec, id)?;
-    hub.changed(origin, format!("{words}: worker {id}"), lines);
+        ("unchanged", id)
+    } else {
+        let (id, lines) = add_worker(hub, spec, id)?;
+        hub.changed(origin, format!("{words}: worker {id}"), lines);
+        ("configured", id)
+    };
     let fields = vec![("worker", number(id.0)), ("service", text(&service))];
-    Ok(OpReply::line(
-        "configured",
-        format!("configured worker->id = {id}, worker->name = {service}"),
-        fields,
-    ))
+    Ok(OpReply::line(verb, format!("{verb} worker->id = {id}, worker->name = {service}"), fields))
 }
 
 /// The configured worker that a `config worker` names and that is as it says. A command without an
@@ -217,11 +213,8 @@ pub(crate) fn config_host(
     }
     hub.changed(origin, format!("config host {name} {address}"), lines);
     let fields = vec![("host", text(name)), ("address", text(address))];
-    Ok(OpReply::line(
-        "configured",
-        format!("configured host->name = {name}, host->address = {address}"),
-        fields,
-    ))
+    let text = format!("configured host->name = {name}, host->address = {address}");
+    Ok(OpReply::line("configured", text, fields))
 }
 
 pub(crate) fn delete_host(hub: &mut Engine, origin: &Origin, name: &HostName) -> OpResult {
@@ -259,9 +252,6 @@ pub(crate) fn config_events(
     let line = events_command(hub);
     let is_same = line == before && !hub.given.is_changed(Setting::EventsMax);
     hub.changed(origin, format!("config events {count}"), unless(is_same, line));
-    Ok(OpReply::line(
-        "configured",
-        format!("isdData.NumEvents={count}"),
-        vec![("events_max", number(count))],
-    ))
+    let fields = vec![("events_max", number(count))];
+    Ok(OpReply::line("configured", format!("isdData.NumEvents={count}"), fields))
 }

@@ -20,11 +20,8 @@ pub(crate) fn run_poison(hub: &mut Engine, origin: &Origin, what: PoisonWhat) ->
         PoisonWhat::Clear => {
             let count = hub.dispatch.clear_poison();
             hub.noted(origin, format!("poison clear: {count} requests forgotten"));
-            Ok(OpReply::line(
-                "cleared",
-                format!("{count} forgotten"),
-                vec![("count", number(count))],
-            ))
+            let fields = vec![("count", number(count))];
+            Ok(OpReply::line("cleared", format!("{count} forgotten"), fields))
         }
         PoisonWhat::Show(id) => {
             let Some(poison) =

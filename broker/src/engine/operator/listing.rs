@@ -4,7 +4,7 @@
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
 use super::cells::{number, table};
-use super::{answer, load, names, read, requests, show};
+use super::{answer, names, read, requests, show};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
@@ -195,7 +195,7 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             for key in left.drain(..part).filter_map(|id| hub.catalog.find_id(id)) {
                 match of {
                     ServiceTable::Names => rows.push(read::service_row(hub, key)),
-                    ServiceTable::Load => rows.push(load::load_row(hub, key)),
+                    ServiceTable::Load => rows.push(show::load_row(hub, key)),
                     ServiceTable::Latency { is_one } => {
                         // Those without a request are left out: their zeros would hide the others.
                         if *is_one || hub.dispatch.queue(key).figures.was_asked() {

@@ -16,7 +16,7 @@ use crate::engine::supervision::workers::Worker;
 use bytes::Bytes;
 use protocol::op::reply::span;
 use protocol::op::shape;
-use protocol::{Block, HostName, OpReply, Value, WorkerFilter, WorkerId};
+use protocol::{Block, ErrorCode, HostName, OpReply, Value, WorkerFilter, WorkerId};
 
 /// `workers`: the manual's tables, of the lists that a filter names.
 pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
@@ -243,6 +243,28 @@ pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
         ("until", state.until),
     ];
     Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
+}
+
+/// `load`: how much a service has to do, and what became of its requests.
+pub(crate) fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
+    let (service, queue) = (&hub.catalog[key], hub.dispatch.queue(key));
+    let figures = &queue.figures;
+    let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
+    let level = queue.retry_budget_level(&service.settings, hub.now);
+    vec![
+        text(&service.name),
+        number(queue.callers),
+        number(queue.queue.count()),
+        number(queue.idle.len()),
+        number(queue.busy),
+        number(figures.completed),
+        number(figures.failed.values().sum::<u64>()),
+        number(overloaded),
+        number(figures.retried),
+        number(figures.denied),
+        number(level.used),
+        number(level.most),
+    ]
 }
 
 /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
