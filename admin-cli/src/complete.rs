@@ -1,11 +1,10 @@
 //! Completes the word under the cursor: commands and their arguments, from the table of commands.
 //! The caller asks the broker for names of services.
 
-use protocol::names::ServiceName;
 use protocol::op::help;
 use protocol::op::spec::{Arg, Takes};
 use protocol::op::table::COMMANDS;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{ServiceName, ServiceSetting, Setting};
 use serde_json::Value;
 
 /// Names that were learned from the broker.
@@ -73,16 +72,12 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
     let mut args = args.iter().peekable();
     let mut words = before.iter().peekable();
     while let Some(word) = words.next() {
-        let Some(arg) = args.peek() else {
-            return Vec::new();
-        };
+        let Some(arg) = args.peek() else { return Vec::new() };
         // Only `save` writes `#ID`; a person leaves it out.
         if arg.name == "#id" && !word.starts_with('#') {
             args.next();
         }
-        let Some(arg) = args.peek() else {
-            return Vec::new();
-        };
+        let Some(arg) = args.peek() else { return Vec::new() };
         match (arg.takes, *word) {
             (Takes::Target, "service") if words.peek().is_none() => return known.services.clone(),
             (Takes::Target, "service" | "worker") => {

@@ -7,14 +7,9 @@ use crate::status::Failure;
 use bytes::Bytes;
 use client::caller::{Caller, Options, Reply, Send};
 use client::error::{Code, Error};
-use protocol::bodies::Format;
-use protocol::errors::ErrorCode;
-use protocol::header::{FLAG_IDEMPOTENT, Header};
-use protocol::kinds::Kind;
-use protocol::names::ServiceName;
-use protocol::op::spec::Command;
+use protocol::header::FLAG_IDEMPOTENT;
 use protocol::op::table::COMMANDS;
-use protocol::show;
+use protocol::{Command, ErrorCode, Format, Header, Kind, ServiceName, show};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

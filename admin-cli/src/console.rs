@@ -208,9 +208,7 @@ fn editor(is_op: bool) -> rustyline::Result<Editor<Table, DefaultHistory>> {
 
 /// Asks the broker for the names that Tab completes.
 fn learn(connection: &mut Connection, editor: &mut Editor<Table, DefaultHistory>) {
-    let Ok(answer) = connection.fetch(Command::Services.row().name) else {
-        return;
-    };
+    let Ok(answer) = connection.fetch(Command::Services.row().name) else { return };
     if let Some(table) = editor.helper_mut() {
         table.known.services = complete::services(&String::from_utf8_lossy(&answer));
     }

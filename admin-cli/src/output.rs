@@ -3,10 +3,8 @@
 
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
-use protocol::errors::ErrorCode;
 use protocol::op::parse::{parse, quote};
-use protocol::op::spec::OpRequest;
-use protocol::show;
+use protocol::{ErrorCode, OpRequest, show};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -90,9 +88,7 @@ impl Output {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(last) = bytes.last() else {
-            return Ok(());
-        };
+        let Some(last) = bytes.last() else { return Ok(()) };
         self.at_line_start = *last == b'\n';
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(Failure::Output)
     }

@@ -11,14 +11,11 @@
 
 use crate::scram::{Cost, Key, Verifier, hmac, sha256};
 use crate::token::Token;
-use protocol::kinds::Role;
-use protocol::names::TokenName;
 use protocol::proof::{
-    Challenge, Channel, Claim, LANES, MAC_BYTES, MEMORY_KIB, PASSES, Proof, SALT_BYTES_MAX,
-    SALT_BYTES_MIN, from_digits, statement,
+    LANES, MAC_BYTES, MEMORY_KIB, PASSES, SALT_BYTES_MAX, SALT_BYTES_MIN, from_digits, statement,
 };
-use protocol::rights::Rights;
 use protocol::show::digits;
+use protocol::{Challenge, Channel, Claim, Proof, Rights, Role, TokenName};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 

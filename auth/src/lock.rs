@@ -113,9 +113,7 @@ impl Lock {
 }
 
 fn is_still(file: &File, path: &Path) -> bool {
-    let (Ok(own), Ok(named)) = (file.metadata(), fs::symlink_metadata(path)) else {
-        return false;
-    };
+    let (Ok(own), Ok(named)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     (own.dev(), own.ino()) == (named.dev(), named.ino())
 }
 
@@ -169,9 +167,7 @@ pub(crate) fn give_to_owner(file: &File, path: &Path) -> nix::Result<()> {
         return Ok(());
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let Ok(meta) = fs::metadata(parent.unwrap_or_else(|| Path::new("."))) else {
-        return Ok(());
-    };
+    let Ok(meta) = fs::metadata(parent.unwrap_or_else(|| Path::new("."))) else { return Ok(()) };
     if meta.uid() == 0 {
         return Ok(());
     }

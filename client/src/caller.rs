@@ -3,15 +3,13 @@
 //! moves the bytes.
 
 use crate::address::Address;
-use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
-use crate::retry;
 use crate::session::{Event, Session};
+use crate::{clock, retry};
 use bytes::{Bytes, BytesMut};
 use protocol::bodies::LoginOk;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
+use protocol::{ErrorCode, Frame, Ran};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -2,19 +2,8 @@
 //! Pure: random numbers are arguments.
 
 use crate::error::{Code, Error};
-use protocol::errors::{ErrorCode, Ran};
+use protocol::errors::{ErrorCode, Ran, Retry};
 use std::time::Duration;
-
-/// Whether a request may be repeated after an error, and how soon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retryable {
-    /// The same request fails again.
-    Never,
-    /// It may be over at once (one worker died, one connection broke).
-    Soon,
-    /// It takes a while (the broker is full or restarts, or the operator stopped something).
-    Later,
-}
 
 /// First wait after an error that may be over at once.
 const SOON: Duration = Duration::from_millis(50);
@@ -22,55 +11,9 @@ const SOON: Duration = Duration::from_millis(50);
 /// First wait after an error that takes a while.
 const LATER: Duration = Duration::from_millis(500);
 
-const fn retryable(code: ErrorCode) -> Retryable {
-    match code {
-        ErrorCode::Version
-        | ErrorCode::BadFrame
-        | ErrorCode::BodyTooLarge
-        | ErrorCode::BadState
-        | ErrorCode::BadLogin
-        | ErrorCode::UnknownService
-        | ErrorCode::Denied
-        | ErrorCode::BadWorkerLogin
-        | ErrorCode::Poison
-        | ErrorCode::NoConversation
-        | ErrorCode::DuplicateSequence
-        | ErrorCode::Usage
-        | ErrorCode::Refused
-        | ErrorCode::NotFound
-        | ErrorCode::BadReply
-        | ErrorCode::ClientDeleted
-        | ErrorCode::Internal
-        | ErrorCode::StateFailed
-        | ErrorCode::NeedsToken
-        | ErrorCode::BadToken
-        | ErrorCode::Unproven
-        | ErrorCode::OutOfRange
-        | ErrorCode::Tls => Retryable::Never,
-        ErrorCode::LoginTimeout
-        | ErrorCode::TooManyRequests
-        | ErrorCode::WorkerDied
-        | ErrorCode::SlowReader
-        | ErrorCode::IdleTimeout
-        | ErrorCode::BrokerLost => Retryable::Soon,
-        ErrorCode::Intervention
-        | ErrorCode::Rejecting
-        | ErrorCode::TooManyConnections
-        | ErrorCode::Overloaded
-        | ErrorCode::ServiceStopped
-        | ErrorCode::Deadline
-        | ErrorCode::Timeout
-        | ErrorCode::ShuttingDown
-        | ErrorCode::StartFailed
-        | ErrorCode::HostLost
-        | ErrorCode::Unreachable
-        | ErrorCode::LoginLimited => Retryable::Later,
-    }
-}
-
 /// Whether waiting can help against this error.
 pub const fn is_retryable(code: ErrorCode) -> bool {
-    !matches!(retryable(code), Retryable::Never)
+    !matches!(code.row().retry, Retry::Never)
 }
 
 /// How long to wait before a repetition; `None` = don't repeat. A repetition must be able to help
@@ -83,10 +26,10 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     };
     match (error.code, safe) {
         (Code::Application(_), _) | (_, false) => None,
-        (Code::Isect(code), true) => match retryable(code) {
-            Retryable::Never => None,
-            Retryable::Soon => Some(SOON),
-            Retryable::Later => Some(LATER),
+        (Code::Isect(code), true) => match code.row().retry {
+            Retry::Never => None,
+            Retry::Soon => Some(SOON),
+            Retry::Later => Some(LATER),
         },
     }
 }

@@ -9,14 +9,10 @@
 
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::bodies::{Login, LoginOk};
-use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
-use protocol::header::{FLAG_IDEMPOTENT, Header};
-use protocol::ids::ClientId;
-use protocol::kinds::Kind;
+use protocol::bodies::LoginOk;
+use protocol::header::FLAG_IDEMPOTENT;
 use protocol::limits::{BODY_BYTES_DEFAULT, DEADLINE_MS_MAX};
-use protocol::proof::{Challenge, Proof};
+use protocol::{Challenge, ClientId, ErrorCode, Frame, Header, Kind, Login, Proof, Ran};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -4,11 +4,8 @@
 use crate::conn::Conn;
 use crate::error::Error;
 use auth::prover::Prover;
-use protocol::errors::ErrorCode;
-use protocol::kinds::Role;
 use protocol::limits::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
-use protocol::names::ServiceName;
-use protocol::proof::{Challenge, Proof};
+use protocol::{Challenge, ErrorCode, Proof, Role, ServiceName};
 use std::ffi::OsString;
 use std::path::Path;
 

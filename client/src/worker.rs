@@ -8,12 +8,8 @@ use crate::error::Error;
 use crate::token::Token;
 use bytes::Bytes;
 use protocol::bodies::WorkerLoginOk;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::WorkerId;
 use protocol::limits::{BODY_BYTES_DEFAULT, WORKER_SECRET_VARIABLE};
-use protocol::names::ServiceName;
+use protocol::{ErrorCode, Frame, Header, Ran, ServiceName, WorkerId};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -238,9 +234,7 @@ impl Worker {
             if self.over.is_some() {
                 return Ok(None);
             }
-            let Some(current) = &mut self.current else {
-                return Ok(None);
-            };
+            let Some(current) = &mut self.current else { return Ok(None) };
             if !current.client_more && !current.worker_more {
                 return Ok(None);
             }

@@ -17,6 +17,8 @@
 //! | [`settings`] | TABLE of the broker's settings |
 //! | [`op`] | TABLE of the operator's commands, parser, help, replies |
 //!
+//! The types that most files name stand at the root, too.
+//!
 //! Reading order for a newcomer: `header`, `kinds`, `errors`, then `op::table`.
 
 pub mod address;
@@ -43,3 +45,21 @@ pub mod settings;
 pub mod show;
 pub mod time;
 pub mod variants;
+
+pub use address::{HostPort, ParsedAddress};
+pub use bodies::{ErrorBody, ExecStart, ExitCause, Format, Login, WorkerLogin};
+pub use decode::WireError;
+pub use errors::{ErrorCode, Ran};
+pub use frame::Frame;
+pub use header::Header;
+pub use ids::{ClientId, FactSeq, LinkId, RunId, ServiceId, TransactionId, WorkerId};
+pub use kinds::{Kind, Role};
+pub use names::{HostName, ServiceName, TokenName};
+pub use op::parse::OpError;
+pub use op::reply::{Block, Column, OpReply, Value};
+pub use op::spec::{Command, Effect, OpRequest, Target, WorkerFilter};
+pub use peer_group::PeerGroup;
+pub use proof::{Challenge, Channel, Claim, Proof};
+pub use rights::Rights;
+pub use settings::{ServiceSetting, ServiceSettings, Setting, Settings};
+pub use time::{Micros, Tick, Wall};

@@ -55,9 +55,7 @@ const RESERVED: &[&str] = &["all", "worker", "workers", "service", "services", "
 
 fn check(what: &'static str, given: &str) -> Result<(), NameError> {
     let fault = |why| Err(NameError { what, given: given.to_owned(), why });
-    let Some(first) = given.chars().next() else {
-        return fault(NameFault::Empty);
-    };
+    let Some(first) = given.chars().next() else { return fault(NameFault::Empty) };
     if given.len() > NAME_BYTES_MAX {
         return fault(NameFault::TooLong(given.len()));
     }

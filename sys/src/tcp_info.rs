@@ -1,10 +1,9 @@
 //! What the kernel tells of a TCP connection (`TCP_INFO`, tcp(7)): whether the other machine
 //! acknowledges what is sent to it.
 
-use nix::getsockopt_impl;
-use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::GetStruct;
+use nix::{getsockopt_impl, libc};
 use std::os::fd::AsFd;
 use std::time::Duration;
 

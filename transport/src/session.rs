@@ -300,9 +300,7 @@ impl Session {
     /// Moves decrypted bytes into the free space.
     fn take(&mut self, room: &mut Room<'_, '_>) -> io::Result<()> {
         while self.waiting > 0 {
-            let Some(slice) = room.next() else {
-                return Ok(());
-            };
+            let Some(slice) = room.next() else { return Ok(()) };
             let count = self.conn.reader().read(slice)?;
             if count == 0 {
                 self.waiting = 0;

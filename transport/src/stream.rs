@@ -143,9 +143,7 @@ impl Stream {
     /// # Errors
     /// It is TCP, or the kernel does not say.
     pub fn credentials(&self) -> io::Result<Credentials> {
-        let Socket::Unix(socket) = &self.socket else {
-            return Err(ErrorKind::Unsupported.into());
-        };
+        let Socket::Unix(socket) = &self.socket else { return Err(ErrorKind::Unsupported.into()) };
         let known = getsockopt(socket, sockopt::PeerCredentials)?;
         Ok(Credentials { uid: known.uid(), pid: known.pid() })
     }
@@ -317,9 +315,7 @@ impl Stream {
     pub fn receive(&mut self, buffer: &mut [u8], waits: bool) -> io::Result<usize> {
         let flags = if waits { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
         let fd = self.as_fd().as_raw_fd();
-        let Some((mut wire, session)) = self.wire()? else {
-            return Ok(recv(fd, buffer, flags)?);
-        };
+        let Some((mut wire, session)) = self.wire()? else { return Ok(recv(fd, buffer, flags)?) };
         wire.flags = flags;
         let read = session.read_some(&mut wire, &mut [IoSliceMut::new(buffer)]);
         if let Some(tls) = self.tls.as_mut().filter(|_| matches!(read, Ok(1..))) {

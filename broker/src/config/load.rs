@@ -3,9 +3,8 @@
 
 use super::checked_args::{CheckedArgs, Endpoint, StateDirArg, TokenFile};
 use super::cli::{LogFormat, LogLevel, WorkerArgs};
-use super::script;
 use super::tls::TlsFiles;
-use super::tokens;
+use super::{script, tokens};
 use crate::exit::Fatal;
 use auth::list::TokenList;
 use auth::private;

@@ -4,16 +4,11 @@
 
 use super::counted::counted;
 use super::fact::Fact;
-use crate::engine::origin::Origin;
-use crate::engine::origin::Requester;
-use protocol::bodies::{ExecStart, Format};
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
-use protocol::names::{HostName, ServiceName};
-use protocol::op::reply::OpReply;
-use protocol::proof::{Challenge, Claim, Proof};
+use crate::engine::origin::{Origin, Requester};
+use protocol::{
+    Challenge, Claim, ExecStart, Format, Frame, Header, HostName, LinkId, OpReply, Proof, Role,
+    ServiceName,
+};
 use std::fmt;
 
 /// How the process of the broker is to end.

@@ -5,10 +5,7 @@
 use super::keys::{ServiceKey, Table};
 use super::operator_act::OperatorAct;
 use super::wall_clock::short;
-use protocol::ids::ServiceId;
-use protocol::names::ServiceName;
-use protocol::settings::ServiceSettings;
-use protocol::time::Tick;
+use protocol::{ServiceId, ServiceName, ServiceSettings, Tick};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 

@@ -10,12 +10,7 @@ use super::input::Listening;
 use super::quotas::{Class, FACT_BYTES_MAX, TELL_MS, TEXT_BYTES_MAX};
 use super::timers::{Timer, Timers};
 use super::wall_clock::WallClock;
-use protocol::bodies::ErrorBody;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::settings::Settings;
-use protocol::time::Tick;
+use protocol::{ErrorBody, Frame, Header, LinkId, Settings, Tick};
 
 /// Lent to a machine for one event. It reads the first fields, and writes to the others.
 pub(crate) struct Context<'a> {
@@ -100,7 +95,7 @@ pub(crate) fn refusal(link: LinkId, request: &Header, error: ErrorBody) -> Optio
 
 /// Lends a machine of the hub what it needs, while the machine itself is borrowed.
 macro_rules! context {
-    ($hub:expr, $out:expr) => {
+    ($hub:expr) => {
         &mut $crate::engine::context::Context {
             now: $hub.now,
             wall_clock: &$hub.wall_clock,
@@ -112,7 +107,7 @@ macro_rules! context {
             facts: &mut $hub.facts,
             timers: &mut $hub.timers,
             effects: &mut $hub.effects,
-            out: $out,
+            out: &mut $hub.out,
         }
     };
 }

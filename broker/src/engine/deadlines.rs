@@ -3,7 +3,7 @@
 
 use super::context::context;
 use super::dispatch::stage::Stage;
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::input::Input;
 use super::keys::{ServiceKey, TransactionKey};
 use super::operator::read;
@@ -11,17 +11,17 @@ use super::sessions::connection::End;
 use std::collections::BTreeSet;
 
 /// Ends what is late when an input comes.
-pub(super) fn before(hub: &mut Engine, input: &Input, out: Out<'_>) {
-    on_due(hub, out);
+pub(super) fn before(hub: &mut Engine, input: &Input) {
+    on_due(hub);
     if hub.dispatch.is_due(hub.now) {
-        expire_first(hub, input, out);
+        expire_first(hub, input);
     }
 }
 
 /// Ends the transactions whose deadline has passed; if they are many, the others follow in the next
 /// steps.
-pub(super) fn on_due(hub: &mut Engine, out: Out<'_>) {
-    let due = hub.dispatch.take_expired(context!(hub, out));
+pub(super) fn on_due(hub: &mut Engine) {
+    let due = hub.dispatch.take_expired(context!(hub));
     let mut services = BTreeSet::new();
     // Those of one service wait for the same reason.
     let mut last: Option<(ServiceKey, Stage, String)> = None;
@@ -36,16 +36,16 @@ pub(super) fn on_due(hub: &mut Engine, out: Out<'_>) {
             }
             None => "",
         };
-        hub.dispatch.expire(key, why, context!(hub, out));
-        hub.settle(out);
+        hub.dispatch.expire(key, why, context!(hub));
+        hub.settle();
     }
-    hub.dispatch.expired(due, services, context!(hub, out));
+    hub.dispatch.expired(due, services, context!(hub));
 }
 
 /// More requests are late than end in one step. What this input is about comes first if it is late
 /// itself.
 #[cold]
-fn expire_first(hub: &mut Engine, input: &Input, out: Out<'_>) {
+fn expire_first(hub: &mut Engine, input: &Input) {
     let mut late: Vec<TransactionKey> = Vec::new();
     if let Input::Request { link, head, .. } = input {
         let client = hub.sessions.client_at(*link);
@@ -61,7 +61,7 @@ fn expire_first(hub: &mut Engine, input: &Input, out: Out<'_>) {
             Some((of, stage)) => read::why_waiting(hub, of, stage),
             None => String::new(),
         };
-        hub.dispatch.expire(key, &why, context!(hub, out));
-        hub.settle(out);
+        hub.dispatch.expire(key, &why, context!(hub));
+        hub.settle();
     }
 }

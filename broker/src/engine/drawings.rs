@@ -48,91 +48,43 @@ fn edges<S: Copy + Debug, E: Copy + Debug>(
 /// Of a transaction.
 fn transaction() -> Vec<Edge> {
     let worker = WorkerKey::of(0);
-    let states = all_variants!(Stage {
-        Waiting,
-        Blocked,
-        Held(worker),
-        Bound(worker),
-        HeldEnded(worker),
-        Ended(worker),
-        Lost,
-        Gone,
-    });
-    let events = all_variants!(StageEvent {
-        Block,
-        Unblock,
-        Give(worker),
-        Hold(worker),
-        Begin,
-        End,
-        Repeat,
-        Lose,
-        Free,
-    });
+    let states = all_variants![Stage:
+        Waiting, Blocked, Held(worker), Bound(worker), HeldEnded(worker), Ended(worker), Lost, Gone
+    ];
+    let events = all_variants![StageEvent:
+        Block, Unblock, Give(worker), Hold(worker), Begin, End, Repeat, Lose, Free
+    ];
     edges(&states, &events, Stage::on)
 }
 
 /// Of the login of a connection.
 fn connection() -> Vec<Edge> {
-    let states = all_variants!(Phase { New, Challenged, Deferred, Checking, LoggedIn, Closed });
-    let events =
-        all_variants!(PhaseEvent { Open, OpenHost, Challenge, Defer, Check, Admit, Close });
+    let states = all_variants![Phase: New, Challenged, Deferred, Checking, LoggedIn, Closed];
+    let events = all_variants![PhaseEvent: Open, OpenHost, Challenge, Defer, Check, Admit, Close];
     edges(&states, &events, Phase::on)
 }
 
 /// Of a worker's process.
 fn process() -> Vec<Edge> {
-    let states = all_variants!(ProcessState {
-        Down,
-        Backoff,
-        Starting,
-        Up,
-        Ready,
-        Returning,
-        Exiting,
-        Terminating,
-    });
-    let events = all_variants!(ProcessEvent {
-        Start,
-        Run,
-        LogIn,
-        Lose,
-        AskToEnd,
-        Terminate,
-        End,
-        Wait,
-        Unplan,
-    });
+    let states = all_variants![ProcessState:
+        Down, Backoff, Starting, Up, Ready, Returning, Exiting, Terminating
+    ];
+    let events = all_variants![ProcessEvent:
+        Start, Run, LogIn, Lose, AskToEnd, Terminate, End, Wait, Unplan
+    ];
     edges(&states, &events, ProcessState::on)
 }
 
 /// Of the link to a host's execd.
 fn host() -> Vec<Edge> {
     let link = LinkId { index: 0, generation: 0 };
-    let states = all_variants!(HostState {
-        Down,
-        Dialing,
-        WaitingToDial,
-        Greeting(link),
-        Greeted(link),
-        Claimed(link),
-        Proving(link),
-        Untrusted(link, ""),
-        Listing(link),
-        Up(link),
-    });
-    let events = all_variants!(HostEvent {
-        Dial,
-        Wait,
-        Open(link),
-        Greet,
-        Claim,
-        Challenge,
-        Welcome,
-        SignedWelcome,
-        List,
-        Fail,
-    });
+    let states = all_variants![HostState:
+        Down, Dialing, WaitingToDial, Greeting(link), Greeted(link), Claimed(link), Proving(link),
+        Untrusted(link, ""), Listing(link), Up(link)
+    ];
+    let events = all_variants![HostEvent:
+        Dial, Wait, Open(link), Greet, Claim, Challenge, Welcome, SignedWelcome, List, Fail
+    ];
     edges(&states, &events, HostState::on)
 }
 

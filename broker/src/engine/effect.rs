@@ -3,8 +3,7 @@
 
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
-use protocol::bodies::ErrorBody;
-use protocol::ids::{LinkId, TransactionId, WorkerId};
+use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.

@@ -2,9 +2,7 @@
 //! fact, only counters. The reactor logs facts, operators watch them, and `recent` keeps the last
 //! ones.
 
-use protocol::ids::{ClientId, FactSeq, TransactionId, WorkerId};
-use protocol::names::{HostName, ServiceName};
-use protocol::time::Tick;
+use protocol::{ClientId, FactSeq, HostName, ServiceName, Tick, TransactionId, WorkerId};
 
 /// The level of a fact in the log, from the least important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,12 +7,7 @@ use super::fact::{About, Fact, FactKind};
 use super::quotas::{FACT_BYTES_MAX, Quotas};
 use super::recent::Recent;
 use super::wall_clock::WallClock;
-use protocol::bodies::Format;
-use protocol::header::Header;
-use protocol::ids::{ClientId, FactSeq, LinkId};
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::show;
-use protocol::time::Tick;
+use protocol::{Block, ClientId, FactSeq, Format, Header, LinkId, OpReply, Tick, Value, show};
 
 /// An operator who watches: facts reach it as pieces of the reply to its `watch`.
 #[derive(Debug)]

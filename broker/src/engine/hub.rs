@@ -20,17 +20,10 @@ use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
 use crate::engine::operator::script_workers::ScriptWorkers;
 use crate::engine::operator::status_query::StatusQuery;
-use crate::engine::origin::Origin;
-use crate::engine::origin::Requester;
+use crate::engine::origin::{Origin, Requester};
 use crate::engine::shutdown_step::Shutdown;
-use protocol::ids::LinkId;
-use protocol::op::reply::Value;
-use protocol::settings::{Setting, Settings};
-use protocol::time::{Tick, Wall};
+use protocol::{LinkId, Setting, Settings, Tick, Value, Wall};
 use std::collections::BTreeMap;
-
-/// The list to which a step appends its actions, in the order in which they are to be carried out.
-pub(crate) type Out<'a> = &'a mut Vec<Action>;
 
 /// What the engine must know before its first step.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +36,7 @@ pub struct EngineOptions {
 }
 
 /// The state of the broker, apart from its sockets and files.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Engine {
     pub(super) now: Tick,
     pub(super) settings: Settings,
@@ -61,6 +54,9 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
+    /// The caller's list while a step runs, otherwise empty. What is appended is carried out in
+    /// that order.
+    pub(super) out: Vec<Action>,
     /// `Input::Started` came: hosts are dialled. Independent of the shutdown.
     pub(super) is_started: bool,
     pub(super) shutdown: Option<Shutdown>,
@@ -83,27 +79,13 @@ impl Engine {
         let events_max = options.settings.get(Setting::EventsMax) as usize;
         facts.recent_mut().configure(events_max, Vec::new());
         Self {
-            now: Tick(0),
             given: options.settings.clone(),
             settings: options.settings,
-            listening: Listening::default(),
-            wall_clock: WallClock::default(),
-            certificates: None,
             catalog,
-            sessions: Sessions::default(),
             dispatch,
             supervision: Supervision::new(options.run_base),
-            timers: Timers::default(),
             facts,
-            effects: Effects::default(),
-            is_started: false,
-            shutdown: None,
-            listings: Listings::default(),
-            status_queries: BTreeMap::new(),
-            next_query: 0,
-            store: Store::default(),
-            script_workers: None,
-            works: Works::default(),
+            ..Self::default()
         }
     }
 
@@ -140,35 +122,29 @@ impl Engine {
     }
 
     /// Records a fact: in the log, for `listevents`, and for operators who watch.
-    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
-        context!(self, out).record(kind, about, text);
+    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String) {
+        context!(self).record(kind, about, text);
     }
 
     /// Whether a peer may cause one more fact; see `Context`.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
-        context!(self, &mut Vec::new()).may_cause(class, link)
+        context!(self).may_cause(class, link)
     }
 
     /// Records a change of the configuration with its origin, and has it stored at the end of the
     /// step. `lines` are commands that make the same change wherever the configuration is the same,
     /// with the ids and names that this one chose; none = everything is as it was.
-    pub(crate) fn changed(
-        &mut self,
-        origin: &Origin,
-        text: String,
-        lines: Vec<String>,
-        out: Out<'_>,
-    ) {
+    pub(crate) fn changed(&mut self, origin: &Origin, text: String, lines: Vec<String>) {
         // What is read from the state directory or the command line at the start need not be
         // written there again.
         self.store.changed(lines, !matches!(origin, Origin::State | Origin::Broker));
-        self.noted(origin, text, out);
+        self.noted(origin, text);
     }
 
     /// Records a change that is not part of the configuration, so that it is not saved.
-    pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
+    pub(crate) fn noted(&mut self, origin: &Origin, what: String) {
         let about = About { who: Some(origin.who()), ..About::default() };
-        self.record(FactKind::Changed, about, what, out);
+        self.record(FactKind::Changed, about, what);
     }
 
     /// What the clock showed at a tick.

@@ -2,22 +2,15 @@
 //! inputs and gives them to `Engine::step` one by one; in tests, scripts and the simulation take
 //! its place. An input of a link comes only between the `…Opened` of this link and its end.
 
-use crate::engine::origin::Origin;
-use crate::engine::origin::Requester;
+use crate::engine::origin::{Origin, Requester};
 use bytes::Bytes;
 use core::net::SocketAddr;
-use protocol::bodies::{
-    ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome, Login,
-    WorkerLogin,
+use protocol::bodies::{ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome};
+use protocol::peer_group::{canonical, is_this_machine};
+use protocol::{
+    Challenge, Claim, ErrorBody, Header, HostName, LinkId, Login, PeerGroup, Proof, Rights, RunId,
+    TokenName, Wall, WireError, WorkerId, WorkerLogin,
 };
-use protocol::decode::WireError;
-use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::{HostName, TokenName};
-use protocol::peer_group::{PeerGroup, canonical, is_this_machine};
-use protocol::proof::{Challenge, Claim, Proof};
-use protocol::rights::Rights;
-use protocol::time::Wall;
 use std::collections::BTreeMap;
 
 /// Addresses, descriptors and the identity of this broker. The reactor fills it in once, when its

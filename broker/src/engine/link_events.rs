@@ -6,7 +6,7 @@ use super::action::Action;
 use super::context::context;
 use super::dispatch::retry::Loss;
 use super::fact::{About, FactKind};
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::input::{Close, Expected, Peer};
 use super::keys::WorkerKey;
 use super::operator::status;
@@ -14,14 +14,9 @@ use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::sessions::connection::End;
 use super::timers::Timer;
 use crate::engine::sessions::peer_name::from;
-use protocol::bodies::ErrorBody;
-use protocol::decode::WireError;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
-use protocol::settings::Setting;
-use protocol::show;
+use protocol::{
+    ErrorBody, ErrorCode, Frame, HostName, LinkId, Ran, RunId, Setting, WireError, WorkerId, show,
+};
 
 impl Engine {
     pub(crate) fn on_opened(&mut self, link: LinkId, end: End, peer: Peer) {
@@ -30,7 +25,7 @@ impl Engine {
         self.timers.add(self.now.plus_millis(wait), Timer::Login(link));
     }
 
-    pub(crate) fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
+    pub(crate) fn on_closed(&mut self, link: LinkId, how: Close) {
         let timed_out;
         let why = match how {
             Close::Eof => "closed its connection",
@@ -43,39 +38,39 @@ impl Engine {
                 &timed_out
             }
         };
-        self.link_gone(link, how, why, out);
+        self.link_gone(link, how, why);
     }
 
     /// Removes a link that ended or was closed, and lets its client, worker or host know. `why`
     /// continues a sentence about it, as in "lost its connection".
-    pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
-        self.link_ended(link, (how, how), why, out);
+    pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str) {
+        self.link_ended(link, (how, how), why);
     }
 
     /// As [`link_gone`](Self::link_gone); `shown` is the end that says of the peer's machine as
     /// much as is known.
-    fn link_ended(&mut self, link: LinkId, (how, shown): (Close, Close), why: &str, out: Out<'_>) {
+    fn link_ended(&mut self, link: LinkId, (how, shown): (Close, Close), why: &str) {
         let Some(end) = self.sessions.end(link) else { return };
-        self.free_link(link, out);
+        self.free_link(link);
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
-            End::Client(key) => self.client_gone(key, why, out),
+            End::Client(key) => self.client_gone(key, why),
             End::Worker(key) => {
                 let is_death = self.is_death(key, shown);
-                self.worker_lost(key, (how, is_death), why, out);
+                self.worker_lost(key, (how, is_death), why);
             }
             End::Host(key) => {
                 let why = format!("its execd {why}");
-                self.supervision.host_down(key, why, context!(self, out));
+                self.supervision.host_down(key, why, context!(self));
             }
         }
     }
 
     /// Closes a link; the caller handles what that means for its client, worker or host.
-    pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
+    pub(crate) fn close_link(&mut self, link: LinkId) {
         if self.sessions.end(link).is_some() {
-            out.push(Action::Close { link });
-            self.free_link(link, out);
+            self.out.push(Action::Close { link });
+            self.free_link(link);
         }
     }
 
@@ -88,44 +83,38 @@ impl Engine {
     /// Handles the end of a worker's connection: its requests are lost, and it has some time to
     /// come back or to end. One that started itself is forgotten. `is_death`: the request that it
     /// had may be the cause.
-    fn worker_lost(
-        &mut self,
-        key: WorkerKey,
-        (how, is_death): (Close, bool),
-        why: &str,
-        out: Out<'_>,
-    ) {
+    fn worker_lost(&mut self, key: WorkerKey, (how, is_death): (Close, bool), why: &str) {
         if let Some(link) = self.dispatch.seat(key).link {
-            status::on_status_lost(self, link, self.dispatch.seat(key).id, out);
+            status::on_status_lost(self, link, self.dispatch.seat(key).id);
         }
         let loss = Loss { is_orderly: how == Close::Eof, is_death, why };
-        let had = self.dispatch.lose(key, loss, context!(self, out));
-        self.supervision.lost(key, (how, why), had, context!(self, out));
+        let had = self.dispatch.lose(key, loss, context!(self));
+        self.supervision.lost(key, (how, why), had, context!(self));
     }
 
     /// Closes the connection of a worker, if it has one, and counts it as lost.
-    pub(crate) fn disconnect(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+    pub(crate) fn disconnect(&mut self, key: WorkerKey, how: Close, why: &str) {
         let is_death = self.is_death(key, how);
-        self.drop_worker(key, (how, is_death), why, out);
+        self.drop_worker(key, (how, is_death), why);
     }
 
     /// Closes the connection that a worker had before it came back on a new one: it has not died.
-    pub(crate) fn replace_link(&mut self, key: WorkerKey, out: Out<'_>) {
-        self.drop_worker(key, (Close::Reset, false), "came back on a new connection", out);
+    pub(crate) fn replace_link(&mut self, key: WorkerKey) {
+        self.drop_worker(key, (Close::Reset, false), "came back on a new connection");
     }
 
-    fn drop_worker(&mut self, key: WorkerKey, end: (Close, bool), why: &str, out: Out<'_>) {
+    fn drop_worker(&mut self, key: WorkerKey, end: (Close, bool), why: &str) {
         if let Some(link) = self.dispatch.seat(key).link {
-            self.close_link(link, out);
+            self.close_link(link);
         }
-        self.worker_lost(key, end, why, out);
+        self.worker_lost(key, end, why);
     }
 
     /// Tells a worker to end, and shuts its connection for writing.
-    pub(crate) fn ask_to_end(&mut self, key: WorkerKey, out: Out<'_>) {
+    pub(crate) fn ask_to_end(&mut self, key: WorkerKey) {
         if let Some(link) = self.dispatch.seat(key).link {
-            out.push(Action::Send { link, frame: Frame::End });
-            out.push(Action::ShutWrite { link });
+            self.out.push(Action::Send { link, frame: Frame::End });
+            self.out.push(Action::ShutWrite { link });
         }
     }
 
@@ -135,13 +124,12 @@ impl Engine {
         link: LinkId,
         name: HostName,
         (fd, must): (i32, Option<Box<Expected>>),
-        out: Out<'_>,
     ) {
-        match self.supervision.on_host_opened(link, name, must, context!(self, out)) {
+        match self.supervision.on_host_opened(link, name, must, context!(self)) {
             Some((key, address)) => {
                 self.open_link(link, End::Host(key), Peer { address, fd, ..Peer::default() });
             }
-            None => out.push(Action::Close { link }),
+            None => self.out.push(Action::Close { link }),
         }
     }
 
@@ -152,40 +140,40 @@ impl Engine {
         self.facts.quotas_mut().opened(link);
     }
 
-    fn free_link(&mut self, link: LinkId, out: Out<'_>) {
+    fn free_link(&mut self, link: LinkId) {
         let Some(slot) = self.sessions.connection(link) else { return };
         self.facts.quotas_mut().closed(link, || from(&slot.peer));
-        self.dispatch.flow_mut().close(link, &mut self.effects, out);
+        self.dispatch.flow_mut().close(link, &mut self.effects, &mut self.out);
         self.sessions.close(link);
         self.store.forget(link);
     }
 
     /// `Timer::LeftOut`: says what was left out in the last second.
-    pub(crate) fn on_left_out_due(&mut self, out: Out<'_>) {
+    pub(crate) fn on_left_out_due(&mut self) {
         let sessions = &self.sessions;
         let from =
             |link| sessions.connection(link).map_or_else(String::new, |slot| from(&slot.peer));
         let text = self.facts.quotas_mut().tell(from);
-        self.record(FactKind::FactsLeftOut, About::default(), text, out);
+        self.record(FactKind::FactsLeftOut, About::default(), text);
     }
 
     /// Closes a link because of a fault of its peer, and records why. Its end counts as a reset
     /// (`Close::Reset`), so requests that its worker has may have run.
-    pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
+    pub(crate) fn drop_link(&mut self, link: LinkId, why: String) {
         let Some(slot) = self.sessions.connection(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end, from(&slot.peer));
         if self.may_cause(class, Some(link)) {
             let (name, mut about) = self.name_of(&end);
             about.who = Some(from);
-            self.record(FactKind::LinkClosed, about, format!("{name}: {why}"), out);
+            self.record(FactKind::LinkClosed, about, format!("{name}: {why}"));
         }
-        out.push(Action::Close { link });
-        self.link_gone(link, Close::Reset, &why, out);
+        self.out.push(Action::Close { link });
+        self.link_gone(link, Close::Reset, &why);
     }
 
     /// Closes a link whose outbox is over its own limit, or a client's that has much of the sum
     /// over all outboxes while that is over its limit.
-    pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
+    pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64) {
         let max = self.settings.get(Setting::OutboxBytesMax);
         let limit = if bytes > max {
             format!("outbox_bytes_max is {max}")
@@ -193,16 +181,12 @@ impl Engine {
             let all = self.settings.get(Setting::OutboxesBytesMax);
             format!("in all outboxes more than {all}, outboxes_bytes_max")
         };
-        self.drop_link(
-            link,
-            format!("outbox is full ({bytes} bytes wait, {limit}); closing it"),
-            out,
-        );
+        self.drop_link(link, format!("outbox is full ({bytes} bytes wait, {limit}); closing it"));
     }
 
     /// Sends the peer an error, records it, and closes the link.
-    pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        self.refuse_because(link, error, None, out);
+    pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody) {
+        self.refuse_because(link, error, None);
     }
 
     /// As [`refuse_link`](Self::refuse_link), with a `detail` that only the fact has and the peer
@@ -212,7 +196,6 @@ impl Engine {
         link: LinkId,
         mut error: ErrorBody,
         detail: Option<&str>,
-        out: Out<'_>,
     ) {
         let Some(slot) = self.sessions.connection(link) else { return };
         if let End::Client(key) = slot.end
@@ -240,13 +223,13 @@ impl Engine {
             let said = show::brief(&error.text, LINE_BYTES_MAX);
             let text = format!("{name} at {from}: {}: {said}{detail}", error.code);
             about.who = Some(from);
-            self.record(kind, about, text, out);
+            self.record(kind, about, text);
         }
         let why = format!("was closed: {}", error.code);
-        out.push(Action::Send { link, frame: Frame::refusal(error) });
-        out.push(Action::Close { link });
+        self.out.push(Action::Send { link, frame: Frame::refusal(error) });
+        self.out.push(Action::Close { link });
         // What it sent shows that its machine is reached, as an end that its machine sends does.
-        self.link_ended(link, (Close::Reset, Close::Torn), &why, out);
+        self.link_ended(link, (Close::Reset, Close::Torn), &why);
     }
 
     /// The name of an end in facts, and its ids.
@@ -274,21 +257,17 @@ impl Engine {
 
     /// Handles a frame of a worker that is no valid reply: its request fails, and its connection is
     /// closed.
-    pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        let Some(End::Worker(key)) = self.sessions.end(link) else {
-            return;
-        };
-        self.dispatch.on_bad_reply(link, key, text, context!(self, out));
+    pub(crate) fn bad_worker(&mut self, link: LinkId, text: String) {
+        let Some(End::Worker(key)) = self.sessions.end(link) else { return };
+        self.dispatch.on_bad_reply(link, key, text, context!(self));
     }
 
-    pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
+    pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError) {
         let Some(slot) = self.sessions.connection(link) else { return };
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
-            (End::Worker(_), _) => self.bad_worker(link, error.text, out),
-            (End::Client(key), Some(_)) => {
-                self.dispatch.on_skipped(key, &error, context!(self, out));
-            }
+            (End::Worker(_), _) => self.bad_worker(link, error.text),
+            (End::Client(key), Some(_)) => self.dispatch.on_skipped(key, &error, context!(self)),
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
                     let about = About {
@@ -297,20 +276,20 @@ impl Engine {
                     };
                     let said = show::brief(&error.text, TEXT_BYTES_MAX);
                     let text = format!("execd sent garbage: {said}");
-                    self.record(FactKind::HostError, about, text, out);
+                    self.record(FactKind::HostError, about, text);
                 }
-                self.drop_link(link, "sent what is no frame".into(), out);
+                self.drop_link(link, "sent what is no frame".into());
             }
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
-                self.refuse_link(link, body, out);
+                self.refuse_link(link, body);
             }
         }
     }
 
-    pub(crate) fn on_logout(&mut self, link: LinkId, out: Out<'_>) {
+    pub(crate) fn on_logout(&mut self, link: LinkId) {
         if self.sessions.end(link).is_some() {
-            out.push(Action::Close { link });
-            self.link_gone(link, Close::Eof, "logged out", out);
+            self.out.push(Action::Close { link });
+            self.link_gone(link, Close::Eof, "logged out");
         }
     }
 
@@ -319,12 +298,11 @@ impl Engine {
         link: LinkId,
         (worker, run): (WorkerId, RunId),
         error: &ErrorBody,
-        out: Out<'_>,
     ) {
         let Some(slot) = self.sessions.connection(link) else { return };
         let end = slot.end;
         if let (End::Host(key), ErrorCode::ShuttingDown, 0) = (end, error.code, worker.0)
-            && self.supervision.on_host_shutdown(link, key, context!(self, out))
+            && self.supervision.on_host_shutdown(link, key, context!(self))
         {
             return;
         }
@@ -338,25 +316,23 @@ impl Engine {
             };
             let text = show::brief(&error.text, TEXT_BYTES_MAX);
             let error = ErrorBody { text, ..error.clone() };
-            self.record(kind, about, format!("{name} says: {error}"), out);
+            self.record(kind, about, format!("{name} says: {error}"));
         }
         match end {
             // Before its welcome, an error about the connection means that it does not serve this
             // broker.
             End::Host(key) if worker.0 == 0 && self.supervision.is_awaiting_welcome(key) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
-                self.close_link(link, out);
+                self.close_link(link);
                 let why = format!("its execd refused the broker: {said}");
-                self.supervision.host_down(key, why, context!(self, out));
+                self.supervision.host_down(key, why, context!(self));
             }
             End::Host(key) if error.code == ErrorCode::NotFound => {
                 let start = (worker, run);
-                self.supervision.on_nobody_to_stop(link, key, start, context!(self, out));
+                self.supervision.on_nobody_to_stop(link, key, start, context!(self));
             }
             // A program that is not logged in can only complain of its login, so that has failed.
-            End::NewClient | End::NewWorker => {
-                self.close_link(link, out);
-            }
+            End::NewClient | End::NewWorker => self.close_link(link),
             End::Host(_) | End::Client(_) | End::Worker(_) | End::Free => {}
         }
     }

@@ -1,8 +1,6 @@
 //! Who asked for a change, and who waits for an answer from outside the engine.
 
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
-use protocol::names::TokenName;
+use protocol::{ClientId, Header, LinkId, TokenName};
 
 /// Who asked for a change; facts name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

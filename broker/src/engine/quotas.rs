@@ -3,9 +3,8 @@
 //! connection and one for all peers together; facts beyond it are counted, and the count is
 //! recorded once a second. `show::brief` limits the length of texts.
 
-use protocol::ids::LinkId;
 use protocol::quota::{Quota, Rate};
-use protocol::time::Tick;
+use protocol::{LinkId, Tick};
 use std::collections::BTreeMap;
 
 /// Most bytes of a peer's text in a fact.

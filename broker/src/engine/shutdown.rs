@@ -5,15 +5,12 @@
 use super::action::{Action, BrokerExit};
 use super::context::context;
 use super::fact::{About, FactKind};
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::keys::HostKey;
 use super::timers::Timer;
 use super::work::Work;
-use crate::engine::shutdown_step::Shutdown;
-use crate::engine::shutdown_step::Step;
-use protocol::bodies::ErrorBody;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::settings::Setting;
+use crate::engine::shutdown_step::{Shutdown, Step};
+use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
 
 /// Milliseconds that a host may take, after KILL, to report that all have ended.
@@ -28,27 +25,21 @@ impl Engine {
 
 /// TERM or INT: begins the shutdown, with status 0. A second one ends the broker at once; hosts
 /// still kill the processes that they have.
-pub(crate) fn on_terminate(hub: &mut Engine, signal: &str, out: Out<'_>) {
+pub(crate) fn on_terminate(hub: &mut Engine, signal: &str) {
     if hub.shutdown.is_some() {
         if !hub.has_shut_down() {
-            hub.supervision.end_hosts(0, context!(hub, out));
+            hub.supervision.end_hosts(0, context!(hub));
         }
-        end_now(hub, out);
+        end_now(hub);
     } else {
-        begin_shutdown(hub, 0, &format!("signal {signal}"), true, out);
+        begin_shutdown(hub, 0, &format!("signal {signal}"), true);
     }
 }
 
 /// Begins the shutdown: records it and fails the waiting requests. `may_finish`: requests that
 /// workers have may finish first.
-pub(crate) fn begin_shutdown(
-    hub: &mut Engine,
-    status: u8,
-    why: &str,
-    may_finish: bool,
-    out: Out<'_>,
-) {
-    hub.record(FactKind::BrokerShutdown, About::default(), format!("the broker ends: {why}"), out);
+pub(crate) fn begin_shutdown(hub: &mut Engine, status: u8, why: &str, may_finish: bool) {
+    hub.record(FactKind::BrokerShutdown, About::default(), format!("the broker ends: {why}"));
     let wait = if may_finish { hub.settings.get(Setting::StopAskMs) } else { 0 };
     let until = hub.now.plus_millis(wait);
     hub.shutdown = Some(Shutdown { status, step: Step::Draining, until });
@@ -56,7 +47,7 @@ pub(crate) fn begin_shutdown(
     let services = hub.catalog.keys().into();
     hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
     for key in hub.supervision.worker_keys() {
-        hub.supervision.update_available(key, context!(hub, out));
+        hub.supervision.update_available(key, context!(hub));
     }
     hub.timers.add(until, Timer::End);
     // The disk may work again.
@@ -67,7 +58,7 @@ pub(crate) fn begin_shutdown(
 }
 
 /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
-pub(crate) fn check_shutdown(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn check_shutdown(hub: &mut Engine) {
     if hub.works.is_busy() {
         return;
     }
@@ -78,17 +69,17 @@ pub(crate) fn check_shutdown(hub: &mut Engine, out: Out<'_>) {
     // A change that was made is stored before the end; `Timer::End` limits how long that may take.
     let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
     if hub.shutdown.as_ref().is_some_and(is_stopped) && !hub.store.is_busy() {
-        end_now(hub, out);
+        end_now(hub);
     }
 }
 
 /// `Timer::End`: the time of the present step is over, so the next one is taken.
-pub(crate) fn on_shutdown_due(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn on_shutdown_due(hub: &mut Engine) {
     // The timer may be that of an earlier step.
     let shutdown = hub.shutdown.as_ref().filter(|shutdown| shutdown.until <= hub.now);
     match shutdown.map(|shutdown| &shutdown.step) {
         Some(Step::Draining) => stop_all(hub),
-        Some(Step::Stopping(_)) => end_now(hub, out),
+        Some(Step::Stopping(_)) => end_now(hub),
         Some(Step::Done) | None => {}
     }
 }
@@ -115,19 +106,19 @@ fn stop_all(hub: &mut Engine) {
 
 /// The link to a host is gone during the shutdown: the built-in execd ends when its processes
 /// have ended.
-pub(crate) fn on_host_ended(hub: &mut Engine, key: HostKey, out: Out<'_>) {
+pub(crate) fn on_host_ended(hub: &mut Engine, key: HostKey) {
     if let Some(Shutdown { step: Step::Stopping(hosts), .. }) = &mut hub.shutdown {
         hosts.retain(|&host| host != key);
     }
-    check_shutdown(hub, out);
+    check_shutdown(hub);
 }
 
-fn end_now(hub: &mut Engine, out: Out<'_>) {
+fn end_now(hub: &mut Engine) {
     if let Some(shutdown) = &mut hub.shutdown
         && shutdown.step != Step::Done
     {
         shutdown.step = Step::Done;
-        hub.store.give_up(out);
-        out.push(Action::End(BrokerExit::Exit(shutdown.status)));
+        hub.store.give_up(&mut hub.out);
+        hub.out.push(Action::End(BrokerExit::Exit(shutdown.status)));
     }
 }

@@ -2,33 +2,17 @@
 
 use super::action::Action;
 use super::context::context;
-use super::deadlines;
 use super::effect::Effect;
-use super::heartbeat;
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::input::Input;
-use super::operator::certificates;
-use super::operator::listing;
-use super::operator::run;
-use super::operator::save;
-use super::operator::script;
-use super::operator::status;
-use super::operator::tokens;
+use super::operator::{certificates, listing, run, save, script, status, tokens};
 use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
-use super::shutdown;
-use super::start;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
-use super::work_parts;
+use super::{deadlines, heartbeat, shutdown, start, work_parts};
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, TransactionId};
-use protocol::settings::Setting;
-use protocol::time::Tick;
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 
 /// Most timers that are handled in one step.
 const TIMERS_MAX: usize = 128;
@@ -71,52 +55,51 @@ impl Engine {
     /// The order among actions for different links means nothing to their peers
     /// (docs/decisions/0032).
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
+        std::mem::swap(&mut self.out, out);
         self.now = self.now.max(now);
         // Deadlines come before the input, however late it was read (docs/decisions/0019): a broker
         // that stood still passes on no late answer and gives no worker a request that nobody waits
         // for any more. Only the end of a link is handled first, because nothing can be sent to it.
         if self.dispatch.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
-            deadlines::before(self, &input, out);
+            deadlines::before(self, &input);
         }
         match input {
             Input::Request { link, head, body } => {
                 self.heard(link);
-                self.on_request(link, head, body, out);
+                self.on_request(link, head, body);
             }
             Input::Reply { link, head, body } => {
                 self.heard(link);
-                self.on_reply(link, head, body, out);
+                self.on_reply(link, head, body);
             }
-            Input::Deadline => self.on_time(out),
+            Input::Deadline => self.on_time(),
             Input::Clock { wall } => self.wall_clock.set(self.now, wall),
-            Input::Listening(listening) => start::on_listening(self, *listening, out),
-            Input::Started => start::on_started(self, out),
+            Input::Listening(listening) => start::on_listening(self, *listening),
+            Input::Started => start::on_started(self),
             Input::Script { origin, text } => {
                 script::on_script(self, origin, text);
-                work_parts::finish(self, out);
+                work_parts::finish(self);
             }
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
             Input::HostOpened { link, host, fd, must } => {
-                self.on_host_opened(link, host, (fd, must), out);
+                self.on_host_opened(link, host, (fd, must));
             }
             Input::HostRefused { host, why } => {
-                self.supervision.on_host_refused(&host, why, context!(self, out));
+                self.supervision.on_host_refused(&host, why, context!(self));
             }
-            Input::Closed { link, how } => self.on_closed(link, how, out),
+            Input::Closed { link, how } => self.on_closed(link, how),
             Input::Congested { link } => {
                 let end = self.sessions.end(link);
                 let is_client = matches!(end, Some(End::Client(_)));
-                self.dispatch.flow_mut().congested(link, is_client, out);
+                self.dispatch.flow_mut().congested(link, is_client, &mut self.out);
                 self.facts.congested(link, true);
             }
             Input::Uncongested { link } => {
-                self.dispatch.flow_mut().has_room(link, &mut self.effects, out);
+                self.dispatch.flow_mut().has_room(link, &mut self.effects, &mut self.out);
                 self.facts.congested(link, false);
             }
-            Input::OutboxFull { link, bytes } => {
-                self.on_outbox_full(link, bytes, out);
-            }
+            Input::OutboxFull { link, bytes } => self.on_outbox_full(link, bytes),
             Input::Stalled { link, bytes } => {
                 let max = self.settings.get(Setting::StallMs);
                 self.drop_link(
@@ -124,114 +107,110 @@ impl Engine {
                     format!(
                         "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"
                     ),
-                    out,
                 );
             }
-            Input::Garbage { link, error } => self.on_garbage(link, error, out),
-            Input::Known { link, uid, is_owner } => {
-                self.sessions.know(link, uid, is_owner);
-            }
+            Input::Garbage { link, error } => self.on_garbage(link, error),
+            Input::Known { link, uid, is_owner } => self.sessions.know(link, uid, is_owner),
             Input::Login { link, login } => {
                 self.heard(link);
-                self.on_login(link, *login, out);
+                self.on_login(link, *login);
             }
             Input::Proof { link, proof } => {
                 self.heard(link);
-                self.sessions.on_proof(link, proof, context!(self, out));
+                self.sessions.on_proof(link, proof, context!(self));
             }
-            Input::Proven { link, proven } => self.on_proven(link, proven, out),
+            Input::Proven { link, proven } => self.on_proven(link, proven),
             Input::Claimed { link, claim } => {
                 if let Some(key) = self.sessions.host_at(link) {
-                    self.supervision.on_claimed(link, key, claim, context!(self, out));
+                    self.supervision.on_claimed(link, key, claim, context!(self));
                 }
             }
             Input::Challenged { link, challenge } => {
                 if let Some(key) = self.sessions.host_at(link) {
-                    self.supervision.on_challenged(link, key, challenge, context!(self, out));
+                    self.supervision.on_challenged(link, key, challenge, context!(self));
                 }
             }
             Input::Unproven { link, why } => {
                 if let Some(key) = self.sessions.host_at(link) {
-                    self.supervision.on_unproven(link, key, &why, context!(self, out));
+                    self.supervision.on_unproven(link, key, &why, context!(self));
                 }
             }
-            Input::TokensRead { requester, tokens } => {
-                tokens::on_tokens(self, requester, tokens, out)
-            }
+            Input::TokensRead { requester, tokens } => tokens::on_tokens(self, requester, tokens),
             Input::CertificatesRead { requester, found, more } => {
-                certificates::on_certificates(self, requester, found, more, out);
+                certificates::on_certificates(self, requester, found, more);
             }
-            Input::Logout { link } => self.on_logout(link, out),
+            Input::Logout { link } => self.on_logout(link),
             Input::WorkerLogin { link, login, proof } => {
                 self.heard(link);
-                self.on_worker_login(link, *login, proof, out);
+                self.on_worker_login(link, *login, proof);
             }
             Input::StatusReply { link, sequence, text } => {
                 self.heard(link);
-                status::on_status_reply(self, link, sequence, &text, out);
+                status::on_status_reply(self, link, sequence, &text);
             }
             Input::Report { link, report } => {
                 self.heard(link);
                 if let Some(key) = self.sessions.host_at(link) {
-                    self.supervision.on_report(link, key, *report, context!(self, out));
+                    self.supervision.on_report(link, key, *report, context!(self));
                 }
             }
             Input::PeerError { link, worker, run, error } => {
-                self.on_peer_error(link, (worker, run), &error, out);
+                self.on_peer_error(link, (worker, run), &error);
             }
             Input::Ping { link, sequence } => {
                 self.heard(link);
                 if self.sessions.end(link).is_some() {
-                    out.push(Action::Send { link, frame: Frame::Pong { sequence } });
+                    self.out.push(Action::Send { link, frame: Frame::Pong { sequence } });
                 }
             }
             Input::Pong { link } | Input::Heard { link } => self.heard(link),
             Input::Sourced { link, head, path, script } => {
-                script::on_sourced(self, link, head, path, script, out)
+                script::on_sourced(self, link, head, path, script)
             }
-            Input::Stored { number, result } => save::on_stored(self, number, result, out),
-            Input::Terminate { signal } => shutdown::on_terminate(self, signal, out),
+            Input::Stored { number, result } => save::on_stored(self, number, result),
+            Input::Terminate { signal } => shutdown::on_terminate(self, signal),
         }
-        self.settle(out);
+        self.settle();
         if self.store.is_due() {
-            save::begin(self, out);
+            save::begin(self);
         }
         if self.shutdown.is_some() {
-            shutdown::check_shutdown(self, out);
-            self.settle(out);
+            shutdown::check_shutdown(self);
+            self.settle();
         }
+        std::mem::swap(&mut self.out, out);
     }
 
     /// Hands on what the machines let each other know, until nobody has anything to say.
     #[inline]
-    pub(crate) fn settle(&mut self, out: Out<'_>) {
+    pub(crate) fn settle(&mut self) {
         // An ordinary request leaves none.
         if !self.effects.is_empty() {
-            self.hand_on(out);
+            self.hand_on();
         }
     }
 
     #[cold]
-    fn hand_on(&mut self, out: Out<'_>) {
+    fn hand_on(&mut self) {
         while let Some(effect) = self.effects.pop() {
             match effect {
-                Effect::Refuse { link, error } => self.refuse_link(link, error, out),
+                Effect::Refuse { link, error } => self.refuse_link(link, error),
                 Effect::Resumed { link } => self.sessions.read_again(link),
                 Effect::RefuseLogin { link, error, detail } => {
-                    self.refuse_because(link, error, Some(&detail), out);
+                    self.refuse_because(link, error, Some(&detail));
                 }
                 Effect::SilentWorker { worker, why } => {
-                    heartbeat::silent_worker(self, worker, &why, out)
+                    heartbeat::silent_worker(self, worker, &why)
                 }
                 Effect::SilentHost { host } => self.supervision.silent_host(host),
                 Effect::Emptied { worker, is_overdue } => {
-                    self.supervision.emptied(worker, is_overdue, context!(self, out));
+                    self.supervision.emptied(worker, is_overdue, context!(self));
                 }
                 Effect::Overlong { worker, what } => {
-                    self.supervision.overlong(worker, &what, context!(self, out));
+                    self.supervision.overlong(worker, &what, context!(self));
                 }
                 Effect::Available { worker, is_available } => {
-                    self.dispatch.set_available(worker, is_available, context!(self, out));
+                    self.dispatch.set_available(worker, is_available, context!(self));
                 }
                 Effect::Serve { service } => {
                     self.works.begin(Work::Serve { service }, &mut self.effects);
@@ -240,15 +219,13 @@ impl Engine {
                     let (verb, said) = (WorkerVerb::Launch, OperatorAct::default());
                     self.works.begin(Work::Workers { workers, verb, said }, &mut self.effects);
                 }
-                Effect::Work => work_parts::begin_part(self, out),
-                Effect::Drain { worker } => self.dispatch.drain(worker, context!(self, out)),
-                Effect::AskToEnd { worker } => self.ask_to_end(worker, out),
-                Effect::Disconnect { worker, how, why } => {
-                    self.disconnect(worker, how, &why, out);
-                }
+                Effect::Work => work_parts::begin_part(self),
+                Effect::Drain { worker } => self.dispatch.drain(worker, context!(self)),
+                Effect::AskToEnd { worker } => self.ask_to_end(worker),
+                Effect::Disconnect { worker, how, why } => self.disconnect(worker, how, &why),
                 Effect::RefuseWorker { worker, error } => {
                     if let Some(link) = self.dispatch.seat(worker).link {
-                        self.refuse_link(link, error, out);
+                        self.refuse_link(link, error);
                     }
                 }
                 Effect::Forget { worker } => {
@@ -256,41 +233,41 @@ impl Engine {
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker);
                 }
-                Effect::CloseLink { link } => self.close_link(link, out),
-                Effect::DropLink { link, why } => self.drop_link(link, why, out),
-                Effect::HostGone { host } => shutdown::on_host_ended(self, host, out),
+                Effect::CloseLink { link } => self.close_link(link),
+                Effect::DropLink { link, why } => self.drop_link(link, why),
+                Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
             }
         }
     }
 
     /// Handles a data frame of a client: a new request, a piece of one, or a command for `op`.
-    fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+    fn on_request(&mut self, link: LinkId, head: Header, body: Bytes) {
         let key = match self.sessions.end(link) {
             Some(End::Client(key)) => key,
             Some(_) => {
                 let text = "a request came before the login";
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text));
                 return;
             }
             None => return,
         };
         if self.dispatch.caller(key).service == self.catalog.op() {
-            run::on_command(self, key, head, &body, out);
+            run::on_command(self, key, head, &body);
         } else {
-            self.dispatch.on_request(key, head, body, context!(self, out));
+            self.dispatch.on_request(key, head, body, context!(self));
         }
     }
 
     /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
-    fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+    fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes) {
         match self.sessions.end(link) {
             Some(End::Worker(worker)) => {
-                self.dispatch.on_reply(link, worker, (head, body), context!(self, out));
+                self.dispatch.on_reply(link, worker, (head, body), context!(self));
             }
             Some(_) => {
                 let text = "a reply came before the login";
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text));
             }
             None => {}
         }
@@ -303,54 +280,54 @@ impl Engine {
     }
 
     /// Handles all timers that are due: deadlines of transactions first, then the timers.
-    fn on_time(&mut self, out: Out<'_>) {
-        heartbeat::excuse_standstill(self, out);
-        deadlines::on_due(self, out);
+    fn on_time(&mut self) {
+        heartbeat::excuse_standstill(self);
+        deadlines::on_due(self);
         // The others follow in the next step.
         for _ in 0..TIMERS_MAX {
             let Some(due) = self.timers.take(self.now) else { break };
             match due {
-                Timer::Login(link) => self.sessions.on_login_due(link, context!(self, out)),
+                Timer::Login(link) => self.sessions.on_login_due(link, context!(self)),
                 Timer::Greeting(link) => {
                     if let Some(key) = self.sessions.host_at(link) {
-                        self.supervision.on_greeting_due(link, key, context!(self, out));
+                        self.supervision.on_greeting_due(link, key, context!(self));
                     }
                 }
-                Timer::Proof(link) => self.sessions.on_proof_due(link, context!(self, out)),
+                Timer::Proof(link) => self.sessions.on_proof_due(link, context!(self)),
                 Timer::WorkerLogin(worker, run) => {
-                    self.supervision.on_worker_login_due(worker, run, context!(self, out))
+                    self.supervision.on_worker_login_due(worker, run, context!(self))
                 }
                 Timer::Lost(worker, run) => {
-                    self.supervision.on_lost_due(worker, run, context!(self, out))
+                    self.supervision.on_lost_due(worker, run, context!(self))
                 }
                 Timer::Return(worker, run) => {
-                    self.supervision.on_return_due(worker, run, context!(self, out))
+                    self.supervision.on_return_due(worker, run, context!(self))
                 }
                 Timer::Unlisted(worker, run) => {
-                    self.supervision.on_unlisted_due(worker, run, context!(self, out))
+                    self.supervision.on_unlisted_due(worker, run, context!(self))
                 }
                 Timer::StopAsk(worker, run) => {
-                    self.supervision.on_stop_ask_due(worker, run, context!(self, out))
+                    self.supervision.on_stop_ask_due(worker, run, context!(self))
                 }
                 Timer::Restart(worker, run) => {
-                    self.supervision.on_restart_due(worker, run, context!(self, out))
+                    self.supervision.on_restart_due(worker, run, context!(self))
                 }
                 Timer::Overlong(worker) => {
                     if let Some(key) = self.supervision.find_worker(worker) {
-                        self.dispatch.on_overlong_due(key, context!(self, out));
+                        self.dispatch.on_overlong_due(key, context!(self));
                     }
                 }
-                Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self, out)),
-                Timer::LeftOut => self.on_left_out_due(out),
-                Timer::Heartbeat => heartbeat::on_heartbeat(self, out),
-                Timer::StatusAnswer(query) => status::answer_status_query(self, query, out),
+                Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self)),
+                Timer::LeftOut => self.on_left_out_due(),
+                Timer::Heartbeat => heartbeat::on_heartbeat(self),
+                Timer::StatusAnswer(query) => status::answer_status_query(self, query),
                 Timer::Store => self.store.retry(),
-                Timer::StoreWait(number) => save::on_store_wait_due(self, number, out),
-                Timer::Listing => listing::on_listing(self, out),
-                Timer::Work => work_parts::on_due(self, out),
-                Timer::End => shutdown::on_shutdown_due(self, out),
+                Timer::StoreWait(number) => save::on_store_wait_due(self, number),
+                Timer::Listing => listing::on_listing(self),
+                Timer::Work => work_parts::on_due(self),
+                Timer::End => shutdown::on_shutdown_due(self),
             }
-            self.settle(out);
+            self.settle();
         }
     }
 }

@@ -4,9 +4,7 @@
 
 use super::action::Action;
 use super::timers::{Timer, Timers};
-use protocol::ids::LinkId;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::time::Tick;
+use protocol::{Block, LinkId, OpReply, Tick, Value};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 

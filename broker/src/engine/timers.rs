@@ -2,9 +2,7 @@
 //! may be stale when it is due, because its worker is gone or its run is over; the code that
 //! handles it checks.
 
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
-use protocol::time::{Micros, Tick};
+use protocol::{HostName, LinkId, Micros, RunId, Tick, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A timer: when to do what.

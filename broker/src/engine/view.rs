@@ -5,8 +5,7 @@ use super::dispatch::seat::WorkerList;
 use super::hub::Engine;
 use super::keys::WorkerKey;
 use super::supervision::workers::Worker;
-use protocol::ids::WorkerId;
-use protocol::names::{HostName, ServiceName};
+use protocol::{HostName, ServiceName, WorkerId};
 
 /// A worker as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

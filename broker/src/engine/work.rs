@@ -10,10 +10,7 @@ use super::operator_act::OperatorAct;
 use super::origin::Origin;
 use super::sessions::access::Access;
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId, ServiceId, WorkerId};
-use protocol::names::HostName;
+use protocol::{ClientId, ErrorBody, Header, HostName, LinkId, ServiceId, WorkerId};
 use std::collections::VecDeque;
 
 /// Most commands that wait until the work before them is done.

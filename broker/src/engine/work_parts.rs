@@ -2,15 +2,13 @@
 
 use super::context::context;
 use super::heartbeat;
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::keys::{ServiceKey, WorkerKey};
 use super::operator::{run, save, script, targets, tokens};
 use super::sessions::access::Access;
 use super::timers::Timer;
 use super::work::{Waiting, Work};
-use protocol::bodies::ErrorBody;
-use protocol::ids::{LinkId, WorkerId};
-use protocol::time::Tick;
+use protocol::{ErrorBody, LinkId, Tick, WorkerId};
 use std::collections::VecDeque;
 
 /// How many requests fail in one step, or what takes as long.
@@ -25,23 +23,23 @@ const LINES: usize = 2;
 const WORKER_EACH: usize = 2;
 
 /// Does all that was begun, at the start of the broker, when nobody is served yet.
-pub(super) fn finish(hub: &mut Engine, out: Out<'_>) {
-    hub.settle(out);
+pub(super) fn finish(hub: &mut Engine) {
+    hub.settle();
     while hub.works.is_busy() {
         hub.works.left = PART;
-        go_on(hub, out);
+        go_on(hub);
     }
 }
 
 /// `Timer::Work`: does the next part, or runs the next command that waits.
-pub(super) fn on_due(hub: &mut Engine, out: Out<'_>) {
+pub(super) fn on_due(hub: &mut Engine) {
     if hub.works.is_busy() {
-        begin_part(hub, out);
+        begin_part(hub);
     } else if let Some(Waiting { client, head, body }) = hub.works.commands.pop_front()
         && let Some(key) = hub.sessions.find_client(client)
     {
-        run::on_op(hub, key, head, &body, out);
-        hub.settle(out);
+        run::on_op(hub, key, head, &body);
+        hub.settle();
     }
     if hub.works.holds_commands() {
         set_timer(hub);
@@ -54,21 +52,21 @@ fn set_timer(hub: &mut Engine) {
 }
 
 /// Work was begun, or goes on.
-pub(super) fn begin_part(hub: &mut Engine, out: Out<'_>) {
+pub(super) fn begin_part(hub: &mut Engine) {
     if !hub.works.is_going {
         hub.works.left = PART;
-        go_on(hub, out);
+        go_on(hub);
     }
 }
 
-fn go_on(hub: &mut Engine, out: Out<'_>) {
+fn go_on(hub: &mut Engine) {
     hub.works.is_going = true;
     while hub.works.left > 0 {
         let Some(mut work) = hub.works.queue.pop_front() else { break };
         let mut behind = std::mem::take(&mut hub.works.queue);
-        let done = part(hub, &mut work, hub.works.left, out).max(1);
+        let done = part(hub, &mut work, hub.works.left).max(1);
         hub.works.left = hub.works.left.saturating_sub(done);
-        hub.settle(out);
+        hub.settle();
         // What it began itself comes before the rest of it.
         if !work.is_done() {
             behind.push_front(work);
@@ -85,25 +83,25 @@ fn go_on(hub: &mut Engine, out: Out<'_>) {
 }
 
 /// Does up to `most` of some work. Returns how much it was.
-fn part(hub: &mut Engine, work: &mut Work, most: usize, out: Out<'_>) -> usize {
+fn part(hub: &mut Engine, work: &mut Work, most: usize) -> usize {
     match work {
-        Work::FailWaiting { services, error } => fail_waiting(hub, services, error, most, out),
+        Work::FailWaiting { services, error } => fail_waiting(hub, services, error, most),
         Work::FailWith { workers, error } => each(hub, workers, most, |hub, key| {
-            hub.dispatch.fail_with(key, error, context!(hub, out));
+            hub.dispatch.fail_with(key, error, context!(hub));
         }),
         Work::Workers { workers, verb, said } => each(hub, workers, most, |hub, key| {
-            targets::one_worker(hub, key, *verb, said, out);
+            targets::one_worker(hub, key, *verb, said);
         }),
         Work::AskToEnd { workers } => each(hub, workers, most, |hub, key| {
-            hub.supervision.ask_one_to_end(key, context!(hub, out));
+            hub.supervision.ask_one_to_end(key, context!(hub));
         }),
         Work::EndHosts { grace_ms } => {
-            hub.supervision.end_hosts(*grace_ms, context!(hub, out));
+            hub.supervision.end_hosts(*grace_ms, context!(hub));
             most
         }
         Work::Serve { service } => {
             if hub.catalog.get(*service).is_some() {
-                hub.dispatch.serve(*service, context!(hub, out));
+                hub.dispatch.serve(*service, context!(hub));
             }
             most
         }
@@ -115,36 +113,30 @@ fn part(hub: &mut Engine, work: &mut Work, most: usize, out: Out<'_>) -> usize {
         Work::Beat { links, look } => {
             let count = links.len().min(most.saturating_mul(LOOKS));
             for link in links.drain(..count) {
-                heartbeat::look_at(hub, link, *look, out);
+                heartbeat::look_at(hub, link, *look);
             }
             count.div_ceil(LOOKS)
         }
-        Work::ShutOut { links, old } => shut_out(hub, links, old, most, out),
+        Work::ShutOut { links, old } => shut_out(hub, links, old, most),
         Work::Save { link, head, script } => {
             let count = save::go_on_script(hub, script, most.saturating_mul(LINES));
             if script.is_done() {
                 let text = std::mem::take(&mut script.text);
-                run::answer_save(hub, *link, head, text, out);
+                run::answer_save(hub, *link, head, text);
             }
             count.div_ceil(LINES)
         }
-        Work::Script(running) => script::go_on_script(hub, running, most, out),
+        Work::Script(running) => script::go_on_script(hub, running, most),
     }
 }
 
-fn shut_out(
-    hub: &mut Engine,
-    links: &mut VecDeque<LinkId>,
-    old: &Access,
-    most: usize,
-    out: Out<'_>,
-) -> usize {
+fn shut_out(hub: &mut Engine, links: &mut VecDeque<LinkId>, old: &Access, most: usize) -> usize {
     let mut looks = 0;
     while looks < most * LOOKS {
         let Some(link) = links.pop_front() else { break };
         looks += 1;
         if let Some(error) = tokens::shut_out(hub, link, old) {
-            hub.send_link_away(link, error, out);
+            hub.send_link_away(link, error);
             looks += CLOSED_EACH * LOOKS;
         }
     }
@@ -171,13 +163,12 @@ fn fail_waiting(
     services: &mut VecDeque<ServiceKey>,
     error: &ErrorBody,
     most: usize,
-    out: Out<'_>,
 ) -> usize {
     let mut left = most;
     while left > 0 {
         let Some(&service) = services.front() else { break };
         let before = left;
-        left = hub.dispatch.fail_waiting(service, error, left, context!(hub, out));
+        left = hub.dispatch.fail_waiting(service, error, left, context!(hub));
         if left == 0 && before > 0 {
             break;
         }

@@ -4,18 +4,15 @@
 
 use super::action::Action;
 use super::context::context;
-use super::hub::{Engine, Out};
+use super::hub::Engine;
 use super::input::Start;
 use super::keys::WorkerKey;
 use super::sessions::connection::End;
 use super::sessions::pending::PendingLogin;
 use super::silence_limits::silence_ms;
 use super::supervision::logins::Entry;
-use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId};
-use protocol::settings::Setting;
+use protocol::bodies::WorkerLoginOk;
+use protocol::{ErrorBody, ErrorCode, Frame, LinkId, RunId, Setting, WorkerLogin};
 
 impl Engine {
     pub(crate) fn on_worker_login(
@@ -23,21 +20,16 @@ impl Engine {
         link: LinkId,
         login: WorkerLogin,
         proof: Option<Start>,
-        out: Out<'_>,
     ) {
-        if !self.sessions.is_new(link, End::NewWorker, context!(self, out)) {
+        if !self.sessions.is_new(link, End::NewWorker, context!(self)) {
             return;
         }
         match (proof, login.token.clone()) {
             (Some(start), _) => {
                 match self.supervision.worker_of_login(&login, start, &self.catalog) {
-                    Ok(key) => self.admit_worker(key, link, &login, (Some(start.run), None), out),
+                    Ok(key) => self.admit_worker(key, link, &login, (Some(start.run), None)),
                     Err(text) => {
-                        self.refuse_link(
-                            link,
-                            ErrorBody::new(ErrorCode::BadWorkerLogin, text),
-                            out,
-                        );
+                        self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text));
                     }
                 }
             }
@@ -49,13 +41,13 @@ impl Engine {
                      end",
                     login.worker
                 );
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text));
             }
             (None, Some(claim)) => {
                 let pending = PendingLogin::worker(login);
-                self.sessions.challenge(link, claim, pending, context!(self, out));
+                self.sessions.challenge(link, claim, pending, context!(self));
             }
-            (None, None) => self.admit_self_started(link, &login, None, out),
+            (None, None) => self.admit_self_started(link, &login, None),
         }
     }
 
@@ -66,21 +58,20 @@ impl Engine {
         link: LinkId,
         login: &WorkerLogin,
         signature: Option<String>,
-        out: Out<'_>,
     ) {
         let Some(slot) = self.sessions.connection(link) else { return };
         let added = self
             .sessions
             .access()
             .may_serve(&slot.peer, &login.service)
-            .and_then(|()| self.supervision.add_self_started(login, context!(self, out)));
+            .and_then(|()| self.supervision.add_self_started(login, context!(self)));
         match added {
             Ok(key) => {
                 let worker = self.supervision.worker(key);
                 self.dispatch.add_worker(key, worker.id, worker.service);
-                self.admit_worker(key, link, login, (None, signature), out);
+                self.admit_worker(key, link, login, (None, signature));
             }
-            Err(error) => self.refuse_link(link, error, out),
+            Err(error) => self.refuse_link(link, error),
         }
     }
 
@@ -91,15 +82,14 @@ impl Engine {
         link: LinkId,
         login: &WorkerLogin,
         (run, signature): (Option<RunId>, Option<String>),
-        out: Out<'_>,
     ) {
         if self.dispatch.seat(key).link.is_some() {
             self.supervision.came_back(key);
-            self.replace_link(key, out);
+            self.replace_link(key);
         }
         let Some(connection) = self.sessions.connection(link) else { return };
         let is_remote = connection.peer.is_remote;
-        self.sessions.log_in(link, End::Worker(key), context!(self, out));
+        self.sessions.log_in(link, End::Worker(key), context!(self));
         let silence_ms = silence_ms(&self.settings);
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         let ok = WorkerLoginOk {
@@ -110,10 +100,10 @@ impl Engine {
             reconnect_ms,
             signature,
         };
-        out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
+        self.out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
         self.dispatch.open(key, link);
         let announced = (reconnect_ms, silence_ms);
         let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
-        self.supervision.logged_in(key, entry, context!(self, out));
+        self.supervision.logged_in(key, entry, context!(self));
     }
 }

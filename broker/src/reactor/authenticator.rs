@@ -9,11 +9,7 @@ use crate::engine::origin::Requester;
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
-use protocol::names::{HostName, ServiceName};
-use protocol::proof::{Challenge, Channel, Claim, Proof};
+use protocol::{Challenge, Channel, Claim, Frame, HostName, LinkId, Proof, Role, ServiceName};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
@@ -138,9 +134,7 @@ impl Io {
     /// Has a helper compute the answer to an execd's challenge. The claim stays: a welcome that
     /// comes before the proof is made proves nothing.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
-        let Some(prover) = self.authenticator.claimed.get(&link).cloned() else {
-            return;
-        };
+        let Some(prover) = self.authenticator.claimed.get(&link).cloned() else { return };
         match self.channel(link) {
             Ok(channel) => self.helpers.prove(link, prover, challenge, channel),
             Err(why) => self.tell(Some(link), Input::Unproven { link, why }),

@@ -6,13 +6,9 @@ use super::io::Io;
 use super::links::Ready;
 use crate::engine::input::{Expected, Input};
 use mio::net::{TcpStream, UnixStream};
-use protocol::address::ParsedAddress;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
-use protocol::names::HostName;
 use protocol::peer_group::is_this_machine;
-use protocol::time::Tick;
+use protocol::{HostName, LinkId, ParsedAddress, Role, Tick};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -84,9 +80,7 @@ impl Io {
     }
 
     fn dial_local(&mut self, host: HostName, until: Tick) {
-        let Some(execd) = &mut self.built_in_execd else {
-            return;
-        };
+        let Some(execd) = &mut self.built_in_execd else { return };
         let path = execd.options.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path).map(unix) {
             Ok(stream) => match execd.check_peer(&stream) {
@@ -126,9 +120,7 @@ impl Io {
     /// come before the inputs of received frames; the connection may have ended already.
     pub(super) fn dial_ready(&mut self, link: LinkId) -> Option<Input> {
         let conn = self.links.get(link)?;
-        let Phase::Dialling { host, .. } = &conn.phase else {
-            return None;
-        };
+        let Phase::Dialling { host, .. } = &conn.phase else { return None };
         let host = host.clone();
         let failed = match conn.stream.take_error() {
             Ok(None) if !conn.stream.is_connected() => return None,

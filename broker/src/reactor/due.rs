@@ -5,8 +5,7 @@ use super::conn::Phase;
 use super::dial::DIAL_MS;
 use super::io::Io;
 use crate::engine::input::Input;
-use protocol::ids::LinkId;
-use protocol::time::{Micros, Tick};
+use protocol::{LinkId, Micros, Tick};
 use std::cmp::Reverse;
 use std::mem;
 
@@ -102,9 +101,7 @@ impl Io {
         let (now, stall) = (self.now, Micros::from_millis(self.limits.stall_ms));
         let mut list = mem::take(&mut self.waiting);
         list.retain(|link| {
-            let Some(conn) = self.links.get(*link) else {
-                return false;
-            };
+            let Some(conn) = self.links.get(*link) else { return false };
             if conn.is_waiting && !conn.is_too_slow && now.since(conn.progress_at) >= stall {
                 conn.is_too_slow = true;
                 let bytes = conn.outbox.bytes() as u64;

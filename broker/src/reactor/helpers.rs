@@ -11,17 +11,11 @@ use auth::list::TokenList;
 use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mio::Waker;
-use protocol::address::ParsedAddress;
-use protocol::bodies::{ErrorBody, Format};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
 use protocol::limits::EXECD_PORT;
-use protocol::names::HostName;
-use protocol::op::reply::OpReply;
-use protocol::proof::{Challenge, Channel, Proof};
+use protocol::{
+    Challenge, Channel, ErrorBody, ErrorCode, Format, Frame, Header, HostName, LinkId, OpReply,
+    ParsedAddress, Proof, Role,
+};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;

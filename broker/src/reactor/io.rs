@@ -21,12 +21,8 @@ use crate::engine::action::BrokerExit;
 use crate::engine::input::{Close, Input};
 use crate::translate::outbound;
 use mio::Registry;
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
-use protocol::kinds::{Kind, Role};
 use protocol::limits::HEADER_BYTES;
-use protocol::settings::{Setting, Settings};
-use protocol::time::Tick;
+use protocol::{Frame, Kind, LinkId, Role, Setting, Settings, Tick};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
@@ -195,9 +191,7 @@ impl Io {
 
     /// Puts a frame into the outbox of a link; it leaves at the next flush.
     pub(super) fn send(&mut self, link: LinkId, frame: Frame) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Malformed) {
             return;
         }
@@ -236,9 +230,7 @@ impl Io {
 
     /// Flushes one link, unless its socket is known to be full.
     pub(super) fn flush(&mut self, link: LinkId) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         conn.is_dirty = false;
         if conn.is_waiting {
             self.gauge(link);
@@ -255,9 +247,7 @@ impl Io {
     }
 
     fn write(&mut self, link: LinkId) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         self.liveness.sent(link, conn, self.now, self.limits.silence);
         let flushed = conn.outbox.flush(&mut conn.stream, &mut self.outbox_pool);
         let token = Ready::Link(link).token();
@@ -299,9 +289,7 @@ impl Io {
     fn gauge(&mut self, link: LinkId) {
         let Limits { high, most, all, .. } = self.limits;
         let is_crowded = self.outbox_pool.waiting > all;
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         let bytes = conn.outbox.bytes();
         if bytes > high && !conn.is_congested {
             conn.is_congested = true;
@@ -320,9 +308,7 @@ impl Io {
     /// Marks a link as broken: nothing more is sent; what the peer sent before is still read, and
     /// then the link ends with `how`.
     pub(super) fn broke(&mut self, link: LinkId, how: Close) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         conn.broken = Some(how);
         // Its reading may be stopped until its own outbox is sent, which never happens now.
         conn.is_unread = false;
@@ -344,9 +330,7 @@ impl Io {
 
     /// Handles an empty outbox: a closed link begins to linger.
     fn sent(&mut self, link: LinkId) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         if !matches!(conn.phase, Phase::Closing { .. }) {
             return;
         }
@@ -367,9 +351,7 @@ impl Io {
     /// Closes a link once its outbox is sent.
     pub(super) fn close(&mut self, link: LinkId) {
         let until = self.now.plus_millis(self.limits.stall_ms);
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         match conn.phase {
             Phase::Closing { .. } | Phase::Lingering { .. } => return,
             Phase::Dialling { .. } | Phase::Open | Phase::Malformed => {}
@@ -414,9 +396,7 @@ impl Io {
 
     /// Has a link read in the next turn although no event comes.
     pub(super) fn read_again(&mut self, link: LinkId) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.links.get(link) else { return };
         if !mem::replace(&mut conn.is_listed, true) {
             self.again.push(link);
         }
@@ -424,9 +404,7 @@ impl Io {
 
     /// Closes a link at once, whatever is left to send.
     pub(super) fn drop_link(&mut self, link: LinkId) {
-        let Some(mut conn) = self.links.remove(link) else {
-            return;
-        };
+        let Some(mut conn) = self.links.remove(link) else { return };
         self.authenticator.forget(link);
         self.unqueue(&mut conn);
         self.partial_frames.release(&mut conn);

@@ -7,8 +7,7 @@
 use super::conn::Conn;
 use super::io::Io;
 use crate::engine::input::Close;
-use protocol::ids::LinkId;
-use protocol::time::{Micros, Tick};
+use protocol::{LinkId, Micros, Tick};
 use std::mem;
 use std::time::Duration;
 use sys::tcp_info::tcp_info;
@@ -62,9 +61,7 @@ impl Io {
         let mut list = mem::take(&mut self.liveness.links);
         let mut timed_out = Vec::new();
         list.retain(|&link| {
-            let Some(conn) = self.links.get(link) else {
-                return false;
-            };
+            let Some(conn) = self.links.get(link) else { return false };
             if self.now.since(conn.heard_at) < fresh {
                 conn.liveness = PeerLiveness::Sent;
                 return true;

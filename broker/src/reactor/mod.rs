@@ -52,8 +52,7 @@ use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::stat::{Mode, umask};
 use protocol::frame_reader::ReadBuffer;
-use protocol::ids::LinkId;
-use protocol::time::Tick;
+use protocol::{LinkId, Tick};
 use setup::PortsFile;
 use signals::{SignalRequest, Signals};
 use std::io::ErrorKind;
@@ -223,9 +222,7 @@ impl Reactor {
             }
             self.io.writable(link);
         }
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         if event.is_read_closed() || event.is_error() {
             conn.reader.is_hung_up = true;
             conn.reader.is_readable = true;
@@ -273,12 +270,8 @@ impl Reactor {
                 HelperResult::Script { link, head, path, script } => {
                     self.io.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
-                HelperResult::HostToken { link, prover } => {
-                    self.io.host_token_found(link, prover);
-                }
-                HelperResult::Proof { link, prover, proof } => {
-                    self.io.proved(link, prover, proof);
-                }
+                HelperResult::HostToken { link, prover } => self.io.host_token_found(link, prover),
+                HelperResult::Proof { link, prover, proof } => self.io.proved(link, prover, proof),
                 HelperResult::Certificates { requester, loaded } => {
                     self.io.certificates_read(requester, *loaded);
                 }
@@ -299,9 +292,7 @@ impl Reactor {
         // Inputs added by these steps belong to the same turn, up to a limit.
         let mut most = self.io.inputs.len() + 1024;
         while most > 0 {
-            let Some(input) = self.io.next_input() else {
-                break;
-            };
+            let Some(input) = self.io.next_input() else { break };
             self.step(input);
             most -= 1;
         }

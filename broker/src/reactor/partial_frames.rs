@@ -5,11 +5,7 @@
 use super::Reactor;
 use super::buffer_pool::BufferPool;
 use super::conn::{Conn, Phase};
-use protocol::decode::WireError;
-use protocol::errors::ErrorCode;
-use protocol::header::Header;
-use protocol::kinds::Role;
-use protocol::time::Tick;
+use protocol::{ErrorCode, Header, Role, Tick, WireError};
 use std::mem;
 
 /// Checks of the connections per `frame_ms`. The limit counts checks, not time, so that peers do

@@ -7,12 +7,9 @@ use super::listen::who_is;
 use crate::engine::input::Input;
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
-use protocol::decode::{Limits, WireError};
-use protocol::errors::ErrorCode;
+use protocol::decode::Limits;
 use protocol::frame_reader::{Next, ReadBuffer};
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::Kind;
+use protocol::{ErrorCode, Header, Kind, LinkId, WireError};
 use std::io::ErrorKind;
 use std::mem;
 
@@ -34,9 +31,7 @@ impl Reactor {
 
     /// Reads once from a connection whose turn it is.
     pub(super) fn receive_now(&mut self, link: LinkId) {
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         match conn.phase {
             Phase::Open if conn.is_unread => {}
             Phase::Open => {
@@ -74,9 +69,7 @@ impl Reactor {
 
     /// Goes on with the handshake of a connection that is to be told that there is no room.
     fn handshake(&mut self, link: LinkId) {
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         match conn.stream.handshake() {
             Ok(()) => self.io.writable(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -91,9 +84,7 @@ impl Reactor {
         let mut has_unread;
         loop {
             // The engine may have closed the link or stopped its reading in the last step.
-            let Some(conn) = self.io.links.get(link) else {
-                return;
-            };
+            let Some(conn) = self.io.links.get(link) else { return };
             if conn.phase != Phase::Open {
                 return;
             }
@@ -161,9 +152,7 @@ impl Reactor {
     /// Ends the reading of a connection for this turn; `has_unread` = frames were left for the
     /// next.
     fn after(&mut self, link: LinkId, has_unread: bool) {
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         if conn.is_unread || conn.phase != Phase::Open {
             return;
         }
@@ -188,9 +177,7 @@ impl Reactor {
     /// Gives the engine one frame.
     #[inline]
     fn deliver(&mut self, link: LinkId, kind: Kind, head: Header, body: Bytes) {
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         let arrived = Arrived { link, role: conn.role, kind, head, body };
         let (key, authenticator) = (&self.io.state.key, &mut self.io.authenticator);
         let input = inbound::input(
@@ -220,9 +207,7 @@ impl Reactor {
 
     /// Discards the bytes of a closed link until the peer closes.
     fn discard(&mut self, link: LinkId) {
-        let Some(conn) = self.io.links.get(link) else {
-            return;
-        };
+        let Some(conn) = self.io.links.get(link) else { return };
         let scratch = self.buffer.scratch();
         match conn.stream.discard(scratch) {
             Ok(0) => self.io.drop_link(link),

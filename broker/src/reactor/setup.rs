@@ -217,9 +217,7 @@ impl Reactor {
         if self.ports_file.is_none() || is_dialling || self.io.storing.is_busy() {
             return Ok(());
         }
-        let Some(PortsFile { path, text }) = self.ports_file.take() else {
-            return Ok(());
-        };
+        let Some(PortsFile { path, text }) = self.ports_file.take() else { return Ok(()) };
         private::replace(&path, &text).map_err(|e| Fatal::System(format!("--ports-file {e}")))
     }
 
@@ -351,9 +349,7 @@ fn listen(config: &Config, state: &StateDir) -> Result<Vec<Listener>, Fatal> {
 /// Raises the soft limit of descriptors to the hard one; returns the old soft limit and the new
 /// one.
 fn raise_descriptors() -> (u64, u64) {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return (1024, 1024);
-    };
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return (1024, 1024) };
     let wanted = hard.min(DESCRIPTORS_MAX).max(soft);
     match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => (soft, wanted),

@@ -280,9 +280,7 @@ const PRIVATE: &str = "isectd-";
 
 /// Removes the private directories of brokers that were killed.
 fn sweep(base: &Path) {
-    let Ok(entries) = fs::read_dir(base) else {
-        return;
-    };
+    let Ok(entries) = fs::read_dir(base) else { return };
     let own = nix::unistd::geteuid().as_raw();
     for entry in entries.flatten() {
         let name = entry.file_name();

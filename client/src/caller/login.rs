@@ -2,15 +2,13 @@
 
 use super::Caller;
 use crate::address::Address;
-use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
-use crate::token;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::kinds::Role;
+use crate::{clock, token};
+use protocol::{ErrorCode, Ran, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to log in again.

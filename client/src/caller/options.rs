@@ -2,10 +2,8 @@
 
 use crate::token::Token;
 use crate::trust::Trust;
-use protocol::bodies::{Format, Login};
 use protocol::limits::PRIORITY_DEFAULT;
-use protocol::names::ServiceName;
-use protocol::proof::Claim;
+use protocol::{Claim, Format, Login, ServiceName};
 use std::fmt;
 use std::time::Duration;
 

@@ -59,9 +59,7 @@ pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
     if first != BECOME {
         return None;
     }
-    let [parent, program, rest @ ..] = rest else {
-        return Some(ExitCode::from(126));
-    };
+    let [parent, program, rest @ ..] = rest else { return Some(ExitCode::from(126)) };
     #[cfg(target_os = "linux")]
     if let Err(e) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
         last_words(&format!("can't tie the program to its worker: {e}"));

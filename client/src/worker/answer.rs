@@ -3,9 +3,7 @@
 use super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Worker};
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
+use protocol::{ErrorCode, Frame, Header};
 
 impl Worker {
     /// Answers the present request and ends it. An answer of more than one frame is sent in pieces.
@@ -14,14 +12,7 @@ impl Worker {
     /// # Errors
     /// There is no request to answer.
     pub fn reply(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
-        self.check_busy()?;
-        while body.len() > self.body_bytes_max() {
-            let piece = body.split_to(self.body_bytes_max());
-            self.answer(piece, true, 0);
-        }
-        self.answer(body, false, 0);
-        Ok(())
+        self.reply_in_pieces(body.into(), false)
     }
 
     /// Sends a piece of the answer; more must follow. In a conversation [`Worker::next_piece`] then
@@ -30,13 +21,16 @@ impl Worker {
     /// # Errors
     /// There is no request to answer.
     pub fn reply_piece(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
-        let mut body = body.into();
+        self.reply_in_pieces(body.into(), true)
+    }
+
+    fn reply_in_pieces(&mut self, mut body: Bytes, more: bool) -> Result<(), Error> {
         self.check_busy()?;
         while body.len() > self.body_bytes_max() {
             let piece = body.split_to(self.body_bytes_max());
             self.answer(piece, true, 0);
         }
-        self.answer(body, true, 0);
+        self.answer(body, more, 0);
         Ok(())
     }
 
@@ -65,9 +59,7 @@ impl Worker {
     }
 
     pub(super) fn answer(&mut self, body: Bytes, more: bool, error: i16) {
-        let Some(current) = &mut self.current else {
-            return;
-        };
+        let Some(current) = &mut self.current else { return };
         let (mut body, mut error) = (body, error);
         if self.over.is_some() {
             // A client that still listens must not take half a request for a whole one, or the

@@ -6,9 +6,7 @@ use crate::clock;
 use crate::conn::{Lost, Wait, WriteFault};
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
+use protocol::{ErrorCode, Frame, Header};
 
 impl Worker {
     pub(super) fn write(&mut self, frame: Frame) {
@@ -33,9 +31,7 @@ impl Worker {
 
     /// Reads one frame and handles it; `false` = none came in time.
     pub(super) fn take_in(&mut self, wait: Wait) -> bool {
-        let Some(conn) = &mut self.conn else {
-            return true;
-        };
+        let Some(conn) = &mut self.conn else { return true };
         match conn.next(wait) {
             Ok(Some(frame)) => self.handle(frame),
             Ok(None) => return false,

@@ -2,15 +2,12 @@
 
 use super::Worker;
 use crate::address::Address;
-use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
-use crate::token;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::kinds::Role;
+use crate::{clock, token};
+use protocol::{ErrorCode, Frame, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to connect again.

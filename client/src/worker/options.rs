@@ -5,12 +5,8 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::token::Token;
 use crate::trust::Trust;
-use protocol::bodies::WorkerLogin;
-use protocol::errors::ErrorCode;
-use protocol::ids::WorkerId;
 use protocol::limits::ISDARGMAX;
-use protocol::names::{HostName, ServiceName};
-use protocol::proof::Claim;
+use protocol::{Claim, ErrorCode, HostName, ServiceName, WorkerId, WorkerLogin};
 use std::fmt;
 use std::time::Duration;
 

@@ -2,11 +2,7 @@
 //! carries both out.
 
 use super::child::ChildId;
-use protocol::bodies::{ExecStart, ExitCause};
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
-use protocol::proof::{Claim, Proof};
+use protocol::{Claim, ExecStart, ExitCause, Frame, HostName, LinkId, Proof, RunId, WorkerId};
 use std::sync::Arc;
 
 /// Something to do. Actions are carried out in the order given.

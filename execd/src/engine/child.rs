@@ -2,10 +2,7 @@
 //! match of state and event. The engine carries out the effects.
 
 use super::output::Output;
-use protocol::all_variants;
-use protocol::bodies::ExitCause;
-use protocol::ids::{RunId, WorkerId};
-use protocol::time::Tick;
+use protocol::{ExitCause, RunId, Tick, WorkerId, all_variants};
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,25 +99,13 @@ fn name(variant: impl fmt::Debug) -> String {
 /// The transitions of a child, by name: from a state, by an event, to a state. For the drawing in
 /// `docs/architecture.md`.
 pub fn transitions() -> Vec<(String, String, String)> {
-    let states = all_variants!(State {
-        Starting,
-        StopEarly { grace_ms: 1 },
-        StopEarly { grace_ms: 0 },
-        Up,
-        Terminating,
-        Killing,
-        Ended,
-        Gone,
-    });
-    let events = all_variants!(Event {
-        Spawned,
-        Refused,
-        Stop { grace_ms: 1 },
-        Stop { grace_ms: 0 },
-        Due,
-        Exited,
-        OutputEnded,
-    });
+    let states = all_variants![State:
+        Starting, StopEarly { grace_ms: 1 }, StopEarly { grace_ms: 0 }, Up, Terminating, Killing,
+        Ended, Gone
+    ];
+    let events = all_variants![Event:
+        Spawned, Refused, Stop { grace_ms: 1 }, Stop { grace_ms: 0 }, Due, Exited, OutputEnded
+    ];
     let mut all = Vec::new();
     for state in states {
         for event in events {

@@ -1,11 +1,8 @@
 //! Input: everything that can happen to execd, a closed list. `os` notices it.
 
 use super::child::ChildId;
-use protocol::bodies::{ExitCause, Stream};
-use protocol::decode::WireError;
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::peer_group::PeerGroup;
+use protocol::bodies::Stream;
+use protocol::{ExitCause, Frame, LinkId, PeerGroup, RunId, WireError, WorkerId};
 
 /// Something that happened.
 #[expect(missing_docs, reason = "each variant says what happened; the rest are its facts")]

@@ -19,82 +19,67 @@ const _: () = assert!(LINE_BYTES_MAX * 3 + 8 < protocol::limits::VALUE_BYTES_MAX
 const _: () = assert!(CHILDREN_CAP < protocol::limits::LINES_MAX);
 const _: () = assert!(CHILDREN_CAP * 62 < protocol::limits::CONTROL_BODY_BYTES_MAX);
 
-/// The limits in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most processes at once, for all brokers together; at most [`CHILDREN_CAP`].
-    pub children_max: usize,
-    /// Starts per second after a burst.
-    pub starts_per_second: u32,
-    /// Starts that may come at once.
-    pub starts_burst: u32,
-    /// Milliseconds after which a broker should repeat a start, when execd has no room for it.
-    pub full_again_ms: u64,
-    /// Lines per second of one child after a burst.
-    pub lines_per_second: u32,
-    /// Lines of one child that may come at once.
-    pub lines_burst: u32,
-    /// Lines per second of all children together after a burst.
-    pub all_lines_per_second: u32,
-    /// Lines of all children together that may come at once.
-    pub all_lines_burst: u32,
-    /// Most last lines of stderr in the report of an exit.
-    pub tail_lines_max: usize,
-    /// Most connections at once.
-    pub links_max: usize,
-    /// Most brokers whose children or reports are kept.
-    pub brokers_max: usize,
-    /// Most reports that are kept for a broker that is away; past that the oldest is dropped.
-    pub reports_max: usize,
-    /// Most bytes of last lines in the reports kept for a broker; past that the oldest report is
-    /// dropped.
-    pub reports_bytes_max: usize,
-    /// Milliseconds within which a new connection must say hello.
-    pub hello_ms: u64,
-    /// Milliseconds of silence after which a broker is pinged.
-    pub ping_ms: u64,
-    /// Milliseconds of silence after which a broker is taken for gone.
-    pub silence_ms: u64,
-    /// Most milliseconds between TERM and KILL that a broker may ask for.
-    pub grace_ms_max: u64,
-    /// Milliseconds between TERM and KILL when execd itself ends.
-    pub shutdown_grace_ms: u64,
-    /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
-    pub give_up_ms: u64,
-    /// Milliseconds to wait for the last output after an exit; only needed if a process left its
-    /// group.
-    pub output_wait_ms: u64,
-    /// Milliseconds after which a built-in execd without broker and children ends.
-    pub idle_ms: u64,
-    /// Milliseconds without a broker after which execd ends its children and itself; 0 = never.
-    pub orphan_ms: u64,
+macro_rules! limits {
+    ($($(#[$doc:meta])* $limit:ident: $type:ty = $usual:expr,)*) => {
+        /// The limits in force.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[$doc])* pub $limit: $type,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($limit: $usual,)* }
+            }
+        }
+    };
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            children_max: 1024,
-            starts_per_second: 200,
-            starts_burst: 1024,
-            full_again_ms: 1000,
-            lines_per_second: 100,
-            lines_burst: 200,
-            all_lines_per_second: 5000,
-            all_lines_burst: 10_000,
-            tail_lines_max: 20,
-            links_max: 16,
-            brokers_max: 16,
-            reports_max: 1024,
-            reports_bytes_max: 4 << 20,
-            hello_ms: 2000,
-            ping_ms: 1000,
-            silence_ms: 3000,
-            grace_ms_max: 3_600_000,
-            shutdown_grace_ms: 5000,
-            give_up_ms: 15_000,
-            output_wait_ms: 100,
-            idle_ms: 60_000,
-            orphan_ms: 0,
-        }
-    }
+limits! {
+    /// Most processes at once, for all brokers together; at most [`CHILDREN_CAP`].
+    children_max: usize = 1024,
+    /// Starts per second after a burst.
+    starts_per_second: u32 = 200,
+    /// Starts that may come at once.
+    starts_burst: u32 = 1024,
+    /// Milliseconds after which a broker should repeat a start, when execd has no room for it.
+    full_again_ms: u64 = 1000,
+    /// Lines per second of one child after a burst.
+    lines_per_second: u32 = 100,
+    /// Lines of one child that may come at once.
+    lines_burst: u32 = 200,
+    /// Lines per second of all children together after a burst.
+    all_lines_per_second: u32 = 5000,
+    /// Lines of all children together that may come at once.
+    all_lines_burst: u32 = 10_000,
+    /// Most last lines of stderr in the report of an exit.
+    tail_lines_max: usize = 20,
+    /// Most connections at once.
+    links_max: usize = 16,
+    /// Most brokers whose children or reports are kept.
+    brokers_max: usize = 16,
+    /// Most reports that are kept for a broker that is away; past that the oldest is dropped.
+    reports_max: usize = 1024,
+    /// Most bytes of last lines in the reports kept for a broker; past that the oldest report is
+    /// dropped.
+    reports_bytes_max: usize = 4 << 20,
+    /// Milliseconds within which a new connection must say hello.
+    hello_ms: u64 = 2000,
+    /// Milliseconds of silence after which a broker is pinged.
+    ping_ms: u64 = 1000,
+    /// Milliseconds of silence after which a broker is taken for gone.
+    silence_ms: u64 = 3000,
+    /// Most milliseconds between TERM and KILL that a broker may ask for.
+    grace_ms_max: u64 = 3_600_000,
+    /// Milliseconds between TERM and KILL when execd itself ends.
+    shutdown_grace_ms: u64 = 5000,
+    /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
+    give_up_ms: u64 = 15_000,
+    /// Milliseconds to wait for the last output after an exit; only needed if a process left its
+    /// group.
+    output_wait_ms: u64 = 100,
+    /// Milliseconds after which a built-in execd without broker and children ends.
+    idle_ms: u64 = 60_000,
+    /// Milliseconds without a broker after which execd ends its children and itself; 0 = never.
+    orphan_ms: u64 = 0,
 }

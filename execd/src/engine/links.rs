@@ -5,16 +5,11 @@ use super::action::{Action, Note};
 use super::limits::Limits;
 use super::proofs::Proving;
 use super::{Broker, Engine, Shutdown};
-use protocol::bodies::{Child, ErrorBody, ExecEnd, ExecHello, ExecListed, ExecWelcome};
-use protocol::decode::WireError;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::kinds::{Kind, Role};
-use protocol::names::{HostName, TokenName};
-use protocol::peer_group::PeerGroup;
-use protocol::time::Tick;
+use protocol::bodies::{Child, ExecEnd, ExecHello, ExecListed, ExecWelcome};
+use protocol::{
+    ErrorBody, ErrorCode, Frame, Header, HostName, Kind, LinkId, PeerGroup, Role, Tick, TokenName,
+    WireError,
+};
 use std::sync::Arc;
 
 /// The state of one connection.
@@ -67,25 +62,23 @@ impl Link {
 impl Engine {
     pub(super) fn opened(
         &mut self,
-        now: Tick,
         (link, peer_group): (LinkId, PeerGroup),
         (denied, must_prove): (Option<String>, bool),
-        out: &mut Vec<Action>,
     ) {
         let links_max = self.config.limits.links_max;
         if let Some(text) = denied {
-            refuse(link, 0, (ErrorCode::Denied, text), out);
+            self.refuse(link, 0, (ErrorCode::Denied, text));
         } else if self.shutdown != Shutdown::None {
-            refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
-        } else if self.links.len() >= links_max && !self.make_room(now, peer_group, out) {
+            self.refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()));
+        } else if self.links.len() >= links_max && !self.make_room(peer_group) {
             let text = format!("execd has {links_max} connections, as many as it may");
-            refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
+            self.refuse(link, 0, (ErrorCode::TooManyConnections, text));
         } else {
             self.links.insert(
                 link,
                 Link {
                     broker: None,
-                    heard: now,
+                    heard: self.now,
                     pinged: None,
                     part: None,
                     peer_group,
@@ -95,45 +88,45 @@ impl Engine {
         }
     }
 
-    pub(super) fn frame(&mut self, now: Tick, id: LinkId, frame: Frame, out: &mut Vec<Action>) {
+    pub(super) fn frame(&mut self, id: LinkId, frame: Frame) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        link.heard = link.heard.max(now);
+        link.heard = link.heard.max(self.now);
         link.part = None;
         let kind = frame.kind();
         let Some(broker) = link.broker.clone() else {
             if let Frame::ExecHello(hello) = frame {
-                self.greeted(now, id, hello, out);
+                self.greeted(id, hello);
             } else if let Frame::Proof(proof) = frame {
-                self.proved(now, id, proof, out);
+                self.proved(id, proof);
             } else {
                 let text = format!("the first frame must be exec-hello, not {kind}");
-                self.drop_link(now, id, (ErrorCode::BadState, text), out);
+                self.drop_link(id, (ErrorCode::BadState, text));
             }
             return;
         };
         match frame {
             Frame::ExecStart(start) => {
-                self.flush_missed(&broker, out);
-                self.start(now, &broker, start, out);
+                self.flush_missed(&broker);
+                self.start(&broker, start);
             }
-            Frame::ExecStop(stop) => self.stop(now, (id, &broker), stop, out),
-            Frame::ExecSignal(signal) => self.signal((id, &broker), signal, out),
-            Frame::ExecList => self.list(id, &broker, out),
-            Frame::ExecEnd(ExecEnd { keep: true, .. }) => self.hand_over(id, out),
+            Frame::ExecStop(stop) => self.stop((id, &broker), stop),
+            Frame::ExecSignal(signal) => self.signal((id, &broker), signal),
+            Frame::ExecList => self.list(id, &broker),
+            Frame::ExecEnd(ExecEnd { keep: true, .. }) => self.hand_over(id),
             Frame::ExecEnd(end) => {
-                self.flush_missed(&broker, out);
-                self.end(now, &broker, end.grace_ms, out);
+                self.flush_missed(&broker);
+                self.end(&broker, end.grace_ms);
             }
             Frame::Ping { sequence } => {
-                out.push(Action::Send { link: id, frame: Frame::Pong { sequence } });
+                self.out.push(Action::Send { link: id, frame: Frame::Pong { sequence } });
             }
             Frame::Pong { .. } => {}
             Frame::Error { error, .. } => {
-                out.push(Action::Note(Note::PeerError { broker, text: error.to_string() }));
+                self.out.push(Action::Note(Note::PeerError { broker, text: error.to_string() }));
             }
             Frame::ExecHello(_) => {
                 let text = "exec-hello was said before on this connection".into();
-                self.drop_link(now, id, (ErrorCode::BadState, text), out);
+                self.drop_link(id, (ErrorCode::BadState, text));
             }
             Frame::Data { .. }
             | Frame::Login(_)
@@ -153,33 +146,26 @@ impl Engine {
             | Frame::ExecFailed(_)
             | Frame::ExecExited(_)
             | Frame::ExecOutput(_) => {
-                self.drop_link(now, id, (ErrorCode::BadState, not_for_execd(kind)), out);
+                self.drop_link(id, (ErrorCode::BadState, not_for_execd(kind)));
             }
         }
     }
 
-    pub(super) fn hello(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        hello: &ExecHello,
-        signature: Option<String>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn hello(&mut self, id: LinkId, hello: &ExecHello, signature: Option<String>) {
         if self.shutdown != Shutdown::None {
-            self.drop_link(now, id, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
+            self.drop_link(id, (ErrorCode::ShuttingDown, "execd is ending".into()));
             return;
         }
         if hello.broker.is_empty() {
             let text = "exec-hello frame: 'broker' is empty; it must name the broker".into();
-            self.drop_link(now, id, (ErrorCode::BadLogin, text), out);
+            self.drop_link(id, (ErrorCode::BadLogin, text));
             return;
         }
         let name: Arc<str> = Arc::from(hello.broker.as_str());
         let claim = hello.token.as_ref().filter(|_| signature.is_some());
         let token = claim.map(|claim| claim.token.clone());
         if let Some(text) = self.why_another(&name, &hello.host, token.as_ref()) {
-            self.drop_link(now, id, (ErrorCode::Denied, text), out);
+            self.drop_link(id, (ErrorCode::Denied, text));
             return;
         }
         if !self.make_room_for(&name) {
@@ -187,7 +173,7 @@ impl Engine {
                 "execd serves {} brokers already, as many as it may",
                 self.config.limits.brokers_max
             );
-            self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
+            self.drop_link(id, (ErrorCode::TooManyConnections, text));
             return;
         }
         let broker = self.brokers.entry(Arc::clone(&name)).or_default();
@@ -200,13 +186,13 @@ impl Engine {
         }
         if let Some(old) = old.filter(|old| self.links.remove(old).is_some()) {
             let text = format!("a newer connection of broker '{name}' took over");
-            refuse(old, 0, (ErrorCode::BadState, text), out);
+            self.refuse(old, 0, (ErrorCode::BadState, text));
         }
         let own = || self.children.values().filter(|child| child.broker == name);
         let older = own().filter(|child| child.is_older).map(|child| child.worker).collect();
         let (children, host) = (own().count(), hello.host.to_string());
         let broker = Arc::clone(&name);
-        out.push(Action::Note(Note::BrokerUp { link: id, broker, host, children }));
+        self.out.push(Action::Note(Note::BrokerUp { link: id, broker, host, children }));
         let welcome = ExecWelcome {
             hostpid: self.config.hostpid,
             version: self.config.version.clone(),
@@ -217,7 +203,7 @@ impl Engine {
             older,
             signature,
         };
-        out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
+        self.out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
     }
 
     /// Why a broker of this name must be another than the connected one; `None` = it may be the
@@ -256,7 +242,7 @@ impl Engine {
         true
     }
 
-    fn list(&mut self, link: LinkId, broker: &Arc<str>, out: &mut Vec<Action>) {
+    fn list(&mut self, link: LinkId, broker: &Arc<str>) {
         let children = self
             .children
             .values()
@@ -268,95 +254,77 @@ impl Engine {
                 digest: child.digest,
             })
             .collect();
-        out.push(Action::Send { link, frame: Frame::ExecListed(ExecListed { children }) });
-        self.flush_missed(broker, out);
+        self.out.push(Action::Send { link, frame: Frame::ExecListed(ExecListed { children }) });
+        self.flush_missed(broker);
     }
 
     /// Sends the reports that were kept while the broker was away.
-    fn flush_missed(&mut self, name: &Arc<str>, out: &mut Vec<Action>) {
+    fn flush_missed(&mut self, name: &Arc<str>) {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         let Some(link) = broker.link else { return };
         broker.has_list = true;
         broker.missed_bytes = 0;
-        out.extend(broker.missed.drain(..).map(|frame| Action::Send { link, frame }));
+        self.out.extend(broker.missed.drain(..).map(|frame| Action::Send { link, frame }));
     }
 
-    pub(super) fn garbled(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        error: WireError,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn garbled(&mut self, id: LinkId, error: WireError) {
         if let Some(link) = self.links.remove(&id) {
-            refuse(id, error.sequence, (error.code, error.text), out);
-            self.left(now, link, "sent what is no frame", out);
+            self.refuse(id, error.sequence, (error.code, error.text));
+            self.left(link, "sent what is no frame");
         }
     }
 
-    pub(super) fn closed(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        why: &'static str,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn closed(&mut self, id: LinkId, why: &'static str) {
         if let Some(link) = self.links.remove(&id) {
-            self.left(now, link, why, out);
+            self.left(link, why);
         }
     }
 
-    pub(super) fn drop_link(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        error: (ErrorCode, String),
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn drop_link(&mut self, id: LinkId, error: (ErrorCode, String)) {
         if let Some(link) = self.links.remove(&id) {
-            refuse(id, 0, error, out);
-            self.left(now, link, "sent what it may not send", out);
+            self.refuse(id, 0, error);
+            self.left(link, "sent what it may not send");
         }
     }
 
     /// Closes the link of a broker that answers no ping. It is told why, in case it is still there.
-    fn drop_silent(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
+    fn drop_silent(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(&id) {
             let silence_ms = self.config.limits.silence_ms;
             let text = format!("silent for {silence_ms} ms; pings were not answered");
-            say_and_close(id, 0, (ErrorCode::IdleTimeout, text), out);
-            self.left(now, link, "was silent and answered no ping", out);
+            self.say_and_close(id, 0, (ErrorCode::IdleTimeout, text));
+            self.left(link, "was silent and answered no ping");
         }
     }
 
     /// Closes a link whose token was removed or renewed. The broker's workers go on.
-    pub(super) fn revoked(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
+    pub(super) fn revoked(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(&id) {
             let text = "the token that was proved was removed or renewed".into();
-            refuse(id, 0, (ErrorCode::BadToken, text), out);
-            self.left(now, link, "its token is gone", out);
+            self.refuse(id, 0, (ErrorCode::BadToken, text));
+            self.left(link, "its token is gone");
         }
     }
 
     /// Ends this execd without ending a child: the next execd of the state directory adopts them.
     /// Without `hands_over` execd refuses.
-    fn hand_over(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    fn hand_over(&mut self, link: LinkId) {
         if self.config.hands_over {
             self.shutdown = Shutdown::Done;
             let why = "another one takes over and adopts the workers";
-            out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
-            out.push(Action::HandOver);
+            self.out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
+            self.out.push(Action::HandOver);
         } else {
             let text = "only an execd that a broker brought along, with a state directory, ends \
                         without its processes";
             let error = ErrorBody::new(ErrorCode::Refused, text);
             let frame = Frame::Error { head: Header::default(), error };
-            out.push(Action::Send { link, frame });
+            self.out.push(Action::Send { link, frame });
         }
     }
 
     /// Forgets a link; if it was a broker's, the broker is away now.
-    fn left(&mut self, now: Tick, link: Link, why: &'static str, out: &mut Vec<Action>) {
+    fn left(&mut self, link: Link, why: &'static str) {
         let Some(name) = link.broker else { return };
         let Some(broker) = self.brokers.get_mut(&name) else { return };
         broker.link = None;
@@ -368,33 +336,33 @@ impl Engine {
         if is_bare && children == 0 && !self.brokers[&name].is_shutting_down {
             self.brokers.remove(&name);
         }
-        out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
+        self.out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
         if self.config.exits_with_broker && self.shutdown == Shutdown::None {
-            self.begin_shutdown(now, "the broker is gone and left no state", out);
-            self.stop_all(now, None, self.config.limits.shutdown_grace_ms, out);
+            self.begin_shutdown("the broker is gone and left no state");
+            self.stop_all(None, self.config.limits.shutdown_grace_ms);
         }
     }
 
     /// Notes that some bytes of a frame came.
-    pub(super) fn partial_frame(&mut self, now: Tick, id: LinkId, bytes: usize) {
+    pub(super) fn partial_frame(&mut self, id: LinkId, bytes: usize) {
         // The time for the hello is not extended by its bytes.
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broker.is_some()) else {
             return;
         };
-        link.heard = link.heard.max(now);
-        link.part = Some((link.part.map_or(now, |(since, _)| since), bytes));
+        link.heard = link.heard.max(self.now);
+        link.part = Some((link.part.map_or(self.now, |(since, _)| since), bytes));
     }
 
     /// Corrects the times of all links after this process or its machine was stopped: brokers could
     /// not be heard during that time, and it must not count as their silence.
-    fn excuse_standstill(&mut self, now: Tick) {
+    fn excuse_standstill(&mut self) {
         let limits = self.config.limits;
         let Some(due) = self.links.values().map(|link| link.due(&limits)).min() else { return };
-        let late = now.since(due);
+        let late = self.now.since(due);
         if late.as_millis() < STANDSTILL_MS {
             return;
         }
-        let later = |at: Tick| (at + late).plus_millis(HEARING_MS).min(now);
+        let later = |at: Tick| (at + late).plus_millis(HEARING_MS).min(self.now);
         for link in self.links.values_mut() {
             link.heard = later(link.heard);
             link.pinged = link.pinged.map(later);
@@ -402,24 +370,37 @@ impl Engine {
         }
     }
 
-    pub(super) fn links_due(&mut self, now: Tick, out: &mut Vec<Action>) {
-        self.excuse_standstill(now);
+    pub(super) fn links_due(&mut self) {
+        self.excuse_standstill();
         let limits = self.config.limits;
-        let due = |link: &Link| link.due(&limits) <= now;
+        let due = |link: &Link| link.due(&limits) <= self.now;
         let ids: Vec<LinkId> =
             self.links.iter().filter(|(_, link)| due(link)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(link) = self.links.get_mut(&id) else { continue };
             if link.broker.is_none() {
                 let text = format!("no exec-hello within {} ms", limits.hello_ms);
-                self.drop_link(now, id, (ErrorCode::LoginTimeout, text), out);
-            } else if link.gone_at(&limits) <= now {
-                self.drop_silent(now, id, out);
+                self.drop_link(id, (ErrorCode::LoginTimeout, text));
+            } else if link.gone_at(&limits) <= self.now {
+                self.drop_silent(id);
             } else {
-                link.pinged = Some(now);
-                out.push(Action::Send { link: id, frame: Frame::Ping { sequence: 0 } });
+                link.pinged = Some(self.now);
+                self.out.push(Action::Send { link: id, frame: Frame::Ping { sequence: 0 } });
             }
         }
+    }
+
+    /// Logs and sends an error, then closes the link, which the engine does not know (any more).
+    fn refuse(&mut self, link: LinkId, sequence: u32, error: (ErrorCode, String)) {
+        self.out.push(Action::Note(Note::Refused { link, text: error.1.clone() }));
+        self.say_and_close(link, sequence, error);
+    }
+
+    fn say_and_close(&mut self, link: LinkId, sequence: u32, (code, text): (ErrorCode, String)) {
+        let head = Header { sequence, ..Header::default() };
+        let error = ErrorBody::new(code, text);
+        self.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+        self.out.push(Action::Close { link });
     }
 }
 
@@ -429,22 +410,4 @@ fn not_for_execd(kind: Kind) -> String {
     } else {
         format!("{kind} may not be sent by a broker")
     }
-}
-
-/// Logs and sends an error, then closes the link, which the engine does not know (any more).
-fn refuse(link: LinkId, sequence: u32, error: (ErrorCode, String), out: &mut Vec<Action>) {
-    out.push(Action::Note(Note::Refused { link, text: error.1.clone() }));
-    say_and_close(link, sequence, error, out);
-}
-
-fn say_and_close(
-    link: LinkId,
-    sequence: u32,
-    (code, text): (ErrorCode, String),
-    out: &mut Vec<Action>,
-) {
-    let head = Header { sequence, ..Header::default() };
-    let error = ErrorBody::new(code, text);
-    out.push(Action::Send { link, frame: Frame::Error { head, error } });
-    out.push(Action::Close { link });
 }

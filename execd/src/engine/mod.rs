@@ -92,6 +92,11 @@ enum Shutdown {
 /// The engine: the whole state of execd.
 #[derive(Debug)]
 pub struct Engine {
+    /// The tick of the step.
+    now: Tick,
+    /// The caller's list while a step runs, otherwise empty. What is appended is carried out in
+    /// that order.
+    out: Vec<Action>,
     config: Config,
     links: BTreeMap<LinkId, Link>,
     brokers: BTreeMap<Arc<str>, Broker>,
@@ -127,6 +132,8 @@ impl Engine {
         }
         let limits = config.limits;
         Self {
+            now: Tick(0),
+            out: Vec::new(),
             starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),
             lines: Bucket::new(limits.all_lines_per_second, limits.all_lines_burst, Tick(0)),
             start_slot: Tick(0),
@@ -145,15 +152,17 @@ impl Engine {
 
     /// Takes one input; appends the actions that follow from it, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
+        std::mem::swap(&mut self.out, out);
+        self.now = now;
         match input {
             Input::Opened { link, denied, must_prove, peer_group } => {
-                self.opened(now, (link, peer_group), (denied, must_prove), out);
+                self.opened((link, peer_group), (denied, must_prove));
             }
-            Input::Proven { link, proven } => self.proven(now, link, proven, out),
-            Input::Revoked { link } => self.revoked(now, link, out),
-            Input::Frame { link, frame } => self.frame(now, link, frame, out),
-            Input::Garbled { link, error } => self.garbled(now, link, error, out),
-            Input::Closed { link, why } => self.closed(now, link, why, out),
+            Input::Proven { link, proven } => self.proven(link, proven),
+            Input::Revoked { link } => self.revoked(link),
+            Input::Frame { link, frame } => self.frame(link, frame),
+            Input::Garbled { link, error } => self.garbled(link, error),
+            Input::Closed { link, why } => self.closed(link, why),
             Input::Forked { child, pid } => {
                 if let Some(known) = self.children.get_mut(&child) {
                     known.pid = pid;
@@ -162,32 +171,33 @@ impl Engine {
             Input::Spawned { child, pid } => {
                 if let Some(known) = self.children.get_mut(&child) {
                     known.pid = pid;
-                    self.happens(now, child, Event::Spawned, out);
+                    self.happens(child, Event::Spawned);
                 }
             }
             Input::SpawnFailed { child, permanent, text } => {
-                self.spawn_failed(now, child, (permanent, text), out);
+                self.spawn_failed(child, (permanent, text));
             }
             Input::Output { child, stream, bytes } => {
-                self.output(child, out, |output, shared| output.push(now, stream, &bytes, shared));
+                self.output(child, |output, shared| output.push(now, stream, &bytes, shared));
             }
             Input::OutputEnd { child, stream } => {
-                self.output(child, out, |output, shared| output.end(now, stream, shared));
-                self.note_output_end(now, child, out);
+                self.output(child, |output, shared| output.end(now, stream, shared));
+                self.note_output_end(child);
             }
             Input::Exited { child, exit_cause, cpu_ms, rss_kib_max } => {
                 if let Some(known) = self.children.get_mut(&child) {
                     known.end = Some((exit_cause, cpu_ms, rss_kib_max));
-                    self.happens(now, child, Event::Exited, out);
-                    self.note_output_end(now, child, out);
+                    self.happens(child, Event::Exited);
+                    self.note_output_end(child);
                 }
             }
-            Input::Recorded(recorded) => self.recorded(now, recorded, out),
-            Input::Terminate => self.terminate(now, out),
-            Input::PartialFrame { link, bytes } => self.partial_frame(now, link, bytes),
-            Input::Deadline => self.deadline(now, out),
+            Input::Recorded(recorded) => self.recorded(recorded),
+            Input::Terminate => self.terminate(),
+            Input::PartialFrame { link, bytes } => self.partial_frame(link, bytes),
+            Input::Deadline => self.deadline(),
         }
-        self.settle(now, out);
+        self.settle();
+        std::mem::swap(&mut self.out, out);
     }
 
     /// The tick at which something is due even if nothing happens; `None` = nothing is.
@@ -203,39 +213,39 @@ impl Engine {
         self.children.len()
     }
 
-    fn deadline(&mut self, now: Tick, out: &mut Vec<Action>) {
-        self.links_due(now, out);
-        let due = |child: &Child| child.due.is_some_and(|due| due <= now);
+    fn deadline(&mut self) {
+        self.links_due();
+        let due = |child: &Child| child.due.is_some_and(|due| due <= self.now);
         let ids: Vec<ChildId> =
             self.children.iter().filter(|(_, child)| due(child)).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(child) = self.children.get_mut(&id) {
                 child.due = None;
             }
-            self.happens(now, id, Event::Due, out);
+            self.happens(id, Event::Due);
         }
-        if self.idle_due().is_some_and(|due| due <= now) && self.shutdown == Shutdown::None {
-            self.begin_shutdown(now, "no broker and no child for a while", out);
+        if self.idle_due().is_some_and(|due| due <= self.now) && self.shutdown == Shutdown::None {
+            self.begin_shutdown("no broker and no child for a while");
         }
-        self.orphaned(now, out);
-        if self.give_up.is_some_and(|due| due <= now) {
+        self.orphaned();
+        if self.give_up.is_some_and(|due| due <= self.now) {
             self.give_up = None;
             if self.shutdown == Shutdown::Begun {
                 self.shutdown = Shutdown::Done;
-                out.push(Action::Exit);
+                self.out.push(Action::Exit);
             }
         }
     }
 
-    fn begin_shutdown(&mut self, now: Tick, why: &'static str, out: &mut Vec<Action>) {
+    fn begin_shutdown(&mut self, why: &'static str) {
         self.shutdown = Shutdown::Begun;
-        self.give_up = Some(now.plus_millis(self.config.limits.give_up_ms));
-        out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
-        self.announce_end(out);
+        self.give_up = Some(self.now.plus_millis(self.config.limits.give_up_ms));
+        self.out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
+        self.announce_end();
     }
 
     /// What follows from the state as a whole, after each step.
-    fn settle(&mut self, now: Tick, out: &mut Vec<Action>) {
+    fn settle(&mut self) {
         let is_childless = self.children.is_empty();
         for (name, broker) in &mut self.brokers {
             if broker.is_shutting_down && !self.children.values().any(|child| child.broker == *name)
@@ -244,19 +254,19 @@ impl Engine {
                 if self.config.built_in && is_childless && self.shutdown == Shutdown::None {
                     self.shutdown = Shutdown::Begun;
                     let why = "the broker has shut down in order";
-                    out.push(Action::Note(Note::ShuttingDown { why, children: 0 }));
+                    self.out.push(Action::Note(Note::ShuttingDown { why, children: 0 }));
                 }
             }
         }
         if self.shutdown == Shutdown::Begun && is_childless {
             self.shutdown = Shutdown::Done;
             self.give_up = None;
-            out.push(Action::Exit);
+            self.out.push(Action::Exit);
         }
         let is_orphan = self.brokers.values().all(|broker| broker.link.is_none());
-        self.orphan_since = if is_orphan { self.orphan_since.or(Some(now)) } else { None };
+        self.orphan_since = if is_orphan { self.orphan_since.or(Some(self.now)) } else { None };
         let is_idle = is_childless && is_orphan;
-        self.idle_since = if is_idle { self.idle_since.or(Some(now)) } else { None };
+        self.idle_since = if is_idle { self.idle_since.or(Some(self.now)) } else { None };
     }
 
     fn idle_due(&self) -> Option<Tick> {
@@ -274,22 +284,22 @@ impl Engine {
     }
 
     /// Ends all children and execd itself if no broker came for the time that `orphan_ms` allows.
-    fn orphaned(&mut self, now: Tick, out: &mut Vec<Action>) {
-        let Some(due) = self.orphan_due().filter(|due| *due <= now) else { return };
-        if now > due.plus_millis(STOOD_STILL_MS) {
-            self.orphan_since = Some(now);
+    fn orphaned(&mut self) {
+        let Some(due) = self.orphan_due().filter(|due| *due <= self.now) else { return };
+        if self.now > due.plus_millis(STOOD_STILL_MS) {
+            self.orphan_since = Some(self.now);
             return;
         }
-        self.begin_shutdown(now, "no broker came for orphan_ms", out);
-        self.stop_all(now, None, self.config.limits.shutdown_grace_ms, out);
+        self.begin_shutdown("no broker came for orphan_ms");
+        self.stop_all(None, self.config.limits.shutdown_grace_ms);
     }
 
     /// Reports something that a broker must not miss: at once if it has its list, else when it is
     /// back.
-    fn report(&mut self, name: &Arc<str>, frame: Frame, out: &mut Vec<Action>) {
+    fn report(&mut self, name: &Arc<str>, frame: Frame) {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         if let (Some(link), true) = (broker.link, broker.has_list) {
-            out.push(Action::Send { link, frame });
+            self.out.push(Action::Send { link, frame });
             return;
         }
         let limits = &self.config.limits;
@@ -300,7 +310,7 @@ impl Engine {
         {
             let Some(oldest) = broker.missed.pop_front() else { return };
             broker.missed_bytes -= tail_bytes(&oldest);
-            out.push(Action::Note(Note::ReportDropped { broker: Arc::clone(name) }));
+            self.out.push(Action::Note(Note::ReportDropped { broker: Arc::clone(name) }));
         }
     }
 }

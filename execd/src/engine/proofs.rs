@@ -5,11 +5,7 @@ use super::Engine;
 use super::action::Action;
 use super::links::Link;
 use protocol::bodies::ExecHello;
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
-use protocol::peer_group::PeerGroup;
-use protocol::proof::Proof;
-use protocol::time::Tick;
+use protocol::{ErrorCode, LinkId, PeerGroup, Proof};
 use std::collections::BTreeMap;
 
 /// How far a link is with proving a token.
@@ -41,7 +37,7 @@ impl Engine {
     /// others out. In that group it takes the one that is silent longest, because a broker says
     /// hello at once. If more than half of the group are proving a token, it takes the oldest of
     /// those, because a hello costs nothing.
-    pub(super) fn make_room(&mut self, now: Tick, newer: PeerGroup, out: &mut Vec<Action>) -> bool {
+    pub(super) fn make_room(&mut self, newer: PeerGroup) -> bool {
         let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
         let mut crowds = BTreeMap::from([(newer, 1)]);
         for (_, link) in out_of() {
@@ -57,18 +53,12 @@ impl Engine {
         let Some(id) = goes.map(|(id, _)| *id) else { return false };
         let text =
             "all connections are in use; yours, without a broker, goes to a newer one".into();
-        self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
+        self.drop_link(id, (ErrorCode::TooManyConnections, text));
         true
     }
 
     /// Handles the first frame of a broker.
-    pub(super) fn greeted(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        hello: ExecHello,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn greeted(&mut self, id: LinkId, hello: ExecHello) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let error = match &hello.token {
             _ if link.proving.hello.is_some() => {
@@ -77,7 +67,7 @@ impl Engine {
             Some(claim) => {
                 let (host, claim) = (hello.host.clone(), claim.clone());
                 link.proving.hello = Some(hello);
-                out.push(Action::Challenge { link: id, host, claim });
+                self.out.push(Action::Challenge { link: id, host, claim });
                 return;
             }
             None if link.proving.is_needed => (
@@ -86,42 +76,36 @@ impl Engine {
                  with --host-token FILE",
             ),
             None => {
-                self.hello(now, id, &hello, None, out);
+                self.hello(id, &hello, None);
                 return;
             }
         };
-        self.drop_link(now, id, (error.0, error.1.into()), out);
+        self.drop_link(id, (error.0, error.1.into()));
     }
 
     /// Handles the answer to a challenge.
-    pub(super) fn proved(&mut self, now: Tick, id: LinkId, proof: Proof, out: &mut Vec<Action>) {
+    pub(super) fn proved(&mut self, id: LinkId, proof: Proof) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.proving.hello.is_none() || link.proving.is_checked {
             let text = "a proof answers a challenge, and there was none".into();
-            self.drop_link(now, id, (ErrorCode::BadState, text), out);
+            self.drop_link(id, (ErrorCode::BadState, text));
             return;
         }
         link.proving.is_checked = true;
-        out.push(Action::Verify { link: id, proof });
+        self.out.push(Action::Verify { link: id, proof });
     }
 
     /// Handles the result of the check: the signature for the welcome, or why the proof was
     /// refused.
-    pub(super) fn proven(
-        &mut self,
-        now: Tick,
-        id: LinkId,
-        proven: Result<String, String>,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn proven(&mut self, id: LinkId, proven: Result<String, String>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(hello) = link.proving.hello.take() else { return };
         match proven {
-            Ok(signature) => self.hello(now, id, &hello, Some(signature), out),
+            Ok(signature) => self.hello(id, &hello, Some(signature)),
             Err(why) => {
                 let name = hello.token.map(|claim| claim.token.to_string()).unwrap_or_default();
                 let text = format!("token '{name}' {why}");
-                self.drop_link(now, id, (ErrorCode::BadToken, text), out);
+                self.drop_link(id, (ErrorCode::BadToken, text));
             }
         }
     }

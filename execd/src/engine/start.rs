@@ -6,21 +6,14 @@ use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::RecordedProcess;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
-use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted, ExitCause};
-use protocol::frame::Frame;
-use protocol::time::Tick;
+use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStarted};
+use protocol::{ExecStart, ExitCause, Frame, Tick};
 use std::sync::Arc;
 
 impl Engine {
-    pub(super) fn start(
-        &mut self,
-        now: Tick,
-        broker: &Arc<str>,
-        start: ExecStart,
-        out: &mut Vec<Action>,
-    ) {
-        if let Err((again_ms, text)) = self.admit(now, broker, &start) {
-            self.fail(broker, &start, again_ms, text, out);
+    pub(super) fn start(&mut self, broker: &Arc<str>, start: ExecStart) {
+        if let Err((again_ms, text)) = self.admit(broker, &start) {
+            self.fail(broker, &start, again_ms, text);
             return;
         }
         let child = self.enter(Child {
@@ -33,19 +26,14 @@ impl Engine {
             state: State::START,
             due: None,
             end: None,
-            output: Output::new(&self.config.limits, now),
+            output: Output::new(&self.config.limits, self.now),
         });
-        out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
+        self.out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
     }
 
     /// Checks whether there is room to start this and watch it to its end. If not, returns why, and
     /// after how many milliseconds to ask again (0 = the request itself is wrong).
-    fn admit(
-        &mut self,
-        now: Tick,
-        broker: &Arc<str>,
-        start: &ExecStart,
-    ) -> Result<(), (u64, String)> {
+    fn admit(&mut self, broker: &Arc<str>, start: &ExecStart) -> Result<(), (u64, String)> {
         let limits = &self.config.limits;
         if let Some(known) = self.runs.get(&(Arc::clone(broker), start.worker, start.run)) {
             let pid = self.children.get(known).map_or(0, |child| child.pid);
@@ -73,13 +61,13 @@ impl Engine {
                 ),
             ));
         }
-        if !self.starts.take(now) {
+        if !self.starts.take(self.now) {
             // Each start that is put off gets its own time, so that they don't all come back at
             // once and are refused again.
             let every = 1_000_000_u64.div_ceil(u64::from(limits.starts_per_second.max(1)));
-            self.start_slot = Tick(self.start_slot.0.max(now.0).saturating_add(every));
+            self.start_slot = Tick(self.start_slot.0.max(self.now.0).saturating_add(every));
             return Err((
-                self.start_slot.since(now).0.div_ceil(1000),
+                self.start_slot.since(self.now).0.div_ceil(1000),
                 format!(
                     "more than {} starts a second after a burst of {} (--start-rate, \
                      --start-burst)",
@@ -90,19 +78,12 @@ impl Engine {
         Ok(())
     }
 
-    fn fail(
-        &mut self,
-        broker: &Arc<str>,
-        start: &ExecStart,
-        again_ms: u64,
-        text: String,
-        out: &mut Vec<Action>,
-    ) {
+    fn fail(&mut self, broker: &Arc<str>, start: &ExecStart, again_ms: u64, text: String) {
         let who = super::Who { broker: Arc::clone(broker), worker: start.worker, run: start.run };
-        out.push(Action::Note(Note::Failed { who, text: text.clone() }));
+        self.out.push(Action::Note(Note::Failed { who, text: text.clone() }));
         let (worker, run) = (start.worker, start.run);
         let body = ExecFailed { worker, run, permanent: false, again_ms, text };
-        self.report(broker, Frame::ExecFailed(body), out);
+        self.report(broker, Frame::ExecFailed(body));
     }
 
     fn enter(&mut self, child: Child) -> ChildId {
@@ -114,7 +95,7 @@ impl Engine {
     }
 
     /// Takes over a process of an earlier execd: watches it, or reports that it has ended.
-    pub(super) fn recorded(&mut self, now: Tick, recorded: RecordedProcess, out: &mut Vec<Action>) {
+    pub(super) fn recorded(&mut self, recorded: RecordedProcess) {
         let name: Arc<str> = Arc::from(recorded.broker.as_str());
         let key = (Arc::clone(&name), recorded.worker, recorded.run);
         if self.runs.contains_key(&key) {
@@ -131,7 +112,7 @@ impl Engine {
                 rss_kib_max: 0,
                 tail: Vec::new(),
             };
-            self.report(&name, Frame::ExecExited(body), out);
+            self.report(&name, Frame::ExecExited(body));
             return;
         }
         let child = self.enter(Child {
@@ -144,35 +125,28 @@ impl Engine {
             state: State::Up,
             due: None,
             end: None,
-            output: Output::new(&self.config.limits, now),
+            output: Output::new(&self.config.limits, self.now),
         });
-        out.push(Action::Adopt { child, pid: recorded.pid });
+        self.out.push(Action::Adopt { child, pid: recorded.pid });
         if let Some(known) = self.children.get(&child) {
-            out.push(Action::Note(Note::Adopted { who: known.who(), pid: known.pid }));
+            self.out.push(Action::Note(Note::Adopted { who: known.who(), pid: known.pid }));
         }
     }
 
-    pub(super) fn spawn_failed(
-        &mut self,
-        now: Tick,
-        id: ChildId,
-        (permanent, text): (bool, String),
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn spawn_failed(&mut self, id: ChildId, (permanent, text): (bool, String)) {
         let Some(child) = self.children.get(&id) else { return };
         let who = child.who();
         let (worker, run) = (child.worker, child.run);
         let body = ExecFailed { worker, run, permanent, again_ms: 0, text: text.clone() };
-        out.push(Action::Note(Note::Failed { who: who.clone(), text }));
-        self.report(&who.broker, Frame::ExecFailed(body), out);
-        self.happens(now, id, Event::Refused, out);
+        self.out.push(Action::Note(Note::Failed { who: who.clone(), text }));
+        self.report(&who.broker, Frame::ExecFailed(body));
+        self.happens(id, Event::Refused);
     }
 
     /// Sends lines that a child wrote to its broker.
     pub(super) fn output(
         &mut self,
         id: ChildId,
-        out: &mut Vec<Action>,
         feed: impl FnOnce(&mut Output, Option<&mut Bucket>) -> Vec<Line>,
     ) {
         let Some(child) = self.children.get_mut(&id) else { return };
@@ -182,19 +156,19 @@ impl Engine {
         let shared = link.map(|_| &mut self.lines);
         for line in feed(&mut child.output, shared) {
             if let Some(link) = link {
-                out.push(Action::Send { link, frame: line.frame(child) });
+                self.out.push(Action::Send { link, frame: line.frame(child) });
             }
         }
     }
 
-    pub(super) fn note_output_end(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
+    pub(super) fn note_output_end(&mut self, id: ChildId) {
         if self.children.get(&id).is_some_and(|child| child.output.has_ended()) {
-            self.happens(now, id, Event::OutputEnded, out);
+            self.happens(id, Event::OutputEnded);
         }
     }
 
     /// Moves a child to its next state and carries out the effects.
-    pub(super) fn happens(&mut self, now: Tick, id: ChildId, event: Event, out: &mut Vec<Action>) {
+    pub(super) fn happens(&mut self, id: ChildId, event: Event) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let (next, effects) = child.state.on(event);
         if next != child.state {
@@ -202,51 +176,49 @@ impl Engine {
             child.due = None;
         }
         for effect in effects {
-            self.carry_out(now, id, effect, out);
+            self.carry_out(id, effect);
         }
         if next == State::Gone {
             if let Some(child) = self.children.remove(&id) {
                 self.runs.remove(&(child.broker, child.worker, child.run));
             }
-            out.push(Action::Forget { child: id });
+            self.out.push(Action::Forget { child: id });
         }
     }
 
-    fn carry_out(&mut self, now: Tick, id: ChildId, effect: Effect, out: &mut Vec<Action>) {
+    fn carry_out(&mut self, id: ChildId, effect: Effect) {
         let limits = self.config.limits;
         let Some(child) = self.children.get_mut(&id) else { return };
         let (who, pid) = (child.who(), child.pid);
         match effect {
             Effect::Announce => {
                 let body = ExecStarted { worker: child.worker, run: child.run, pid };
-                out.push(Action::Note(Note::Started { who: who.clone(), pid }));
-                self.report(&who.broker, Frame::ExecStarted(body), out);
+                self.out.push(Action::Note(Note::Started { who: who.clone(), pid }));
+                self.report(&who.broker, Frame::ExecStarted(body));
             }
             // `spawn_failed` reports it, because it has the text.
             Effect::Fail => {}
-            Effect::GiveUp => out.push(Action::GiveUp { child: id }),
+            Effect::GiveUp => self.out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {
-                child.due = Some(now.plus_millis(grace_ms.min(limits.grace_ms_max)));
-                out.push(Action::Note(Note::Terminating { who, pid, kill: false }));
-                out.push(Action::Signal { child: id, signal: Signal::TermGroup });
+                child.due = Some(self.now.plus_millis(grace_ms.min(limits.grace_ms_max)));
+                self.out.push(Action::Note(Note::Terminating { who, pid, kill: false }));
+                self.out.push(Action::Signal { child: id, signal: Signal::TermGroup });
             }
             Effect::Hurry { grace_ms } => {
-                let due = now.plus_millis(grace_ms.min(limits.grace_ms_max));
+                let due = self.now.plus_millis(grace_ms.min(limits.grace_ms_max));
                 child.due = Some(child.due.map_or(due, |old| old.min(due)));
             }
             Effect::Kill => {
-                out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
-                out.push(Action::Signal { child: id, signal: Signal::KillGroup });
+                self.out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
+                self.out.push(Action::Signal { child: id, signal: Signal::KillGroup });
             }
-            Effect::Await => child.due = Some(now.plus_millis(limits.output_wait_ms)),
-            Effect::Report => self.report_end(id, out),
+            Effect::Await => child.due = Some(self.now.plus_millis(limits.output_wait_ms)),
+            Effect::Report => self.report_end(id),
         }
     }
 
-    fn report_end(&mut self, id: ChildId, out: &mut Vec<Action>) {
-        self.output(id, out, |output, shared| {
-            shared.map_or_else(Vec::new, |_| output.last_words())
-        });
+    fn report_end(&mut self, id: ChildId) {
+        self.output(id, |output, shared| shared.map_or_else(Vec::new, |_| output.last_words()));
         let Some(child) = self.children.get_mut(&id) else { return };
         let (exit_cause, cpu_ms, rss_kib_max) = child.end.unwrap_or((ExitCause::Unknown, 0, 0));
         let who = child.who();
@@ -259,8 +231,8 @@ impl Engine {
             rss_kib_max,
             tail: child.output.tail(),
         };
-        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));
-        self.report(&who.broker, Frame::ExecExited(body), out);
+        self.out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));
+        self.report(&who.broker, Frame::ExecExited(body));
     }
 }
 

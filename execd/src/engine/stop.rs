@@ -4,43 +4,28 @@
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
 use super::{Engine, Shutdown};
-use protocol::bodies::{ErrorBody, ExecSignal, ExecStop};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::time::Tick;
+use protocol::bodies::{ExecSignal, ExecStop};
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, RunId, WorkerId};
 use std::sync::Arc;
 
 /// The highest signal number on Linux.
 const SIGNAL_MAX: i32 = 64;
 
 impl Engine {
-    pub(super) fn stop(
-        &mut self,
-        now: Tick,
-        from: (LinkId, &Arc<str>),
-        stop: ExecStop,
-        out: &mut Vec<Action>,
-    ) {
-        if let Some(id) = self.find(from, stop.worker, stop.run, out) {
-            self.happens(now, id, Event::Stop { grace_ms: stop.grace_ms }, out);
+    pub(super) fn stop(&mut self, from: (LinkId, &Arc<str>), stop: ExecStop) {
+        if let Some(id) = self.find(from, stop.worker, stop.run) {
+            self.happens(id, Event::Stop { grace_ms: stop.grace_ms });
         }
     }
 
-    pub(super) fn signal(
-        &self,
-        from: (LinkId, &Arc<str>),
-        signal: ExecSignal,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(id) = self.find(from, signal.worker, signal.run, out) else { return };
+    pub(super) fn signal(&mut self, from: (LinkId, &Arc<str>), signal: ExecSignal) {
+        let Some(id) = self.find(from, signal.worker, signal.run) else { return };
         if !(1..=SIGNAL_MAX).contains(&signal.signal) {
             let text = format!("signal {} is no signal; 1 to {SIGNAL_MAX} are", signal.signal);
             let about = (signal.worker, signal.run);
-            out.push(complaint(from.0, about, ErrorCode::Refused, text));
+            self.out.push(complaint(from.0, about, ErrorCode::Refused, text));
         } else if self.children.get(&id).is_some_and(|child| child.state.is_running()) {
-            out.push(Action::Signal { child: id, signal: Signal::Process(signal.signal) });
+            self.out.push(Action::Signal { child: id, signal: Signal::Process(signal.signal) });
         } else if self.children.get(&id).is_some_and(|child| child.state.has_process()) {
             let text = format!(
                 "the program of worker {} run {} does not run yet; send signal {} again when it \
@@ -48,72 +33,62 @@ impl Engine {
                 signal.worker, signal.run, signal.signal
             );
             let about = (signal.worker, signal.run);
-            out.push(complaint(from.0, about, ErrorCode::Refused, text));
+            self.out.push(complaint(from.0, about, ErrorCode::Refused, text));
         }
     }
 
     /// The child of this broker, or an error text if there is none.
     fn find(
-        &self,
+        &mut self,
         (link, broker): (LinkId, &Arc<str>),
         worker: WorkerId,
         run: RunId,
-        out: &mut Vec<Action>,
     ) -> Option<ChildId> {
         let found = self.runs.get(&(Arc::clone(broker), worker, run)).copied();
         if found.is_none() {
             let text =
                 format!("worker {worker} run {run} has no process here; exec-list tells which are");
-            out.push(complaint(link, (worker, run), ErrorCode::NotFound, text));
+            self.out.push(complaint(link, (worker, run), ErrorCode::NotFound, text));
         }
         found
     }
 
     /// Handles `exec-end`: the broker shuts down.
-    pub(super) fn end(
-        &mut self,
-        now: Tick,
-        broker: &Arc<str>,
-        grace_ms: u64,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn end(&mut self, broker: &Arc<str>, grace_ms: u64) {
         if let Some(known) = self.brokers.get_mut(broker) {
             known.is_shutting_down = true;
             known.has_ended = true;
         }
-        self.stop_all(now, Some(broker), grace_ms, out);
+        self.stop_all(Some(broker), grace_ms);
     }
 
     /// Handles a request to end execd. A second request ends it without waiting.
-    pub(super) fn terminate(&mut self, now: Tick, out: &mut Vec<Action>) {
+    pub(super) fn terminate(&mut self) {
         let grace_ms = match self.shutdown {
             Shutdown::None => {
-                self.begin_shutdown(now, "asked to end by a signal", out);
+                self.begin_shutdown("asked to end by a signal");
                 self.config.limits.shutdown_grace_ms
             }
             Shutdown::Begun | Shutdown::Done => 0,
         };
-        self.stop_all(now, None, grace_ms, out);
+        self.stop_all(None, grace_ms);
     }
 
     /// Tells each broker that execd is shutting down, before any report of its children. So the
     /// broker starts nothing more here, and knows why its children end.
-    pub(super) fn announce_end(&self, out: &mut Vec<Action>) {
+    pub(super) fn announce_end(&mut self) {
         for link in self.brokers.values().filter_map(|broker| broker.link) {
             let text = "execd is shutting down and ends all its processes";
             let error = ErrorBody::new(ErrorCode::ShuttingDown, text);
-            out.push(Action::Send { link, frame: Frame::Error { head: Header::default(), error } });
+            self.out.push(Action::Send {
+                link,
+                frame: Frame::Error { head: Header::default(), error },
+            });
         }
     }
 
     /// Stops the children of one broker or of all, the youngest first.
-    pub(super) fn stop_all(
-        &mut self,
-        now: Tick,
-        broker: Option<&Arc<str>>,
-        grace_ms: u64,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn stop_all(&mut self, broker: Option<&Arc<str>>, grace_ms: u64) {
         let is_meant = |name: &Arc<str>| broker.is_none_or(|broker| broker == name);
         let ids: Vec<ChildId> = self
             .children
@@ -123,7 +98,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            self.happens(now, id, Event::Stop { grace_ms }, out);
+            self.happens(id, Event::Stop { grace_ms });
         }
     }
 }

@@ -4,13 +4,10 @@
 use super::log::LogLimiter;
 use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
-use protocol::ids::LinkId;
-use protocol::kinds::Role;
 use protocol::login_failures::{Check, LoginFailures};
-use protocol::names::{HostName, TokenName};
-use protocol::peer_group::PeerGroup;
-use protocol::proof::{Challenge, Channel, Claim, Proof};
-use protocol::time::Tick;
+use protocol::{
+    Challenge, Channel, Claim, HostName, LinkId, PeerGroup, Proof, Role, Tick, TokenName,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tracing::{error, warn};

@@ -8,8 +8,9 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::ROOT;
-use nix::unistd::{chdir, getresgid, getresuid, setgroups, setresgid, setresuid, setsid, setuid};
+use nix::unistd::{
+    ROOT, chdir, getresgid, getresuid, setgroups, setresgid, setresuid, setsid, setuid,
+};
 use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

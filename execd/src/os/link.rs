@@ -2,16 +2,10 @@
 //! knows what the frames mean.
 
 use bytes::{Buf, BytesMut};
-use protocol::decode::{Limits, WireError};
-use protocol::encode;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
+use protocol::decode::Limits;
 use protocol::frame_reader::Inbox;
-use protocol::ids::LinkId;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
-use protocol::peer_group::PeerGroup;
-use protocol::proof::Channel;
-use protocol::time::Tick;
+use protocol::{Channel, ErrorCode, Frame, LinkId, PeerGroup, Tick, WireError, encode};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,9 +1,8 @@
 //! The end of execd: it ends what workers left behind, sends the last frames, and waits for the
 //! state directory. Each step has a time limit.
 
-use super::orphans;
-use super::reap;
 use super::run::ExecLoop;
+use super::{orphans, reap};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::time::Tick;

@@ -62,9 +62,7 @@ impl<'a> Args<'a> {
     }
 
     pub(super) fn end(&self) -> Result<(), OpError> {
-        let Some(word) = self.peek() else {
-            return Ok(());
-        };
+        let Some(word) = self.peek() else { return Ok(()) };
         let more = match self.words.len() - self.at {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
@@ -403,9 +401,7 @@ impl<'a> Args<'a> {
     }
 
     pub(super) fn topic(&mut self) -> Result<Option<String>, OpError> {
-        let Some(first) = self.peek() else {
-            return Ok(None);
-        };
+        let Some(first) = self.peek() else { return Ok(None) };
         self.at += 1;
         let is_pair = |second: &str| {
             COMMANDS.iter().any(|row| row.first() == first && row.second() == Some(second))

@@ -41,9 +41,7 @@ impl std::error::Error for OpError {}
 /// The text names the wrong word and gives the syntax of the command.
 pub fn parse(line: &str) -> Result<OpRequest, OpError> {
     let words = words::split(line)?;
-    let Some(first) = words.first() else {
-        return Ok(OpRequest::Status);
-    };
+    let Some(first) = words.first() else { return Ok(OpRequest::Status) };
     let (row, used) = find(first, words.get(1).map(String::as_str))?;
     let mut args = Args::new(row, &words[used..]);
     let request = OpRequest::read(&mut args)?;

@@ -7,6 +7,7 @@ use crate::bodies::Format;
 use crate::time::Wall;
 use bytes::Bytes;
 
+pub use super::shape::{Align, Column};
 pub use super::text::span;
 
 /// One value in an answer.
@@ -65,28 +66,6 @@ impl Value {
             number => Self::Number(number),
         }
     }
-}
-
-/// The edge at which values of a column are aligned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    /// The left edge, for text.
-    Left,
-    /// The right edge, for numbers.
-    Right,
-}
-
-/// A column of a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// The heading in text.
-    pub title: &'static str,
-    /// The key in JSON.
-    pub key: &'static str,
-    /// Least width in text, in columns of a terminal.
-    pub width: usize,
-    /// The edge at which the values stand.
-    pub align: Align,
 }
 
 /// A part of an answer. Its `name` is the key in JSON.

@@ -42,6 +42,28 @@ pub enum Type {
     Value,
 }
 
+/// The edge at which values of a column are aligned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// The left edge, for text.
+    Left,
+    /// The right edge, for numbers.
+    Right,
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The heading in text.
+    pub title: &'static str,
+    /// The key in JSON.
+    pub key: &'static str,
+    /// Least width in text, in columns of a terminal.
+    pub width: usize,
+    /// The edge at which the values stand.
+    pub align: Align,
+}
+
 /// A field of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -55,6 +77,8 @@ pub struct Field {
     pub maybe: bool,
     /// The meaning, for the schema.
     pub text: &'static str,
+    /// The column that it has in the table of a list; without a title, text does not show it.
+    pub column: Column,
 }
 
 /// A part of an answer.
@@ -71,7 +95,8 @@ pub struct Shape {
 }
 
 const fn field(key: &'static str, kind: Type, text: &'static str) -> Field {
-    Field { key, label: key, kind, maybe: false, text }
+    let column = Column { title: "", key, width: 0, align: Align::Left };
+    Field { key, label: key, kind, maybe: false, text, column }
 }
 
 impl Field {
@@ -82,6 +107,20 @@ impl Field {
     /// Sets the name that the field has in the text of a record.
     const fn label(self, label: &'static str) -> Self {
         Self { label, ..self }
+    }
+
+    const fn column(self, title: &'static str, width: usize) -> Self {
+        let align = Align::Right;
+        Self { column: Column { title, width, align, ..self.column }, ..self }
+    }
+
+    /// The same, where the title is the key.
+    const fn wide(self, width: usize) -> Self {
+        self.column(self.key, width)
+    }
+
+    const fn left(self, title: &'static str, width: usize) -> Self {
+        Self { column: Column { title, width, ..self.column }, ..self }
     }
 }
 
@@ -224,18 +263,18 @@ pub(super) const CLIENT_PAGE: Shape = object(
 pub(super) const CLIENTS: Shape = array(
     "clients",
     &[
-        SERVICE,
-        CLIENT,
-        PRIORITY,
-        field("blocked", Type::Flag, "whether its requests are held back"),
-        HOST.maybe(),
-        PID,
-        field("under_way", Type::Number, "requests under way"),
-        field("requests", Type::Number, "requests it made"),
-        field("answered", Type::Number, "requests answered"),
-        field("failed", Type::Number, "requests ended with an error"),
-        field("connected", Type::Time, "when it logged in"),
-        FD,
+        SERVICE.wide(12),
+        CLIENT.column("client id", 10),
+        PRIORITY.column("pri", 4),
+        field("blocked", Type::Flag, "whether its requests are held back").column("blocked?", 9),
+        HOST.maybe().column("hostname", 12),
+        PID.column("host pid", 9),
+        field("under_way", Type::Number, "requests under way").column("under way", 10),
+        field("requests", Type::Number, "requests it made").wide(9),
+        field("answered", Type::Number, "requests answered").wide(9),
+        field("failed", Type::Number, "requests ended with an error").wide(7),
+        field("connected", Type::Time, "when it logged in").wide(12),
+        FD.wide(4),
         STATE,
         SINCE,
         REASON,
@@ -283,39 +322,62 @@ pub(super) const WORKER_PAGE: Shape = object(
 );
 
 pub(super) const WORKER_ROW: &[Field] = &[
-    SERVICE,
-    WORKER,
-    field("available", Type::Flag, "whether it takes requests"),
-    HOST,
-    PID,
-    TRANSACTIONS,
-    field("average_us", Type::Micros, "mean response time").maybe(),
-    field("last_us", Type::Micros, "last response time; of a busy one, so far").maybe(),
-    RESTARTS,
-    CLIENT.maybe(),
-    FD.maybe(),
-    STATE,
+    SERVICE.wide(12),
+    WORKER.column("worker id", 10),
+    field("available", Type::Flag, "whether it takes requests").column("avail?", 7),
+    HOST.column("hostname", 12),
+    PID.column("host pid", 9),
+    TRANSACTIONS.column("xactions", 9),
+    field("average_us", Type::Micros, "mean response time").maybe().column("avg. resp.", 11),
+    field("last_us", Type::Micros, "last response time; of a busy one, so far")
+        .maybe()
+        .column("last resp.", 11),
+    RESTARTS.wide(9),
+    CLIENT.maybe().column("client id", 10),
+    FD.maybe().wide(4),
+    STATE.left("state", 0),
     SINCE,
     UNTIL,
     REASON,
     NOTES,
 ];
 
-pub(super) const HOST_FIELDS: &[Field] = &[
+const EXECD_BUILTIN: Field = field("builtin", Type::Flag, "whether isectd runs its execd itself");
+const EXECD_VERSION: Field = field("version", Type::Text, "execd's version").maybe();
+const EXECD_POLICY: Field =
+    field("policy", Type::Text, "digest of what its execd enforces on workers").maybe();
+const HOST_WORKERS: Field = field("worker_ids", Type::Numbers, "workers configured there");
+
+pub(super) const HOST_PAGE: &[Field] = &[
     HOST.label("name"),
     ADDRESS,
     STATE,
     SINCE,
-    field("builtin", Type::Flag, "whether isectd runs its execd itself"),
+    EXECD_BUILTIN,
     PID.label("hostpid"),
-    field("version", Type::Text, "execd's version").maybe(),
-    field("policy", Type::Text, "digest of what its execd enforces on workers").maybe(),
-    field("worker_ids", Type::Numbers, "workers configured there").label("Workers"),
+    EXECD_VERSION,
+    EXECD_POLICY,
+    HOST_WORKERS.label("Workers"),
     REASON.label("trouble"),
     UNTIL,
 ];
 
-pub(super) const SERVICE_ROW: &[Field] = &[SERVICE, SERVICE_ID, STATE, SINCE, REASON];
+pub(super) const HOST_ROW: &[Field] = &[
+    HOST.column("hostname", 16),
+    STATE.wide(10),
+    SINCE.wide(12),
+    HOST_WORKERS.column("workers", 8),
+    PID.column("execd pid", 10),
+    EXECD_VERSION.wide(9),
+    ADDRESS.wide(20),
+    EXECD_BUILTIN,
+    EXECD_POLICY,
+    REASON.left("trouble", 0),
+    UNTIL,
+];
+
+pub(super) const SERVICE_ROW: &[Field] =
+    &[SERVICE.wide(32), SERVICE_ID.column("id", 12), STATE, SINCE, REASON];
 pub(super) const TARGETED: &[Field] = &[WORKER, SERVICE];
 
 pub(super) const SERVICE_PAGE: Shape = object(
@@ -333,14 +395,14 @@ pub(super) const SERVICE_PAGE: Shape = object(
 .sometimes();
 
 pub(super) const SETTING_ROW: &[Field] = &[
-    field("setting", Type::Text, "a setting's name"),
-    field("value", Type::Value, "the value in force"),
-    field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts"),
-    field("default", Type::Value, "the value unless it is set"),
-    field("min", Type::Number, "lowest value that is accepted").maybe(),
-    field("max", Type::Number, "highest value that is accepted").maybe(),
-    field("live", Type::Flag, "whether it may change while isectd runs"),
-    TEXT,
+    field("setting", Type::Text, "a setting's name").left("setting", 20),
+    field("value", Type::Value, "the value in force").wide(12),
+    field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts").wide(6),
+    field("default", Type::Value, "the value unless it is set").wide(12),
+    field("min", Type::Number, "lowest value that is accepted").maybe().wide(8),
+    field("max", Type::Number, "highest value that is accepted").maybe().wide(14),
+    field("live", Type::Flag, "whether it may change while isectd runs").column("live?", 6),
+    TEXT.left("", 0),
 ];
 
 pub(super) const EVENT: &[Field] = &[
@@ -359,16 +421,16 @@ pub(super) const EVENT: &[Field] = &[
 pub(super) const LATENCY: Shape = array(
     "latency",
     &[
-        SERVICE,
-        field("phase", Type::Word(&["wait", "run"]), "waiting in the queue, or served"),
-        field("count", Type::Number, "how many were measured"),
-        field("mean_us", Type::Micros, "mean"),
-        field("p50_us", Type::Micros, "half were at most this"),
-        field("p90_us", Type::Micros, "90 % were at most this"),
-        field("p99_us", Type::Micros, "99 % were at most this"),
-        field("p999_us", Type::Micros, "99.9 % were at most this"),
-        field("max_us", Type::Micros, "the longest"),
-        field("failed", Type::Number, "requests ended with an error"),
+        SERVICE.wide(12),
+        field("phase", Type::Word(&["wait", "run"]), "waiting in the queue, or served").wide(7),
+        field("count", Type::Number, "how many were measured").wide(9),
+        field("mean_us", Type::Micros, "mean").column("mean", 11),
+        field("p50_us", Type::Micros, "half were at most this").column("p50", 11),
+        field("p90_us", Type::Micros, "90 % were at most this").column("p90", 11),
+        field("p99_us", Type::Micros, "99 % were at most this").column("p99", 11),
+        field("p999_us", Type::Micros, "99.9 % were at most this").column("p99.9", 11),
+        field("max_us", Type::Micros, "the longest").column("max", 11),
+        field("failed", Type::Number, "requests ended with an error").wide(7),
     ],
 );
 
@@ -386,57 +448,66 @@ pub(super) const MORE: Shape =
 pub(super) const LOAD: Shape = array(
     "load",
     &[
-        SERVICE,
-        field("clients", Type::Number, "clients attached"),
-        WAITING,
-        field("idle", Type::Number, "idle workers"),
-        field("busy", Type::Number, "busy workers"),
-        field("answered", Type::Number, "requests answered by workers"),
-        field("failed", Type::Number, "requests ended with an error"),
-        field("overloaded", Type::Number, "failed requests that were refused as overloaded"),
-        field("retried", Type::Number, "requests given to another worker"),
-        field("denied", Type::Number, "requests not retried, because the retry budget was used up"),
-        field("retry_budget_used", Type::Number, "the used part of the retry budget"),
-        field("retry_budget", Type::Number, "the retry budget"),
+        SERVICE.wide(12),
+        field("clients", Type::Number, "clients attached").wide(8),
+        WAITING.wide(8),
+        field("idle", Type::Number, "idle workers").wide(5),
+        field("busy", Type::Number, "busy workers").wide(5),
+        field("answered", Type::Number, "requests answered by workers").wide(9),
+        field("failed", Type::Number, "requests ended with an error").wide(7),
+        field("overloaded", Type::Number, "failed requests that were refused as overloaded")
+            .wide(10),
+        field("retried", Type::Number, "requests given to another worker").wide(7),
+        field("denied", Type::Number, "requests not retried, because the retry budget was used up")
+            .wide(7),
+        field("retry_budget_used", Type::Number, "the used part of the retry budget")
+            .column("retry budget used", 17),
+        field("retry_budget", Type::Number, "the retry budget").column("retry budget", 12),
     ],
 );
 
 pub(super) const REQUESTS: Shape = array(
     "requests",
     &[
-        SERVICE,
-        TRANSACTION,
-        CLIENT.maybe(),
-        field("from", Type::Text, "host and process of the client, as it said").maybe(),
-        PRIORITY,
+        SERVICE.wide(12),
+        TRANSACTION.wide(12),
+        CLIENT.maybe().column("client id", 10),
+        PRIORITY.column("pri", 4),
         field(
             "where",
             Type::Word(&["queue", "blocked", "held", "worker", "overdue", "unheard"]),
             "where it is",
-        ),
-        WORKER.maybe(),
-        field("pid", Type::Number, "process of the worker").maybe(),
-        field("age_us", Type::Micros, "since when it is there"),
-        field("running_us", Type::Micros, "since when its worker works on it").maybe(),
-        field("left_us", Type::Micros, "how long it may take yet"),
-        field("attempt", Type::Number, "how often it was given to a worker"),
-        field("received", Type::Number, "bytes of it that came so far, in whole frames"),
-        field("replied", Type::Number, "bytes of the reply that came so far"),
+        )
+        .wide(8),
+        WORKER.maybe().wide(7),
+        field("pid", Type::Number, "process of the worker").maybe().wide(8),
+        field("age_us", Type::Micros, "since when it is there").column("age", 12),
+        field("running_us", Type::Micros, "since when its worker works on it")
+            .maybe()
+            .column("running", 12),
+        field("left_us", Type::Micros, "how long it may take yet").column("left", 12),
+        field("attempt", Type::Number, "how often it was given to a worker").wide(8),
+        field("received", Type::Number, "bytes of it that came so far, in whole frames").wide(9),
+        field("replied", Type::Number, "bytes of the reply that came so far").wide(9),
+        field("from", Type::Text, "host and process of the client, as it said")
+            .maybe()
+            .left("from", 0),
     ],
 );
 pub(super) const QUEUE: Shape = array(
     "queue",
     &[
-        SERVICE,
-        TRANSACTION,
-        CLIENT.maybe(),
-        PRIORITY,
-        field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits"),
-        WORKER.maybe(),
-        field("waited_us", Type::Micros, "how long it has waited"),
-        field("left_us", Type::Micros, "how long it may"),
-        field("attempt", Type::Number, "workers that died of it"),
-        BYTES,
+        SERVICE.wide(12),
+        TRANSACTION.wide(12),
+        CLIENT.maybe().column("client id", 10),
+        PRIORITY.column("pri", 4),
+        field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits")
+            .wide(10),
+        WORKER.maybe().wide(7),
+        field("waited_us", Type::Micros, "how long it has waited").column("waited", 12),
+        field("left_us", Type::Micros, "how long it may").column("left", 12),
+        field("attempt", Type::Number, "workers that died of it").wide(8),
+        BYTES.wide(9),
     ],
 );
 
@@ -446,13 +517,13 @@ pub(super) const WHY: Shape =
 pub(super) const POISON: Shape = array(
     "poison",
     &[
-        TRANSACTION,
-        SERVICE,
-        CLIENT.maybe(),
-        field("from", Type::Text, "who sent it"),
-        field("deaths", Type::Number, "workers that died of it"),
-        BYTES,
-        field("at", Type::Time, "when it was set aside"),
+        TRANSACTION.wide(12),
+        SERVICE.wide(12),
+        CLIENT.maybe().column("client id", 10),
+        field("from", Type::Text, "who sent it").wide(20),
+        field("deaths", Type::Number, "workers that died of it").wide(7),
+        BYTES.wide(9),
+        field("at", Type::Time, "when it was set aside").wide(30),
     ],
 );
 
@@ -522,6 +593,12 @@ pub(super) fn form(name: &str) -> Option<Form> {
 pub(super) fn key(record: &str, label: &'static str) -> &'static str {
     let found = named(record).flat_map(|shape| shape.fields).find(|field| field.label == label);
     found.map_or(label, |field| field.key)
+}
+
+/// The columns of the table of a list.
+pub fn columns(table: &str) -> Vec<Column> {
+    let fields = named(table).next().map_or(&[][..], |shape| shape.fields);
+    fields.iter().map(|field| field.column).collect()
 }
 
 fn named(name: &str) -> impl Iterator<Item = &'static Shape> {

@@ -414,12 +414,12 @@ commands! {
         short: "examine a host",
         long: "Its address, its link, its execd's pid and version, its processes, when it was lost and why.",
         example: "host localhost",
-        answer: &[object("host", shape::HOST_FIELDS)],
+        answer: &[object("host", shape::HOST_PAGE)],
     }
     Hosts = beyond "hosts" Read {
         short: "lists the hosts and their links",
         long: "Each host with its address, state, workers and running processes.",
-        answer: &[array("hosts", shape::HOST_FIELDS)],
+        answer: &[array("hosts", shape::HOST_ROW)],
     }
     Last(worker: WorkerId = WORKER) = beyond "last" Read {
         usage: "last workerid",

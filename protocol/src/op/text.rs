@@ -142,9 +142,7 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
     }
     let all: usize = cells.seen.iter().map(|&index| widths[index]).sum();
     match screen {
-        Some(screen) if all > screen => {
-            cells.fit(screen).iter().for_each(|text| line(text, out));
-        }
+        Some(screen) if all > screen => cells.fit(screen).iter().for_each(|text| line(text, out)),
         Some(_) | None => {
             for row in &cells.rows {
                 let mut text = String::new();

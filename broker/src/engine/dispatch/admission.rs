@@ -11,13 +11,10 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::decode::WireError;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::header::Header;
-use protocol::ids::TransactionId;
 use protocol::limits::DEADLINE_MS_MAX;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{
+    ErrorBody, ErrorCode, Header, Ran, ServiceSetting, Setting, TransactionId, WireError,
+};
 use std::collections::VecDeque;
 
 /// Bytes of a waiting request beyond which its client is read no further.

@@ -2,9 +2,7 @@
 
 use super::in_flight::InFlight;
 use crate::engine::keys::ServiceKey;
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
-use protocol::time::Tick;
+use protocol::{ClientId, Header, LinkId, Tick};
 use std::collections::BTreeMap;
 
 /// Most entries of `Caller::discarded`. A client with so many may begin no further request in

@@ -6,9 +6,7 @@ use super::machine::Dispatch;
 use super::stage::{Stage, StageEvent};
 use crate::engine::context::Context;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::ids::{ClientId, LinkId};
+use protocol::{ClientId, ErrorBody, ErrorCode, LinkId};
 use std::collections::BTreeSet;
 
 impl Dispatch {

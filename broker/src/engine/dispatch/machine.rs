@@ -14,8 +14,7 @@ use crate::engine::context::Context;
 use crate::engine::keys::{
     ClientKey, Key, ServiceKey, SideTable, Table, TransactionKey, WorkerKey,
 };
-use protocol::ids::{LinkId, TransactionId, WorkerId};
-use protocol::time::Tick;
+use protocol::{LinkId, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.

@@ -10,11 +10,7 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
-use protocol::bodies::ErrorBody;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::header::Header;
-use protocol::ids::ClientId;
-use protocol::show;
+use protocol::{ClientId, ErrorBody, ErrorCode, Header, Ran, show};
 use std::collections::BTreeSet;
 
 /// Most requests that end in one step because their time is over.

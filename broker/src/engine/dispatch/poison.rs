@@ -3,9 +3,7 @@
 
 use super::transaction::Transaction;
 use bytes::Bytes;
-use protocol::ids::{ClientId, TransactionId};
-use protocol::names::ServiceName;
-use protocol::time::Tick;
+use protocol::{ClientId, ServiceName, Tick, TransactionId};
 
 /// A request that was set aside.
 #[derive(Debug)]

@@ -12,13 +12,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{TransactionKey, WorkerKey};
 use crate::engine::quotas::Class;
 use bytes::Bytes;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::settings::ServiceSetting;
-use protocol::time::Tick;
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceSetting, Tick};
 
 impl Dispatch {
     /// Handles a data frame of a worker: a reply to its present transaction, or to another one.

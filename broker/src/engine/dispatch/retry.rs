@@ -11,12 +11,7 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::had::Had;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
-use protocol::bodies::ErrorBody;
-use protocol::errors::{ErrorCode, Ran};
-use protocol::ids::TransactionId;
-use protocol::ids::WorkerId;
-use protocol::settings::ServiceSetting;
-use protocol::settings::Setting;
+use protocol::{ErrorBody, ErrorCode, Ran, ServiceSetting, Setting, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// How a worker was lost.

@@ -3,8 +3,7 @@
 
 use crate::engine::keys::{ServiceKey, TransactionKey};
 use bytes::Bytes;
-use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
-use protocol::time::Tick;
+use protocol::{ClientId, LinkId, Tick, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.

@@ -12,10 +12,7 @@ use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::timers::Timer;
 use bytes::Bytes;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::settings::{ServiceSetting, Setting};
-use protocol::time::Tick;
+use protocol::{Frame, Header, ServiceSetting, Setting, Tick};
 
 /// Most requests that are given to workers of a service at once; the others follow in later turns.
 const SERVED_MAX: usize = 256;

@@ -7,9 +7,7 @@ use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
 use super::turns::Turns;
 use crate::engine::keys::WorkerKey;
-use protocol::errors::ErrorCode;
-use protocol::settings::{ServiceSetting, ServiceSettings};
-use protocol::time::Tick;
+use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Counters and histograms of a service since the start or the last `reset`.

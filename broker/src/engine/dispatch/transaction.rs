@@ -4,10 +4,7 @@
 use super::stage::{Stage, StageEvent};
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
-use protocol::header::Header;
-use protocol::ids::TransactionId;
-use protocol::settings::{ServiceSetting, ServiceSettings};
-use protocol::time::Tick;
+use protocol::{Header, ServiceSetting, ServiceSettings, Tick, TransactionId};
 use std::collections::VecDeque;
 
 /// A request under way, or one that has its outcome and is still with its worker.

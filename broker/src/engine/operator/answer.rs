@@ -2,13 +2,11 @@
 
 use crate::engine::action::Action;
 use crate::engine::context::refusal;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::origin::Origin;
-use protocol::bodies::ErrorBody;
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
+use protocol::{ClientId, ErrorBody, Header, LinkId};
 
 pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
@@ -27,14 +25,8 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
 }
 
 /// Answers an operator; if this step changed the configuration, once that is on the disk.
-pub(crate) fn answer(
-    hub: &mut Engine,
-    client: ClientKey,
-    head: &Header,
-    answer: OpResult,
-    out: Out<'_>,
-) {
-    answer_stored(hub, client, head, answer, 0, out);
+pub(crate) fn answer(hub: &mut Engine, client: ClientKey, head: &Header, answer: OpResult) {
+    answer_stored(hub, client, head, answer, 0);
 }
 
 /// As [`answer`], about changes of earlier steps, too: they are on the disk with the
@@ -45,7 +37,6 @@ pub(crate) fn answer_stored(
     head: &Header,
     answer: OpResult,
     stored: u64,
-    out: Out<'_>,
 ) {
     let client = hub.sessions.client(client);
     let link = client.link;
@@ -63,5 +54,5 @@ pub(crate) fn answer_stored(
             action
         }
     };
-    hub.store.answer(link, action, stored, out);
+    hub.store.answer(link, action, stored, &mut hub.out);
 }

@@ -1,21 +1,7 @@
-//! The cells and columns of answers.
+//! The cells and tables of answers.
 
-use protocol::op::reply::{Align, Block, Column, OpReply, Value};
-
-/// A right-aligned column: its title in text, its key in JSON, its width.
-pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
-    Column { title, key, width, align: Align::Right }
-}
-
-/// A left-aligned column.
-pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -> Column {
-    Column { title, key, width, align: Align::Left }
-}
-
-/// A column that only JSON has; its values are blank in text.
-pub(crate) const fn unseen(key: &'static str) -> Column {
-    Column { title: "", key, width: 0, align: Align::Left }
-}
+use protocol::op::shape;
+use protocol::{Block, OpReply, Value};
 
 /// A number as a value.
 pub(crate) fn number(count: impl TryInto<i128>) -> Value {
@@ -37,8 +23,9 @@ pub(crate) const fn yes(is_so: bool) -> Value {
     Value::Flag(is_so)
 }
 
-/// An answer that is one table without a heading.
-pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
+/// An answer that is one table without a heading. What its columns are, `protocol::op::shape` says.
+pub(crate) fn table(name: &'static str, rows: Vec<Vec<Value>>) -> OpReply {
+    let columns = shape::columns(name);
     OpReply::block(Block::Table { name, title: String::new(), columns, rows })
 }
 

@@ -3,22 +3,19 @@
 
 use super::answer;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::input::Certificates;
 use crate::engine::keys::ClientKey;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Requester;
 use crate::engine::sessions::connection::End;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::Command;
+use protocol::{Block, Command, OpReply, Value};
 
 pub(crate) fn on_certificates(
     hub: &mut Engine,
     requester: Requester,
     found: Certificates,
     more: bool,
-    out: Out<'_>,
 ) {
     let (client, about) = asked_by(hub, requester);
     for (kind, lines) in [
@@ -27,13 +24,13 @@ pub(crate) fn on_certificates(
         (FactKind::CertificateExpiring, &found.warnings),
     ] {
         for line in lines {
-            hub.record(kind, about.clone(), line.clone(), out);
+            hub.record(kind, about.clone(), line.clone());
         }
     }
     if more {
         hub.certificates = Some((requester, found));
     } else if let (Some((_, head)), Some(client)) = (requester, client) {
-        answer::answer(hub, client, &head, found.join(None), out);
+        answer::answer(hub, client, &head, found.join(None));
     }
 }
 

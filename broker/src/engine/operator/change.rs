@@ -2,39 +2,29 @@
 //! change leaves a fact that names who asked. `config` makes and deletes services, workers and
 //! hosts.
 
-use super::config;
 use super::lines::unless;
-use super::names;
 use super::settings::setting_value;
-use super::states;
 use super::targets::{for_each, target_word, targets};
+use super::{config, names, states};
 use crate::engine::action::{Action, BrokerExit};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::buckets::{self, Buckets};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::heartbeat;
-use crate::engine::hub::{Engine, Out};
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
-use crate::engine::operator::result::refused;
+use crate::engine::hub::Engine;
+use crate::engine::operator::cells::{number, text};
+use crate::engine::operator::result::{OpResult, not_found, refused};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
-use crate::engine::shutdown;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::frame::Frame;
-use protocol::ids::{ClientId, WorkerId};
-use protocol::names::ServiceName;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{ShutdownWhat, Target};
-use protocol::settings::Setting;
+use crate::engine::{heartbeat, shutdown};
+use protocol::op::spec::ShutdownWhat;
+use protocol::{Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, Value, WorkerId};
 
-pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
+pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
     let key = names::worker_named(hub, id)?;
     if hub.dispatch.seat(key).list != WorkerList::Busy {
         return Err(refused(format!(
@@ -43,13 +33,8 @@ pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId, out: Out<'_>
     }
     let about =
         About { who: Some(origin.who()), ..hub.supervision.about_worker(key, &hub.catalog) };
-    hub.record(
-        FactKind::Intervention,
-        about,
-        format!("worker {id} was idled while it was busy"),
-        out,
-    );
-    hub.dispatch.intervene(key, context!(hub, out));
+    hub.record(FactKind::Intervention, about, format!("worker {id} was idled while it was busy"));
+    hub.dispatch.intervene(key, context!(hub));
     Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
 }
 
@@ -58,38 +43,26 @@ pub(crate) fn change_blocked(
     origin: &Origin,
     id: ClientId,
     blocked: bool,
-    out: Out<'_>,
 ) -> OpResult {
     let key = names::client_named(hub, id)?;
     let verb = if blocked { "blocked" } else { "unblocked" };
-    hub.noted(origin, format!("{verb} client {id}"), out);
+    hub.noted(origin, format!("{verb} client {id}"));
     let act = blocked.then(|| states::said(hub, origin, "'block'"));
     hub.sessions.set_block_act(key, act);
-    hub.dispatch.set_blocked(key, blocked, context!(hub, out));
+    hub.dispatch.set_blocked(key, blocked, context!(hub));
     Ok(client_line(verb, id))
 }
 
-pub(crate) fn delete_client_command(
-    hub: &mut Engine,
-    origin: &Origin,
-    id: ClientId,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn delete_client_command(hub: &mut Engine, origin: &Origin, id: ClientId) -> OpResult {
     let key = names::client_named(hub, id)?;
-    hub.noted(origin, format!("delete client {id}"), out);
-    hub.delete_client(key, out);
+    hub.noted(origin, format!("delete client {id}"));
+    hub.delete_client(key);
     Ok(OpReply::line("deleted", format!("client {id} deleted"), vec![("client", number(id.0))]))
 }
 
-pub(crate) fn pri(
-    hub: &mut Engine,
-    origin: &Origin,
-    id: ClientId,
-    priority: u8,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn pri(hub: &mut Engine, origin: &Origin, id: ClientId, priority: u8) -> OpResult {
     let key = names::client_named(hub, id)?;
-    hub.noted(origin, format!("pri {id} {priority}"), out);
+    hub.noted(origin, format!("pri {id} {priority}"));
     hub.dispatch.set_priority(key, priority);
     let fields = vec![("client", number(id.0)), ("priority", number(priority))];
     Ok(OpReply::line("pri", format!("client->id = {id}, client->priority = {priority}"), fields))
@@ -100,7 +73,6 @@ pub(crate) fn change_service(
     origin: &Origin,
     id: ClientId,
     name: &ServiceName,
-    out: Out<'_>,
 ) -> OpResult {
     let key = names::client_named(hub, id)?;
     let service = names::plain_service(hub, name)?;
@@ -109,8 +81,8 @@ pub(crate) fn change_service(
             "client {id} is an operator; operators can't be moved, only deleted ('delete client {id}')"
         )));
     }
-    hub.noted(origin, format!("service {id} {name}"), out);
-    hub.dispatch.move_client(key, service, context!(hub, out));
+    hub.noted(origin, format!("service {id} {name}"));
+    hub.dispatch.move_client(key, service, context!(hub));
     let fields = vec![("client", number(id.0)), ("service", text(name))];
     Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
 }
@@ -119,7 +91,6 @@ pub(crate) fn change_buckets(
     hub: &mut Engine,
     origin: &Origin,
     size: Option<(u32, u32)>,
-    out: Out<'_>,
 ) -> OpReply {
     if let Some((count, secs)) = size {
         let (count, secs) = (count.clamp(1, buckets::COUNT_MAX), secs.clamp(1, buckets::SECS_MAX));
@@ -127,7 +98,7 @@ pub(crate) fn change_buckets(
         let before = hub.dispatch.buckets();
         let is_same = (before.count(), before.secs()) == (count, secs);
         *hub.dispatch.buckets_mut() = Buckets::new(count, secs, hub.now);
-        hub.changed(origin, command.clone(), unless(is_same, command), out);
+        hub.changed(origin, command.clone(), unless(is_same, command));
     }
     hub.dispatch.buckets_mut().turn(hub.now);
     let buckets = hub.dispatch.buckets();
@@ -140,42 +111,34 @@ pub(crate) fn change_buckets(
     OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
 }
 
-pub(crate) fn preempt(
-    hub: &mut Engine,
-    origin: &Origin,
-    on: Option<bool>,
-    out: Out<'_>,
-) -> OpReply {
+pub(crate) fn preempt(hub: &mut Engine, origin: &Origin, on: Option<bool>) -> OpReply {
     if let Some(on) = on {
         let command = format!("preempt {}", switch(on));
         let is_same = hub.dispatch.is_strict_priority() == on;
         hub.dispatch.set_strict_priority(on);
-        hub.changed(origin, command.clone(), unless(is_same, command), out);
+        hub.changed(origin, command.clone(), unless(is_same, command));
     }
     let is_strict_priority = hub.dispatch.is_strict_priority();
     let word = switch(is_strict_priority);
-    OpReply::line(
-        "preempt",
-        format!("preempt is {word}"),
-        vec![("preempt", Value::Flag(is_strict_priority))],
-    )
+    let fields = vec![("preempt", Value::Flag(is_strict_priority))];
+    OpReply::line("preempt", format!("preempt is {word}"), fields)
 }
 
-pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
+pub(crate) fn reject(hub: &mut Engine, origin: &Origin, on: bool) -> OpReply {
     let command = format!("reject {}", switch(on));
     let is_same = hub.sessions.is_rejecting() == on;
     hub.sessions.reject(on);
-    hub.changed(origin, command.clone(), unless(is_same, command), out);
+    hub.changed(origin, command.clone(), unless(is_same, command));
     let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
     OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
 }
 
-pub(crate) fn reset(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
+pub(crate) fn reset(hub: &mut Engine, origin: &Origin) -> OpReply {
     let services = hub.catalog.keys().into();
     hub.works.begin(Work::Reset { services }, &mut hub.effects);
     hub.dispatch.reset();
     hub.supervision.reset();
-    hub.noted(origin, "reset".into(), out);
+    hub.noted(origin, "reset".into());
     OpReply::ok()
 }
 
@@ -184,7 +147,6 @@ pub(crate) fn change_setting(
     origin: &Origin,
     setting: Setting,
     value: u64,
-    out: Out<'_>,
 ) -> OpResult {
     let row = setting.row();
     if !row.live {
@@ -194,16 +156,16 @@ pub(crate) fn change_setting(
         )));
     }
     if setting == Setting::EventsMax {
-        return config::config_events(hub, origin, value, &[], out);
+        return config::config_events(hub, origin, value, &[]);
     }
     let command = format!("set {} {value}", row.name);
     let is_same = hub.settings.get(setting) == value && !hub.given.is_changed(setting);
     hub.settings.set(setting, value);
     if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
-        heartbeat::heartbeat_changed(hub, out);
+        heartbeat::heartbeat_changed(hub);
     }
     hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
-    hub.changed(origin, command.clone(), unless(is_same, command), out);
+    hub.changed(origin, command.clone(), unless(is_same, command));
     let fields = vec![
         ("setting", text(row.name)),
         ("value", setting_value(row, value)),
@@ -212,12 +174,7 @@ pub(crate) fn change_setting(
     Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
 }
 
-pub(crate) fn send_reinit(
-    hub: &mut Engine,
-    origin: &Origin,
-    target: &Target,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn send_reinit(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let keys = targets(hub, target)?;
     let mut count = 0;
     for key in keys {
@@ -225,33 +182,21 @@ pub(crate) fn send_reinit(
         if let Some(link) = hub.dispatch.seat(key).link.filter(|_| is_ready) {
             hub.dispatch.count_sent(key);
             count += 1;
-            out.push(Action::Send { link, frame: Frame::Reinit });
+            hub.out.push(Action::Send { link, frame: Frame::Reinit });
         }
     }
-    hub.noted(
-        origin,
-        format!("send {} reinit: to {}", target_word(target), counted(count, "worker")),
-        out,
-    );
+    let (target, workers) = (target_word(target), counted(count, "worker"));
+    hub.noted(origin, format!("send {target} reinit: to {workers}"));
     if count == 0 {
         return Err(refused(format!(
-            "none of the workers of '{}' is connected; 'workers lazy' says why",
-            target_word(target)
+            "none of the workers of '{target}' is connected; 'workers lazy' says why"
         )));
     }
-    Ok(OpReply::line(
-        "sent",
-        format!("reinit sent to {}", counted(count, "worker")),
-        vec![("workers", number(count))],
-    ))
+    let fields = vec![("workers", number(count))];
+    Ok(OpReply::line("sent", format!("reinit sent to {workers}"), fields))
 }
 
-pub(crate) fn shutdown(
-    hub: &mut Engine,
-    origin: &Origin,
-    what: ShutdownWhat,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn shutdown(hub: &mut Engine, origin: &Origin, what: ShutdownWhat) -> OpResult {
     let mut workers = Vec::new();
     match what {
         ShutdownWhat::All => {
@@ -266,29 +211,27 @@ pub(crate) fn shutdown(
             })?;
             match hub.sessions.end(link) {
                 Some(End::Worker(worker)) => workers.push(worker),
-                Some(_) | None => out.push(Action::ShutWrite { link }),
+                Some(_) | None => hub.out.push(Action::ShutWrite { link }),
             }
         }
     }
     let count = workers.len().max(usize::from(matches!(what, ShutdownWhat::Fd(_))));
-    hub.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")), out);
+    let sockets = counted(count, "socket");
+    hub.noted(origin, format!("shutdown of {sockets} for writing"));
     for_each(hub, &workers, (WorkerVerb::Shut, OperatorAct::default()));
-    Ok(OpReply::line(
-        "shutdown",
-        format!("{} shut for writing", counted(count, "socket")),
-        vec![("sockets", number(count))],
-    ))
+    let fields = vec![("sockets", number(count))];
+    Ok(OpReply::line("shutdown", format!("{sockets} shut for writing"), fields))
 }
 
-pub(crate) fn halt(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
-    hub.noted(origin, "halt".into(), out);
-    shutdown::begin_shutdown(hub, 1, &format!("halt by {}", origin.who()), false, out);
+pub(crate) fn halt(hub: &mut Engine, origin: &Origin) -> OpReply {
+    hub.noted(origin, "halt".into());
+    shutdown::begin_shutdown(hub, 1, &format!("halt by {}", origin.who()), false);
     OpReply::line("halt", "isectd ends", vec![])
 }
 
-pub(crate) fn abort(hub: &mut Engine, origin: &Origin, out: Out<'_>) -> OpReply {
-    hub.noted(origin, "abort".into(), out);
-    out.push(Action::End(BrokerExit::Abort));
+pub(crate) fn abort(hub: &mut Engine, origin: &Origin) -> OpReply {
+    hub.noted(origin, "abort".into());
+    hub.out.push(Action::End(BrokerExit::Abort));
     OpReply::line("abort", "isectd aborts", vec![])
 }
 

@@ -6,19 +6,14 @@ use super::save::check_saved_size;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
-use crate::engine::hub::{Engine, Out};
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::fact_kinds;
-use crate::engine::operator::result::refused;
+use crate::engine::hub::Engine;
+use crate::engine::operator::cells::{number, text};
+use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
-use protocol::ids::{ServiceId, WorkerId};
-use protocol::names::{HostName, ServiceName};
-use protocol::op::parse::OpError;
-use protocol::op::reply::OpReply;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{
+    HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
+};
 
 /// `config service`: makes a service, or changes the settings of one that exists.
 pub(crate) fn config_service(
@@ -26,7 +21,6 @@ pub(crate) fn config_service(
     origin: &Origin,
     (id, name): (Option<ServiceId>, ServiceName),
     settings: &[(ServiceSetting, u64)],
-    out: Out<'_>,
 ) -> OpResult {
     let known = if name.is_op() {
         Some(names::plain_service(hub, &name)?)
@@ -64,8 +58,8 @@ pub(crate) fn config_service(
         words += &format!(" {}={value}", setting.row().name);
     }
     let line = service_command(&hub.catalog[key], &different);
-    hub.changed(origin, format!("config service {name}{words}"), vec![line], out);
-    hub.dispatch.service_changed(key, context!(hub, out));
+    hub.changed(origin, format!("config service {name}{words}"), vec![line]);
+    hub.dispatch.service_changed(key, context!(hub));
     let verb = if known.is_some() { "changed" } else { "configured" };
     Ok(OpReply::line(verb, format!("{verb} service->id = {id}, service->name = {name}"), fields))
 }
@@ -76,7 +70,6 @@ pub(crate) fn config_worker(
     id: Option<WorkerId>,
     (service, host): (ServiceName, HostName),
     (path, args): (String, Vec<String>),
-    out: Out<'_>,
 ) -> OpResult {
     let key = names::plain_service(hub, &service)?;
     names::host_named(hub, &host)?;
@@ -84,20 +77,16 @@ pub(crate) fn config_worker(
     let words = format!("config worker {service} {host} {path}");
     let spec =
         WorkerSpec { service: key, host, path, args, is_self_started: false, since: hub.now };
-    if let Some(id) = same_worker(hub, id, &spec) {
+    let (verb, id) = if let Some(id) = same_worker(hub, id, &spec) {
         hub.store.changed(Vec::new(), false);
-        let fields = vec![("worker", number(id.0)), ("service", text(&service))];
-        let text = format!("unchanged worker->id = {id}, worker->name = {service}");
-        return Ok(OpReply::line("unchanged", text, fields));
-    }
-    let (id, lines) = add_worker(hub, spec, id)?;
-    hub.changed(origin, format!("{words}: worker {id}"), lines, out);
+        ("unchanged", id)
+    } else {
+        let (id, lines) = add_worker(hub, spec, id)?;
+        hub.changed(origin, format!("{words}: worker {id}"), lines);
+        ("configured", id)
+    };
     let fields = vec![("worker", number(id.0)), ("service", text(&service))];
-    Ok(OpReply::line(
-        "configured",
-        format!("configured worker->id = {id}, worker->name = {service}"),
-        fields,
-    ))
+    Ok(OpReply::line(verb, format!("{verb} worker->id = {id}, worker->name = {service}"), fields))
 }
 
 /// The configured worker that a `config worker` names and that is as it says. A command without an
@@ -127,12 +116,7 @@ fn add_worker(
 
 /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
 /// `start`.
-pub(crate) fn clone_worker(
-    hub: &mut Engine,
-    origin: &Origin,
-    id: WorkerId,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
     let worker = hub.supervision.worker(names::worker_named(hub, id)?);
     if worker.is_self_started {
         return Err(refused(format!(
@@ -148,17 +132,12 @@ pub(crate) fn clone_worker(
         since: hub.now,
     };
     let (new, lines) = add_worker(hub, spec, None)?;
-    hub.changed(origin, format!("clone {id}: worker {new}"), lines, out);
+    hub.changed(origin, format!("clone {id}: worker {new}"), lines);
     let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
     Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
 }
 
-pub(crate) fn delete_worker(
-    hub: &mut Engine,
-    origin: &Origin,
-    id: WorkerId,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
     let key = names::worker_named(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);
@@ -180,20 +159,15 @@ pub(crate) fn delete_worker(
     }
     let line = format!("delete worker {id}");
     if worker.is_self_started {
-        hub.noted(origin, line, out);
+        hub.noted(origin, line);
     } else {
-        hub.changed(origin, line.clone(), vec![line], out);
+        hub.changed(origin, line.clone(), vec![line]);
     }
-    hub.supervision.forget_worker(key, context!(hub, out));
+    hub.supervision.forget_worker(key, context!(hub));
     Ok(OpReply::line("deleted", format!("worker {id} deleted"), vec![("worker", number(id.0))]))
 }
 
-pub(crate) fn delete_service(
-    hub: &mut Engine,
-    origin: &Origin,
-    name: &ServiceName,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceName) -> OpResult {
     let key = names::plain_service(hub, name)?;
     let (workers, clients) = (hub.supervision.count_of(key), hub.dispatch.queue(key).callers);
     if workers > 0 {
@@ -216,7 +190,7 @@ pub(crate) fn delete_service(
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
     let line = format!("delete service {name}");
-    hub.changed(origin, line.clone(), vec![line], out);
+    hub.changed(origin, line.clone(), vec![line]);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))
 }
 
@@ -225,7 +199,6 @@ pub(crate) fn config_host(
     origin: &Origin,
     name: &HostName,
     address: &str,
-    out: Out<'_>,
 ) -> OpResult {
     let mut lines = vec![host_command(name, address)];
     match hub.supervision.find_host(name) {
@@ -235,24 +208,16 @@ pub(crate) fn config_host(
             )));
         }
         Some(key) if hub.supervision.host(key).address == address => lines.clear(),
-        Some(key) => hub.supervision.move_host(key, address.to_owned(), context!(hub, out)),
-        None => hub.supervision.add_host(name, address.to_owned(), false, context!(hub, out)),
+        Some(key) => hub.supervision.move_host(key, address.to_owned(), context!(hub)),
+        None => hub.supervision.add_host(name, address.to_owned(), false, context!(hub)),
     }
-    hub.changed(origin, format!("config host {name} {address}"), lines, out);
+    hub.changed(origin, format!("config host {name} {address}"), lines);
     let fields = vec![("host", text(name)), ("address", text(address))];
-    Ok(OpReply::line(
-        "configured",
-        format!("configured host->name = {name}, host->address = {address}"),
-        fields,
-    ))
+    let text = format!("configured host->name = {name}, host->address = {address}");
+    Ok(OpReply::line("configured", text, fields))
 }
 
-pub(crate) fn delete_host(
-    hub: &mut Engine,
-    origin: &Origin,
-    name: &HostName,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn delete_host(hub: &mut Engine, origin: &Origin, name: &HostName) -> OpResult {
     let key = names::host_named(hub, name)?;
     if hub.supervision.host(key).is_builtin {
         return Err(refused(format!(
@@ -266,9 +231,9 @@ pub(crate) fn delete_host(
             counted(count, "worker")
         )));
     }
-    hub.supervision.remove_host(key, context!(hub, out));
+    hub.supervision.remove_host(key, context!(hub));
     let line = format!("delete host {name}");
-    hub.changed(origin, line.clone(), vec![line], out);
+    hub.changed(origin, line.clone(), vec![line]);
     Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
 }
 
@@ -279,7 +244,6 @@ pub(crate) fn config_events(
     origin: &Origin,
     count: u64,
     kinds: &[String],
-    out: Out<'_>,
 ) -> OpResult {
     let kinds = fact_kinds(kinds)?;
     let before = events_command(hub);
@@ -287,10 +251,7 @@ pub(crate) fn config_events(
     hub.facts.recent_mut().configure(count as usize, kinds);
     let line = events_command(hub);
     let is_same = line == before && !hub.given.is_changed(Setting::EventsMax);
-    hub.changed(origin, format!("config events {count}"), unless(is_same, line), out);
-    Ok(OpReply::line(
-        "configured",
-        format!("isdData.NumEvents={count}"),
-        vec![("events_max", number(count))],
-    ))
+    hub.changed(origin, format!("config events {count}"), unless(is_same, line));
+    let fields = vec![("events_max", number(count))];
+    Ok(OpReply::line("configured", format!("isdData.NumEvents={count}"), fields))
 }

@@ -1,13 +1,9 @@
 //! Commands that show recorded facts, and the requests set aside as poison.
 
 use crate::engine::dispatch::poison::Poison;
-use crate::engine::hub::{Engine, Out};
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
+use crate::engine::hub::Engine;
+use crate::engine::operator::cells::{number, table, text};
+use crate::engine::operator::result::{OpResult, not_found};
 use crate::engine::origin::Origin;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
@@ -18,22 +14,14 @@ pub(crate) fn no_events() -> OpReply {
     OpReply::line("note", hint, vec![])
 }
 
-pub(crate) fn run_poison(
-    hub: &mut Engine,
-    origin: &Origin,
-    what: PoisonWhat,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn run_poison(hub: &mut Engine, origin: &Origin, what: PoisonWhat) -> OpResult {
     match what {
         PoisonWhat::List => Ok(list_poison(hub)),
         PoisonWhat::Clear => {
             let count = hub.dispatch.clear_poison();
-            hub.noted(origin, format!("poison clear: {count} requests forgotten"), out);
-            Ok(OpReply::line(
-                "cleared",
-                format!("{count} forgotten"),
-                vec![("count", number(count))],
-            ))
+            hub.noted(origin, format!("poison clear: {count} requests forgotten"));
+            let fields = vec![("count", number(count))];
+            Ok(OpReply::line("cleared", format!("{count} forgotten"), fields))
         }
         PoisonWhat::Show(id) => {
             let Some(poison) =
@@ -58,15 +46,6 @@ pub(crate) fn run_poison(
 }
 
 fn list_poison(hub: &Engine) -> OpReply {
-    let columns = vec![
-        column("transaction", "transaction", 12),
-        column("service", "service", 12),
-        column("client id", "client", 10),
-        column("from", "from", 20),
-        column("deaths", "deaths", 7),
-        column("bytes", "bytes", 9),
-        column("at", "at", 30),
-    ];
     let row = |p: &Poison| {
         vec![
             number(p.transaction.0),
@@ -78,5 +57,5 @@ fn list_poison(hub: &Engine) -> OpReply {
             hub.clock(p.at),
         ]
     };
-    table("poison", columns, hub.dispatch.poison().iter().map(row).collect())
+    table("poison", hub.dispatch.poison().iter().map(row).collect())
 }

@@ -5,10 +5,8 @@ use crate::engine::catalog::Service;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::supervision::workers::Worker;
-use protocol::ids::WorkerId;
-use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::quote;
-use protocol::settings::ServiceSetting;
+use protocol::{HostName, ServiceName, ServiceSetting, WorkerId};
 use std::collections::BTreeSet;
 
 /// The line of a change, unless everything is as it says.

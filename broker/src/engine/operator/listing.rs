@@ -3,33 +3,24 @@
 //! beginning to the end is listed; what comes or goes meanwhile may be, or not. Each row shows its
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
-use super::answer;
-use super::cells::number;
-use super::load;
-use super::names;
-use super::read;
-use super::requests;
-use super::show;
+use super::cells::{number, table};
+use super::{answer, names, read, requests, show};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::fact_log;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::{Key, TransactionKey};
-use crate::engine::operator::open_listing::OpenListing;
-use crate::engine::operator::open_listing::WaitingCount;
-use crate::engine::operator::open_listing::{ListedRequests, Listing, Order, ServiceTable};
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::open_listing::{
+    ListedRequests, Listing, OpenListing, Order, ServiceTable, WaitingCount,
+};
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
-use protocol::header::Header;
-use protocol::ids::{ClientId, FactSeq, LinkId, ServiceId};
-use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::{Command, OpRequest, WorkerFilter};
-use protocol::time::Tick;
+use protocol::{
+    Block, ClientId, Command, FactSeq, Header, LinkId, OpError, OpReply, OpRequest, ServiceId,
+    ServiceName, Tick, WorkerFilter,
+};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
@@ -92,15 +83,15 @@ impl Listing {
 
     fn reply(self, left_out: usize) -> OpReply {
         let mut reply = match self {
-            Self::Clients { rows, .. } => read::clients_table(rows),
+            Self::Clients { rows, .. } => table("clients", rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
-            Self::Requests { rows, .. } => requests::requests_table(rows),
+            Self::Requests { rows, .. } => table("requests", rows),
             Self::Services { of, rows, without, .. } => match of {
-                ServiceTable::Names => read::services_table(rows),
-                ServiceTable::Load => load::load_table(rows),
+                ServiceTable::Names => table("services", rows),
+                ServiceTable::Load => table("load", rows),
                 ServiceTable::Latency { .. } => show::latency_table(rows, without),
             },
-            Self::Hosts { rows, .. } => show::hosts_table(rows),
+            Self::Hosts { rows, .. } => table("hosts", rows),
             Self::Events { lines, .. } => OpReply { blocks: lines },
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)
@@ -204,7 +195,7 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             for key in left.drain(..part).filter_map(|id| hub.catalog.find_id(id)) {
                 match of {
                     ServiceTable::Names => rows.push(read::service_row(hub, key)),
-                    ServiceTable::Load => rows.push(load::load_row(hub, key)),
+                    ServiceTable::Load => rows.push(show::load_row(hub, key)),
                     ServiceTable::Latency { is_one } => {
                         // Those without a request are left out: their zeros would hide the others.
                         if *is_one || hub.dispatch.queue(key).figures.was_asked() {
@@ -375,19 +366,13 @@ fn go_on_listing(hub: &mut Engine) {
 }
 
 /// `Timer::Listing`: makes the next part of the listing whose turn it is.
-pub(crate) fn on_listing(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn on_listing(hub: &mut Engine) {
     let Some(mut order) = hub.listings.0.pop_front() else { return };
     let requester = hub.sessions.end(order.link);
     if let Some(End::Client(requester)) = requester {
         order.left_out += make_rows(hub, &mut order.listing, PART_ROWS);
         if order.listing.left() == 0 {
-            answer::answer(
-                hub,
-                requester,
-                &order.head,
-                Ok(order.listing.reply(order.left_out)),
-                out,
-            );
+            answer::answer(hub, requester, &order.head, Ok(order.listing.reply(order.left_out)));
         } else {
             hub.listings.0.push_back(order);
         }

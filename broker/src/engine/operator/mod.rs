@@ -10,7 +10,7 @@
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `requests` | the requests under way |
-//! | `facts`, `load`, `settings`, `status` | single commands |
+//! | `facts`, `settings`, `status` | single commands |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
 //! | `save`, `lines` | the configuration as a script of commands; changes as such commands |
@@ -23,7 +23,6 @@ pub(crate) mod config;
 pub(crate) mod facts;
 pub(crate) mod lines;
 pub(crate) mod listing;
-pub(crate) mod load;
 pub(crate) mod names;
 pub(crate) mod open_listing;
 pub(crate) mod read;

@@ -1,15 +1,9 @@
 //! What the names and ids in a command mean, or the error that says what is wrong with them.
 
 use crate::engine::hub::Engine;
-use crate::engine::keys::{ClientKey, ServiceKey};
-use crate::engine::keys::{HostKey, WorkerKey};
-use crate::engine::operator::result::not_found;
-use crate::engine::operator::result::refused;
-use protocol::ids::ClientId;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
-use protocol::names::ServiceName;
-use protocol::op::parse::OpError;
+use crate::engine::keys::{ClientKey, HostKey, ServiceKey, WorkerKey};
+use crate::engine::operator::result::{not_found, refused};
+use protocol::{ClientId, HostName, OpError, ServiceName, WorkerId};
 
 /// The service with this name.
 ///

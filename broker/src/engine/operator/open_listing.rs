@@ -1,11 +1,10 @@
 //! Long listings that are under way.
 
 use crate::engine::keys::{ServiceKey, TransactionKey};
-use protocol::header::Header;
-use protocol::ids::{ClientId, FactSeq, LinkId, ServiceId, TransactionId, WorkerId};
-use protocol::names::{HostName, ServiceName};
-use protocol::op::reply::{Block, Value};
-use protocol::op::spec::WorkerFilter;
+use protocol::{
+    Block, ClientId, FactSeq, Header, HostName, LinkId, ServiceId, ServiceName, TransactionId,
+    Value, WorkerFilter, WorkerId,
+};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

@@ -2,29 +2,19 @@
 //! columns that all tables use. Workers, hosts and latency are in `show`, settings in
 //! `settings`.
 
-use super::settings;
-use super::states;
 use super::states::StateValues;
+use super::{settings, states};
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
-use crate::engine::operator::cells::blank;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::flag;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::cells::unseen;
-use crate::engine::operator::cells::yes;
+use crate::engine::operator::cells::{blank, flag, number, text, yes};
 use crate::engine::operator::names::client_named;
-use crate::engine::operator::open_listing::Rows;
-use crate::engine::operator::open_listing::WaitingCount;
+use crate::engine::operator::open_listing::{Rows, WaitingCount};
 use crate::engine::operator::result::OpResult;
-use protocol::ids::ClientId;
-use protocol::op::reply::{Block, OpReply, Value, span};
-use protocol::settings::Setting;
-use protocol::time::Tick;
+use protocol::op::reply::span;
+use protocol::op::shape;
+use protocol::{Block, ClientId, OpReply, Setting, Tick, Value};
 
 /// A tick: in a table as the time since then, in JSON as the time of day.
 pub(crate) fn ago(hub: &Engine, at: Tick) -> Value {
@@ -88,45 +78,11 @@ pub(crate) fn show_version(hub: &Engine) -> OpReply {
     )
 }
 
-/// `services`: the manual's table, newest first, with the names of columns that the manual
-/// prints.
-pub(crate) fn services_table(rows: Rows) -> OpReply {
-    let columns = vec![
-        column("service", "service", 32),
-        column("id", "service_id", 12),
-        unseen("state"),
-        unseen("since"),
-        unseen("reason"),
-    ];
-    table("services", columns, rows)
-}
-
 pub(crate) fn service_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
     let service = &hub.catalog[key];
     let StateValues { state, since, reason, .. } =
         states::state_values(hub, states::service_state(hub, key), String::new());
     vec![text(&service.name), number(service.id.0), state, blank(since), blank(reason)]
-}
-
-pub(crate) fn clients_table(rows: Rows) -> OpReply {
-    let columns = vec![
-        column("service", "service", 12),
-        column("client id", "client", 10),
-        column("pri", "priority", 4),
-        column("blocked?", "blocked", 9),
-        column("hostname", "host", 12),
-        column("host pid", "pid", 9),
-        column("under way", "under_way", 10),
-        column("requests", "requests", 9),
-        column("answered", "answered", 9),
-        column("failed", "failed", 7),
-        column("connected", "connected", 12),
-        column("fd", "fd", 4),
-        unseen("state"),
-        unseen("since"),
-        unseen("reason"),
-    ];
-    table("clients", columns, rows)
 }
 
 pub(crate) fn client_row(hub: &Engine, key: ClientKey) -> Vec<Value> {
@@ -193,19 +149,12 @@ fn holder(hub: &Engine, transaction: TransactionKey) -> Option<u32> {
 
 /// `queue`: the table of waiting requests, and a line for each service that says why they wait.
 pub(crate) fn queue_tables(rows: Rows, services: Vec<WaitingCount>) -> OpReply {
-    let columns = vec![
-        column("service", "service", 12),
-        column("transaction", "transaction", 12),
-        column("client id", "client", 10),
-        column("pri", "priority", 4),
-        column("where", "where", 10),
-        column("worker", "worker", 7),
-        column("waited", "waited_us", 12),
-        column("left", "left_us", 12),
-        column("attempt", "attempt", 8),
-        column("bytes", "bytes", 9),
-    ];
-    let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
+    let mut blocks = vec![Block::Table {
+        name: "queue",
+        title: String::new(),
+        columns: shape::columns("queue"),
+        rows,
+    }];
     blocks.extend(services.into_iter().map(|WaitingCount { name, count, why, .. }| {
         let line = format!("{name}: {count} wait; {why}");
         let fields = vec![("service", text(&name)), ("waiting", number(count)), ("why", text(why))];

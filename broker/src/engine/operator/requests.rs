@@ -1,16 +1,14 @@
 //! The command `requests`: the requests under way, from whom they are and who has them.
 
-use super::cells::{column, left, number, table, text};
+use super::cells::{number, text};
 use super::names;
-use super::open_listing::{ListedRequests, Order, Rows};
+use super::open_listing::{ListedRequests, Order};
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
 use crate::engine::keys::TransactionKey;
-use protocol::ids::TransactionId;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{OpReply, Value};
 use protocol::op::spec::RequestsOf;
+use protocol::{OpError, TransactionId, Value};
 use std::cmp::Reverse;
 
 /// The requests that a command asks for: those with workers first, each by arrival.
@@ -58,27 +56,6 @@ fn entry(
 ) -> Option<Reverse<(Order, TransactionKey, TransactionId)>> {
     let t = hub.dispatch.transaction(key)?;
     Some(Reverse((order(hub, key, t)?, key, t.id)))
-}
-
-/// The answer, of rows that [`request_row`] made.
-pub(crate) fn requests_table(rows: Rows) -> OpReply {
-    let columns = vec![
-        column("service", "service", 12),
-        column("transaction", "transaction", 12),
-        column("client id", "client", 10),
-        column("pri", "priority", 4),
-        column("where", "where", 8),
-        column("worker", "worker", 7),
-        column("pid", "pid", 8),
-        column("age", "age_us", 12),
-        column("running", "running_us", 12),
-        column("left", "left_us", 12),
-        column("attempt", "attempt", 8),
-        column("received", "received", 9),
-        column("replied", "replied", 9),
-        left("from", "from", 0),
-    ];
-    table("requests", columns, rows)
 }
 
 /// One request.

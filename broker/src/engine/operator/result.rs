@@ -1,9 +1,8 @@
 //! What a command comes to: an answer, or why there is none.
 
 use crate::engine::fact::{FACTS, FactKind};
-use protocol::errors::ErrorCode;
-use protocol::op::parse::{self, OpError};
-use protocol::op::reply::OpReply;
+use protocol::op::parse;
+use protocol::{ErrorCode, OpError, OpReply};
 
 /// The answer to a command, or the error that is sent in its place.
 pub(crate) type OpResult = Result<OpReply, OpError>;

@@ -1,73 +1,48 @@
 //! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
 //! `read` and `show` make what commands show; `change` and `config` carry out changes.
 
-use super::answer;
-use super::change;
-use super::config;
-use super::facts;
 use super::listing::{self, Listed};
-use super::read;
 use super::result::fact_kinds;
-use super::save;
-use super::settings;
-use super::show;
-use super::start_stop;
-use super::status;
-use super::tokens;
+use super::{
+    answer, change, config, facts, read, save, settings, show, start_stop, status, tokens,
+};
 use crate::engine::action::Action;
 use crate::engine::context::context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::fact_log::Watch;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::answer::origin_of;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::store::set_unsaved;
 use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
-use protocol::errors::ErrorCode;
-use protocol::header::Header;
-use protocol::ids::LinkId;
-use protocol::op::help;
-use protocol::op::parse::{self, OpError};
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::{Command, Effect, OpRequest, SendWhat, ServiceWhat};
-use protocol::settings::Setting;
+use protocol::op::spec::{SendWhat, ServiceWhat};
+use protocol::op::{help, parse};
+use protocol::{
+    Block, Command, Effect, ErrorCode, Header, LinkId, OpError, OpReply, OpRequest, Setting,
+};
 
 /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
 /// because a part of it may read as another command.
-pub(crate) fn on_command(
-    hub: &mut Engine,
-    client: ClientKey,
-    head: Header,
-    body: &Bytes,
-    out: Out<'_>,
-) {
+pub(crate) fn on_command(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes) {
     // The broker gives these two itself and never sends back what a client wrote there.
     let head = Header { transaction: 0, attempt: 0, ..head };
-    if hub.dispatch.is_command(client, &head, context!(hub, out))
-        && !postpone(hub, client, &head, body, out)
+    if hub.dispatch.is_command(client, &head, context!(hub)) && !postpone(hub, client, &head, body)
     {
-        on_op(hub, client, head, body, out);
+        on_op(hub, client, head, body);
     }
 }
 
 /// Has a command wait that comes while long work is under way. Returns false if none is.
-fn postpone(
-    hub: &mut Engine,
-    client: ClientKey,
-    head: &Header,
-    body: &Bytes,
-    out: Out<'_>,
-) -> bool {
+fn postpone(hub: &mut Engine, client: ClientKey, head: &Header, body: &Bytes) -> bool {
     if !hub.works.holds_commands() {
         return false;
     }
     if hub.works.commands.len() >= COMMANDS_MAX {
         let text = format!("{COMMANDS_MAX} commands wait for the ones before them; try again");
-        answer::answer(hub, client, head, Err(refused(text)), out);
+        answer::answer(hub, client, head, Err(refused(text)));
     } else {
         let client = hub.sessions.client(client).id;
         hub.works.commands.push_back(Waiting { client, head: *head, body: body.clone() });
@@ -77,7 +52,7 @@ fn postpone(
 
 /// Runs one command of a client, if the client has the rights for it, and answers it now or
 /// later.
-pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
+pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &Bytes) {
     let link = hub.sessions.client(client).link;
     let origin = origin_of(hub, client);
     let request = parse::parse_bytes(body);
@@ -85,11 +60,11 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
     let answer = match request {
         Err(error) => Err(error),
         Ok(request) if !tokens::rights_of(hub, client).may(request.effect()) => {
-            tokens::not_allowed(hub, client, &request, out)
+            tokens::not_allowed(hub, client, &request)
         }
         Ok(OpRequest::Whoami) => Ok(tokens::show_whoami(hub, client)),
         Ok(OpRequest::Reload) => {
-            out.push(Action::ReadTokens { requester: Some((link, head)) });
+            hub.out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
         }
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
@@ -99,11 +74,11 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
             return;
         }
         Ok(OpRequest::Source(path)) => {
-            out.push(Action::Source { link, head, path });
+            hub.out.push(Action::Source { link, head, path });
             return;
         }
         Ok(OpRequest::Send(target, SendWhat::Status)) => {
-            match status::ask_status(hub, client, head, &target, out) {
+            match status::ask_status(hub, client, head, &target) {
                 Ok(None) => return,
                 Ok(Some(reply)) => Ok(reply),
                 Err(error) => Err(error),
@@ -112,7 +87,7 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
         Ok(request) => match listing::list(hub, link, head, &request) {
             Listed::Now(answer) => answer,
             Listed::Later => return,
-            Listed::No => run_recorded(hub, &origin, request, out),
+            Listed::No => run_recorded(hub, &origin, request),
         },
     };
     let answer = answer.map(|reply| match asked {
@@ -121,27 +96,27 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
     });
     // `halt` and `delete client` may have closed the client that asked.
     if hub.sessions.end(link).is_some() {
-        answer::answer(hub, client, &head, answer, out);
+        answer::answer(hub, client, &head, answer);
     }
 }
 
 /// Runs one command; a change that is refused is recorded like one that is made. The answer
 /// says if the configuration can't be saved.
-fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+fn run_recorded(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpResult {
     if request.effect() == Effect::Read {
-        return run(hub, origin, request, out);
+        return run(hub, origin, request);
     }
     let command = request.to_string();
-    let mut answer = run(hub, origin, request, out);
+    let mut answer = run(hub, origin, request);
     // What follows from it is done before it is answered.
-    hub.settle(out);
+    hub.settle();
     if let (Ok(reply), Some(why)) = (&mut answer, hub.store.unsaved()) {
         set_unsaved(reply, Some(why));
     }
     if let Err(error) = &answer {
         let about = About { who: Some(origin.who()), ..About::default() };
         let first = error.text.lines().next().unwrap_or_default();
-        hub.record(FactKind::Refused, about, format!("{command}: {first}"), out);
+        hub.record(FactKind::Refused, about, format!("{command}: {first}"));
     }
     answer
 }
@@ -171,7 +146,7 @@ const fn is_stored(request: &OpRequest) -> bool {
 
 /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
 /// `source`, `send … status`, `whoami`, `reload`) are refused here, as no script may have them.
-pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpResult {
     if let Some(text) = hub.store.refusal().filter(|_| is_stored(&request)) {
         return Err(OpError { code: ErrorCode::StateFailed, text });
     }
@@ -192,53 +167,51 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Ou
         }
         OpRequest::Host(name) => show::show_host(hub, &name),
         OpRequest::Last(id) => show::show_last(hub, id),
-        OpRequest::Poison(what) => facts::run_poison(hub, origin, what, out),
+        OpRequest::Poison(what) => facts::run_poison(hub, origin, what),
         OpRequest::Save => {
             Ok(OpReply::block(Block::Text { name: "script", text: hub.save_script() }))
         }
         OpRequest::Settings(of) => settings::show_settings(hub, &of),
         OpRequest::Version => Ok(read::show_version(hub)),
         OpRequest::Worker(id) => show::show_worker(hub, id),
-        OpRequest::Abort => Ok(change::abort(hub, origin, out)),
-        OpRequest::Halt => Ok(change::halt(hub, origin, out)),
-        OpRequest::Block(id) => change::change_blocked(hub, origin, id, true, out),
-        OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false, out),
-        OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size, out)),
-        OpRequest::Clone(id) => config::clone_worker(hub, origin, id, out),
+        OpRequest::Abort => Ok(change::abort(hub, origin)),
+        OpRequest::Halt => Ok(change::halt(hub, origin)),
+        OpRequest::Block(id) => change::change_blocked(hub, origin, id, true),
+        OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false),
+        OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size)),
+        OpRequest::Clone(id) => config::clone_worker(hub, origin, id),
         OpRequest::ConfigService { id, name, settings } => {
-            config::config_service(hub, origin, (id, name), &settings, out)
+            config::config_service(hub, origin, (id, name), &settings)
         }
         OpRequest::ConfigWorker { id, service, host, path, args } => {
-            config::config_worker(hub, origin, id, (service, host), (path, args), out)
+            config::config_worker(hub, origin, id, (service, host), (path, args))
         }
         OpRequest::ConfigHost { name, address } => {
-            config::config_host(hub, origin, &name, &address, out)
+            config::config_host(hub, origin, &name, &address)
         }
         OpRequest::ConfigEvents { count, kinds } => {
-            config::config_events(hub, origin, count, &kinds, out)
+            config::config_events(hub, origin, count, &kinds)
         }
-        OpRequest::DeleteWorker(id) => config::delete_worker(hub, origin, id, out),
-        OpRequest::DeleteClient(id) => change::delete_client_command(hub, origin, id, out),
-        OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name, out),
-        OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name, out),
-        OpRequest::Idle(id) => change::idle(hub, origin, id, out),
-        OpRequest::Pause(target) => start_stop::pause(hub, origin, &target, out),
-        OpRequest::Ready(target) => start_stop::ready(hub, origin, &target, out),
-        OpRequest::Start(target) => start_stop::start(hub, origin, &target, out),
-        OpRequest::Stop(target) => start_stop::stop(hub, origin, &target, out),
-        OpRequest::Preempt(on) => Ok(change::preempt(hub, origin, on, out)),
-        OpRequest::Pri(id, priority) => change::pri(hub, origin, id, priority, out),
-        OpRequest::Reject(on) => Ok(change::reject(hub, origin, on, out)),
-        OpRequest::Reset => Ok(change::reset(hub, origin, out)),
-        OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target, out),
+        OpRequest::DeleteWorker(id) => config::delete_worker(hub, origin, id),
+        OpRequest::DeleteClient(id) => change::delete_client_command(hub, origin, id),
+        OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name),
+        OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name),
+        OpRequest::Idle(id) => change::idle(hub, origin, id),
+        OpRequest::Pause(target) => start_stop::pause(hub, origin, &target),
+        OpRequest::Ready(target) => start_stop::ready(hub, origin, &target),
+        OpRequest::Start(target) => start_stop::start(hub, origin, &target),
+        OpRequest::Stop(target) => start_stop::stop(hub, origin, &target),
+        OpRequest::Preempt(on) => Ok(change::preempt(hub, origin, on)),
+        OpRequest::Pri(id, priority) => change::pri(hub, origin, id, priority),
+        OpRequest::Reject(on) => Ok(change::reject(hub, origin, on)),
+        OpRequest::Reset => Ok(change::reset(hub, origin)),
+        OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target),
         OpRequest::Service(ServiceWhat::Page(name)) => settings::show_service(hub, &name),
         OpRequest::Service(ServiceWhat::Move(id, name)) => {
-            change::change_service(hub, origin, id, &name, out)
+            change::change_service(hub, origin, id, &name)
         }
-        OpRequest::Set((setting, value)) => {
-            change::change_setting(hub, origin, setting, value, out)
-        }
-        OpRequest::Shutdown(what) => change::shutdown(hub, origin, what, out),
+        OpRequest::Set((setting, value)) => change::change_setting(hub, origin, setting, value),
+        OpRequest::Shutdown(what) => change::shutdown(hub, origin, what),
         request @ (OpRequest::Send(_, SendWhat::Status)
         | OpRequest::Source(_)
         | OpRequest::Watch(_)
@@ -251,16 +224,10 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest, out: Ou
 }
 
 /// The script that `save` asked for is written.
-pub(crate) fn answer_save(
-    hub: &mut Engine,
-    link: LinkId,
-    head: &Header,
-    text: String,
-    out: Out<'_>,
-) {
+pub(crate) fn answer_save(hub: &mut Engine, link: LinkId, head: &Header, text: String) {
     if let Some(client) = hub.sessions.client_at(link) {
         let reply = OpReply::block(Block::Text { name: "script", text });
-        answer::answer(hub, client, head, Ok(reply.complete(Command::Save)), out);
+        answer::answer(hub, client, head, Ok(reply.complete(Command::Save)));
     }
 }
 

@@ -6,16 +6,12 @@ use super::lines::{events_command, host_command, service_command, worker_command
 use crate::engine::action::Action;
 use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
-use crate::engine::supervision::host::Host;
-use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
-use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
-use protocol::names::{HostName, ServiceName};
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{HostName, ServiceName, ServiceSetting, Setting, WorkerId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
@@ -61,13 +57,13 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
         count += 1;
         if let Some(name) = script.hosts.pop_front() {
             let host = hub.supervision.host_named(&name);
-            host.into_iter().for_each(|host| save_host(host, out));
+            host.into_iter().for_each(|h| line(out, host_command(&h.name, &h.address)));
         } else if let Some(id) = script.services.pop_front() {
             let key = hub.catalog.find_id(id);
             key.into_iter().for_each(|key| save_service(&hub.catalog[key], out));
         } else if let Some(id) = script.workers.pop_front() {
-            let key = hub.supervision.find_worker(id);
-            key.into_iter().for_each(|key| save_worker(hub, hub.supervision.worker(key), out));
+            let worker = hub.supervision.find_worker(id).map(|key| hub.supervision.worker(key));
+            worker.into_iter().for_each(|worker| line(out, worker_line(hub, worker)));
         } else if let Some(id) = script.states.pop_front() {
             let key = hub.catalog.find_id(id);
             let lines = key.map_or(0, |key| save_state(hub, key, out));
@@ -79,20 +75,12 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
     count
 }
 
-fn save_host(host: &Host, out: &mut String) {
-    line(out, format_args!("{}", host_command(&host.name, &host.address)));
-}
-
 fn save_service(service: &Service, out: &mut String) {
     let settings = ServiceSetting::ALL.iter();
     let settings = settings.filter(|setting| service.settings.is_changed(**setting));
     let settings: Vec<_> =
         settings.map(|&setting| (setting, service.settings.get(setting))).collect();
-    line(out, format_args!("{}", service_command(service, &settings)));
-}
-
-fn save_worker(hub: &Engine, worker: &Worker, out: &mut String) {
-    line(out, format_args!("{}", worker_line(hub, worker)));
+    line(out, service_command(service, &settings));
 }
 
 /// Whether a service and its workers are stopped, paused, started. Returns how many workers it has.
@@ -120,39 +108,39 @@ fn save_state(hub: &Engine, key: ServiceKey, out: &mut String) -> usize {
 
 /// Has the changes stored that this step made.
 #[cold]
-pub(crate) fn begin(hub: &mut Engine, out: Out<'_>) {
+pub(crate) fn begin(hub: &mut Engine) {
     let (number, lines) = hub.store.begin(&mut hub.timers, hub.now);
-    out.push(Action::Store { number, lines });
+    hub.out.push(Action::Store { number, lines });
 }
 
 /// A write of the configuration has ended: lets the answers go that waited for it. If it failed,
 /// records that, tells operators from now on, and tries again.
-pub(crate) fn on_stored(hub: &mut Engine, number: u64, result: Result<(), String>, out: Out<'_>) {
+pub(crate) fn on_stored(hub: &mut Engine, number: u64, result: Result<(), String>) {
     if result.is_err() && hub.store.takes_retry() {
         hub.timers.add(hub.now.plus_millis(RETRY_MS), Timer::Store);
     }
-    if hub.store.ended(number, result, out) {
-        record_unsaved(hub, "; it is tried again", out);
+    if hub.store.ended(number, result, &mut hub.out) {
+        record_unsaved(hub, "; it is tried again");
     }
 }
 
 /// `Timer::StoreWait`: the disk takes no change and gives no error. Operators are answered without
 /// it.
-pub(crate) fn on_store_wait_due(hub: &mut Engine, number: u64, out: Out<'_>) {
-    if hub.store.is_overdue(number, out) {
-        record_unsaved(hub, "", out);
+pub(crate) fn on_store_wait_due(hub: &mut Engine, number: u64) {
+    if hub.store.is_overdue(number, &mut hub.out) {
+        record_unsaved(hub, "");
     }
 }
 
 /// Records that the configuration is not stored, and why, or that it is again.
-fn record_unsaved(hub: &mut Engine, more: &str, out: Out<'_>) {
+fn record_unsaved(hub: &mut Engine, more: &str) {
     let (kind, text) = match hub.store.unsaved() {
         Some(why) => {
             (FactKind::PersistFailed, format!("the configuration was not saved: {why}{more}"))
         }
         None => (FactKind::Changed, "the configuration is saved again".to_owned()),
     };
-    hub.record(kind, About::default(), text, out);
+    hub.record(kind, About::default(), text);
 }
 
 fn save_broker(hub: &Engine, out: &mut String) {
@@ -164,23 +152,17 @@ fn save_broker(hub: &Engine, out: &mut String) {
         }
     }
     if hub.facts.recent().max() > 0 {
-        line(out, format_args!("{}", events_command(hub)));
+        line(out, events_command(hub));
     }
-    if (hub.dispatch.buckets().count(), hub.dispatch.buckets().secs()) != (6, 10) {
-        line(
-            out,
-            format_args!(
-                "buckets {} {}",
-                hub.dispatch.buckets().count(),
-                hub.dispatch.buckets().secs()
-            ),
-        );
+    let (count, secs) = (hub.dispatch.buckets().count(), hub.dispatch.buckets().secs());
+    if (count, secs) != (6, 10) {
+        line(out, format_args!("buckets {count} {secs}"));
     }
     if hub.dispatch.is_strict_priority() {
-        line(out, format_args!("preempt on"));
+        line(out, "preempt on");
     }
     if hub.sessions.is_rejecting() {
-        line(out, format_args!("reject on"));
+        line(out, "reject on");
     }
 }
 
@@ -205,7 +187,7 @@ pub(crate) fn check_saved_size(
     ))
 }
 
-fn line(out: &mut String, command: std::fmt::Arguments<'_>) {
+fn line(out: &mut String, command: impl std::fmt::Display) {
     // Writing to a String can't fail.
     let _ = writeln!(out, "{command}");
 }

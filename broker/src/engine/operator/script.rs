@@ -6,14 +6,12 @@ use super::result::{OpResult, refused};
 use super::run::run;
 use crate::engine::action::{Action, Summary};
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::origin::Origin;
 use crate::engine::store::Difference;
 use crate::engine::work::{RunningScript, Work};
-use protocol::header::Header;
-use protocol::ids::LinkId;
 use protocol::op::parse;
-use protocol::op::reply::{OpReply, Value};
+use protocol::{Header, LinkId, OpReply, Value};
 
 /// How much a line of a script counts in a part of long work.
 const LINE: usize = 4;
@@ -26,12 +24,7 @@ pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
 
 /// Runs the next lines of a script in order; one that fails does not stop the rest. Returns how
 /// much work that was.
-pub(crate) fn go_on_script(
-    hub: &mut Engine,
-    script: &mut RunningScript,
-    most: usize,
-    out: Out<'_>,
-) -> usize {
+pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: usize) -> usize {
     let mut count = 0;
     hub.script_workers = Some(std::mem::take(&mut script.workers));
     while script.at < script.text.len() && count < most && !hub.works.is_busy() {
@@ -42,23 +35,23 @@ pub(crate) fn go_on_script(
         script.number += 1;
         // A comment or a blank line is none.
         if let Some((_, line)) = parse::parse_script(&line).first().copied() {
-            run_line(hub, script, line, out);
+            run_line(hub, script, line);
         }
         count += LINE;
     }
     script.workers = hub.script_workers.take().unwrap_or_default();
     if script.at >= script.text.len() && !hub.works.is_busy() {
-        end_script(hub, script, out);
+        end_script(hub, script);
     }
     count
 }
 
-fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str, out: Out<'_>) {
+fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) {
     let origin = script.origin.clone();
     hub.store.take_difference();
-    let answer = parse::parse(line).and_then(|request| run(hub, &origin, request, out));
+    let answer = parse::parse(line).and_then(|request| run(hub, &origin, request));
     // The next command finds done what follows from this one.
-    hub.settle(out);
+    hub.settle();
     script.stored = hub.store.number().unwrap_or(script.stored);
     let summary = &mut script.summary;
     match answer {
@@ -73,7 +66,7 @@ fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str, out: Out<'
 }
 
 /// All lines ran: whoever gave the script is told.
-fn end_script(hub: &mut Engine, script: &mut RunningScript, out: Out<'_>) {
+fn end_script(hub: &mut Engine, script: &mut RunningScript) {
     script.is_done = true;
     let summary = std::mem::take(&mut script.summary);
     let origin = script.origin.clone();
@@ -82,14 +75,14 @@ fn end_script(hub: &mut Engine, script: &mut RunningScript, out: Out<'_>) {
         let all = failed + summary.done + summary.unchanged;
         let text = format!("{failed} of {all} commands failed; first: {first}");
         let about = About { who: Some(origin.who()), ..About::default() };
-        hub.record(FactKind::ScriptFailed, about, text, out);
+        hub.record(FactKind::ScriptFailed, about, text);
     }
     let Some((link, head)) = script.requester else {
-        out.push(Action::ScriptDone { origin, summary });
+        hub.out.push(Action::ScriptDone { origin, summary });
         return;
     };
     if let Some(client) = hub.sessions.client_at(link) {
-        answer::answer_stored(hub, client, &head, sourced(&summary), script.stored, out);
+        answer::answer_stored(hub, client, &head, sourced(&summary), script.stored);
     }
 }
 
@@ -100,11 +93,8 @@ pub(crate) fn on_sourced(
     head: Header,
     path: String,
     script: Result<String, String>,
-    out: Out<'_>,
 ) {
-    let Some(client) = hub.sessions.client_at(link) else {
-        return;
-    };
+    let Some(client) = hub.sessions.client_at(link) else { return };
     let answer: OpResult = match script {
         Err(why) => Err(refused(format!(
             "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
@@ -117,7 +107,7 @@ pub(crate) fn on_sourced(
             return;
         }
     };
-    answer::answer(hub, client, &head, answer, out);
+    answer::answer(hub, client, &head, answer);
 }
 
 fn sourced(summary: &Summary) -> OpResult {

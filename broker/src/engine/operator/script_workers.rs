@@ -5,8 +5,7 @@
 use crate::engine::keys::ServiceKey;
 use crate::engine::supervision::Supervision;
 use crate::engine::supervision::workers::WorkerSpec;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
+use protocol::{HostName, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What makes two workers alike: service, host, path and arguments.

@@ -4,34 +4,12 @@
 use super::names;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::flag;
-use crate::engine::operator::cells::left;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::cells::yes;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::not_found;
-use protocol::names::ServiceName;
+use crate::engine::operator::cells::{flag, number, table, text, yes};
+use crate::engine::operator::result::{OpResult, not_found};
 use protocol::op::parse::nearest;
-use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::SettingsOf;
-use protocol::settings::{SERVICE_SETTINGS, SETTINGS, ServiceSetting, Setting, SettingRow, Unit};
-
-fn settings_table(rows: Vec<Vec<Value>>) -> OpReply {
-    let columns = vec![
-        left("setting", "setting", 20),
-        column("value", "value", 12),
-        column("unit", "unit", 6),
-        column("default", "default", 12),
-        column("min", "min", 8),
-        column("max", "max", 14),
-        column("live?", "live", 6),
-        left("", "text", 0),
-    ];
-    table("settings", columns, rows)
-}
+use protocol::settings::{SERVICE_SETTINGS, SETTINGS, SettingRow, Unit};
+use protocol::{Block, ServiceName, ServiceSetting, Setting, Value};
 
 /// The row of one setting, with its limits and its default.
 fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
@@ -72,7 +50,7 @@ pub(crate) fn show_settings(hub: &Engine, of: &SettingsOf) -> OpResult {
             settings_of(hub, names::plain_service(hub, name)?)
         }
     };
-    Ok(settings_table(rows))
+    Ok(table("settings", rows))
 }
 
 /// The error text for a name that is neither a setting nor a service.
@@ -112,7 +90,7 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
         ("Waiting", number(hub.dispatch.queue(key).queue.count())),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
-    let mut reply = settings_table(settings_of(hub, key));
+    let mut reply = table("settings", settings_of(hub, key));
     reply.blocks.insert(0, page);
     Ok(reply)
 }

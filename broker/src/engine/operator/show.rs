@@ -6,48 +6,17 @@ use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
-use crate::engine::operator::cells::blank;
-use crate::engine::operator::cells::column;
-use crate::engine::operator::cells::flag;
-use crate::engine::operator::cells::left;
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::table;
-use crate::engine::operator::cells::text;
-use crate::engine::operator::cells::unseen;
-use crate::engine::operator::cells::yes;
-use crate::engine::operator::names::host_named;
-use crate::engine::operator::names::worker_named;
+use crate::engine::operator::cells::{blank, flag, number, table, text, yes};
+use crate::engine::operator::names::{host_named, worker_named};
 use crate::engine::operator::open_listing::Rows;
 use crate::engine::operator::result::OpResult;
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use bytes::Bytes;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
-use protocol::op::reply::{Block, Column, OpReply, Value, span};
-use protocol::op::spec::WorkerFilter;
-
-fn worker_columns() -> Vec<Column> {
-    vec![
-        column("service", "service", 12),
-        column("worker id", "worker", 10),
-        column("avail?", "available", 7),
-        column("hostname", "host", 12),
-        column("host pid", "pid", 9),
-        column("xactions", "transactions", 9),
-        column("avg. resp.", "average_us", 11),
-        column("last resp.", "last_us", 11),
-        column("restarts", "restarts", 9),
-        column("client id", "client", 10),
-        column("fd", "fd", 4),
-        left("state", "state", 0),
-        unseen("since"),
-        unseen("until"),
-        unseen("reason"),
-        unseen("notes"),
-    ]
-}
+use protocol::op::reply::span;
+use protocol::op::shape;
+use protocol::{Block, ErrorCode, HostName, OpReply, Value, WorkerFilter, WorkerId};
 
 /// `workers`: the manual's tables, of the lists that a filter names.
 pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
@@ -63,7 +32,7 @@ pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
         .map(|((_, name, title), rows)| Block::Table {
             name,
             title: title.to_owned(),
-            columns: worker_columns(),
+            columns: shape::columns(name),
             rows,
         });
     OpReply { blocks: blocks.collect() }
@@ -233,23 +202,6 @@ fn workers_on(hub: &Engine, host: &HostName) -> Vec<u64> {
     hub.supervision.workers_on(host).map(|(_, w)| w.id.0.into()).collect()
 }
 
-pub(crate) fn hosts_table(rows: Rows) -> OpReply {
-    let columns = vec![
-        column("hostname", "host", 16),
-        column("state", "state", 10),
-        column("since", "since", 12),
-        column("workers", "worker_ids", 8),
-        column("execd pid", "pid", 10),
-        column("version", "version", 9),
-        column("address", "address", 20),
-        unseen("builtin"),
-        unseen("policy"),
-        left("trouble", "reason", 0),
-        unseen("until"),
-    ];
-    table("hosts", columns, rows)
-}
-
 pub(crate) fn host_row(hub: &Engine, host: &Host) -> Vec<Value> {
     let workers = workers_on(hub, &host.name);
     let state = states::host_state(hub, host);
@@ -293,22 +245,32 @@ pub(crate) fn show_host(hub: &Engine, name: &HostName) -> OpResult {
     Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
 }
 
+/// `load`: how much a service has to do, and what became of its requests.
+pub(crate) fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
+    let (service, queue) = (&hub.catalog[key], hub.dispatch.queue(key));
+    let figures = &queue.figures;
+    let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
+    let level = queue.retry_budget_level(&service.settings, hub.now);
+    vec![
+        text(&service.name),
+        number(queue.callers),
+        number(queue.queue.count()),
+        number(queue.idle.len()),
+        number(queue.busy),
+        number(figures.completed),
+        number(figures.failed.values().sum::<u64>()),
+        number(overloaded),
+        number(figures.retried),
+        number(figures.denied),
+        number(level.used),
+        number(level.most),
+    ]
+}
+
 /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
 /// service or for one. `without`: services that were not asked anything.
 pub(crate) fn latency_table(rows: Rows, without: usize) -> OpReply {
-    let columns = vec![
-        column("service", "service", 12),
-        column("phase", "phase", 7),
-        column("count", "count", 9),
-        column("mean", "mean_us", 11),
-        column("p50", "p50_us", 11),
-        column("p90", "p90_us", 11),
-        column("p99", "p99_us", 11),
-        column("p99.9", "p999_us", 11),
-        column("max", "max_us", 11),
-        column("failed", "failed", 7),
-    ];
-    let mut reply = table("latency", columns, rows);
+    let mut reply = table("latency", rows);
     if without > 0 {
         let text = format!("{} without a request: not shown", counted(without, "service"));
         let fields = vec![("services", number(without))];

@@ -5,18 +5,14 @@ use super::lines::{each, services_of, start_lines};
 use super::states;
 use super::targets::{for_each, none_there, target_services, target_word, targets, worker_line};
 use crate::engine::context::context;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::WorkerKey;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::op::reply::OpReply;
-use protocol::op::spec::Target;
+use protocol::{ErrorBody, ErrorCode, OpReply, Target};
 
-pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
     let lines = match target {
         Target::Worker(id) => {
@@ -27,7 +23,7 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
             each(hub, &services, "pause", |key| !hub.catalog[key].is_paused)
         }
     };
-    hub.changed(origin, format!("pause {}", target_word(target)), lines, out);
+    hub.changed(origin, format!("pause {}", target_word(target)), lines);
     let said = states::said(hub, origin, &format!("'pause {}'", target_word(target)));
     for service in services {
         hub.catalog[service].is_paused = true;
@@ -38,13 +34,13 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
         if matches!(target, Target::Worker(_)) {
             hub.supervision.pause_worker(key, &said);
         }
-        hub.supervision.update_available(key, context!(hub, out));
+        hub.supervision.update_available(key, context!(hub));
         blocks.push(worker_line(hub, "paused", key));
     }
     Ok(if blocks.is_empty() { none_there(target) } else { OpReply { blocks } })
 }
 
-pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
     if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
         let service = &hub.catalog[hub.supervision.worker(*key).service];
@@ -62,7 +58,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
             each(hub, &services, "ready", |key| hub.catalog[key].is_paused || paused.contains(&key))
         }
     };
-    hub.changed(origin, format!("ready {}", target_word(target)), lines, out);
+    hub.changed(origin, format!("ready {}", target_word(target)), lines);
     let said = states::said(hub, origin, &format!("'ready {}'", target_word(target)));
     for service in services {
         hub.catalog[service].is_paused = false;
@@ -77,7 +73,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
     }
 }
 
-pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, mut services) = (targets(hub, target)?, target_services(hub, target)?);
     hub.supervision.all_startable(&keys).map_err(refused)?;
     let lines = match keys.first() {
@@ -87,7 +83,7 @@ pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
             each(hub, &services, "start", |key| hub.catalog[key].is_stopped || down.contains(&key))
         }
     };
-    hub.changed(origin, format!("start {}", target_word(target)), lines, out);
+    hub.changed(origin, format!("start {}", target_word(target)), lines);
     // A worker that is started serves its service, so that is not stopped any more.
     services.extend(keys.iter().map(|&key| hub.supervision.worker(key).service));
     let said = states::said(hub, origin, &format!("'start {}'", target_word(target)));
@@ -103,7 +99,7 @@ pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target, out: Out
     Ok(OpReply::ok())
 }
 
-pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, services) = (targets(hub, target)?, target_services(hub, target)?);
     let wanted = services_of(hub, &keys, |w| w.is_wanted);
     let lines = match target {
@@ -112,7 +108,7 @@ pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target, out: Out<
             !hub.catalog[key].is_stopped || wanted.contains(&key)
         }),
     };
-    hub.changed(origin, format!("stop {}", target_word(target)), lines, out);
+    hub.changed(origin, format!("stop {}", target_word(target)), lines);
     let said = states::said(hub, origin, &format!("'stop {}'", target_word(target)));
     for service in services {
         hub.catalog[service].is_stopped = true;

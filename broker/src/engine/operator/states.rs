@@ -14,10 +14,7 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::wall_clock::short;
-use protocol::names::HostName;
-use protocol::op::reply::Value;
-use protocol::show;
-use protocol::time::Tick;
+use protocol::{HostName, Tick, Value, show};
 
 /// A state, ready to be shown.
 #[derive(Debug)]
@@ -105,14 +102,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     let word = match worker.state {
         ProcessState::Down if worker.failed.is_some() => "failed",
         ProcessState::Down if !worker.is_wanted => "stopped",
-        ProcessState::Down
-        | ProcessState::Backoff
-        | ProcessState::Starting
-        | ProcessState::Up
-        | ProcessState::Ready
-        | ProcessState::Returning
-        | ProcessState::Exiting
-        | ProcessState::Terminating => worker.state.word(),
+        state => state.word(),
     };
     let until = until_of(hub, worker);
     let reason = reason_of(hub, worker, is_host_lost);

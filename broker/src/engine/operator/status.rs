@@ -1,12 +1,11 @@
 //! `send … status`: asks workers for their status and shows their answers together. The answer
 //! waits for the workers, unlike those of most commands in `run`.
 
-use super::answer;
-use super::targets;
+use super::{answer, targets};
 use crate::engine::action::Action;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::fact::FactKind;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::operator::status_query::StatusQuery;
@@ -14,15 +13,10 @@ use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use crate::engine::sessions::connection::End;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::timers::Timer;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::header::Header;
-use protocol::ids::{LinkId, WorkerId};
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::Target;
-use protocol::show;
+use protocol::{
+    Block, ErrorBody, ErrorCode, Frame, Header, LinkId, OpError, OpReply, Target, Value, WorkerId,
+    show,
+};
 use std::collections::BTreeSet;
 
 /// Most characters of a worker's answer that are shown.
@@ -38,7 +32,6 @@ pub(crate) fn ask_status(
     client: ClientKey,
     head: Header,
     target: &Target,
-    out: Out<'_>,
 ) -> Result<Option<OpReply>, OpError> {
     let keys = targets::targets(hub, target)?;
     if keys.is_empty() {
@@ -54,7 +47,7 @@ pub(crate) fn ask_status(
         let is_free = worker.state == ProcessState::Ready && !is_busy;
         if let Some(link) = seat.link.filter(|_| is_free) {
             asked.waiting.insert(link);
-            out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
+            hub.out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
             continue;
         }
         let why = if is_busy { "busy, answers nothing now" } else { "not connected" };
@@ -68,18 +61,12 @@ pub(crate) fn ask_status(
     Ok(None)
 }
 
-pub(crate) fn on_status_reply(
-    hub: &mut Engine,
-    link: LinkId,
-    sequence: u32,
-    text: &str,
-    out: Out<'_>,
-) {
+pub(crate) fn on_status_reply(hub: &mut Engine, link: LinkId, sequence: u32, text: &str) {
     let key = match hub.sessions.end(link) {
         Some(End::Worker(key)) => key,
         Some(_) => {
             let text = "an answer to status came before the login";
-            hub.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+            hub.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text));
             return;
         }
         None => return,
@@ -93,28 +80,21 @@ pub(crate) fn on_status_reply(
     if is_asked || hub.may_cause(Class::LoggedIn, Some(link)) {
         let about = hub.supervision.about_worker(key, &hub.catalog);
         let said = show::brief(text, LINE_BYTES_MAX);
-        hub.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);
+        hub.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"));
     }
     if is_asked {
         let end = show::lines(&text.chars().take(STATUS_CHARS_MAX).collect::<String>());
-        note_status(hub, link, id, Some(sequence), &end, out);
+        note_status(hub, link, id, Some(sequence), &end);
     }
 }
 
 /// A worker is gone: queries wait for it no longer.
-pub(crate) fn on_status_lost(hub: &mut Engine, link: LinkId, id: WorkerId, out: Out<'_>) {
-    note_status(hub, link, id, None, "ended before it answered", out);
+pub(crate) fn on_status_lost(hub: &mut Engine, link: LinkId, id: WorkerId) {
+    note_status(hub, link, id, None, "ended before it answered");
 }
 
 /// Adds a line about one worker to the query of this sequence, or to all that wait for it.
-fn note_status(
-    hub: &mut Engine,
-    link: LinkId,
-    id: WorkerId,
-    sequence: Option<u32>,
-    text: &str,
-    out: Out<'_>,
-) {
+fn note_status(hub: &mut Engine, link: LinkId, id: WorkerId, sequence: Option<u32>, text: &str) {
     let mut done = Vec::new();
     for (&query, asked) in &mut hub.status_queries {
         let is_meant = sequence.is_none_or(|sequence| query as u32 == sequence);
@@ -126,12 +106,12 @@ fn note_status(
         }
     }
     for query in done {
-        answer_status_query(hub, query, out);
+        answer_status_query(hub, query);
     }
 }
 
 /// Answers a query with what has come.
-pub(crate) fn answer_status_query(hub: &mut Engine, query: u64, out: Out<'_>) {
+pub(crate) fn answer_status_query(hub: &mut Engine, query: u64) {
     let Some(mut asked) = hub.status_queries.remove(&query) else { return };
     for link in asked.waiting {
         if let Some(End::Worker(key)) = hub.sessions.end(link) {
@@ -143,7 +123,7 @@ pub(crate) fn answer_status_query(hub: &mut Engine, query: u64, out: Out<'_>) {
     // The operator may be gone by now.
     if let Some(client) = hub.sessions.find_client(asked.client) {
         let answer: OpResult = Ok(OpReply { blocks: asked.blocks });
-        answer::answer(hub, client, &asked.head, answer, out);
+        answer::answer(hub, client, &asked.head, answer);
     }
 }
 

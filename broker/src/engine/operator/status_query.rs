@@ -1,8 +1,6 @@
 //! A `send … status` that is under way.
 
-use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
-use protocol::op::reply::Block;
+use protocol::{Block, ClientId, Header, LinkId};
 use std::collections::BTreeSet;
 
 /// A `send … status` that not all workers have answered.

@@ -2,15 +2,12 @@
 
 use super::names;
 use crate::engine::context::context;
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
-use crate::engine::operator::cells::number;
-use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::{number, text};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, OpReply};
-use protocol::op::spec::Target;
+use protocol::{Block, OpError, OpReply, Target};
 
 /// The workers that a command is for, newest first, as the original broker listed them.
 pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
@@ -65,18 +62,12 @@ pub(super) fn for_each(
 }
 
 /// Does it with one of them.
-pub(crate) fn one_worker(
-    hub: &mut Engine,
-    key: WorkerKey,
-    verb: WorkerVerb,
-    said: &OperatorAct,
-    out: Out<'_>,
-) {
+pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, said: &OperatorAct) {
     match verb {
-        WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub, out)),
-        WorkerVerb::Launch => hub.supervision.launch(key, context!(hub, out)),
+        WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub)),
+        WorkerVerb::Launch => hub.supervision.launch(key, context!(hub)),
         WorkerVerb::Start { is_saved } => {
-            hub.supervision.start_worker(key, context!(hub, out));
+            hub.supervision.start_worker(key, context!(hub));
             if is_saved {
                 hub.supervision.await_earlier(key);
             }
@@ -84,9 +75,9 @@ pub(crate) fn one_worker(
         WorkerVerb::Stop => {
             // A reply that nobody waits for any more need not be finished.
             let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
-            hub.supervision.stop_worker(key, (is_busy, said), context!(hub, out));
+            hub.supervision.stop_worker(key, (is_busy, said), context!(hub));
         }
-        WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub, out)),
+        WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub)),
     }
 }
 

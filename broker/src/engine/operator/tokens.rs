@@ -1,36 +1,23 @@
 //! Rights of operators, and what a change of the tokens means for those who are logged in.
 
-use super::answer;
-use super::certificates;
+use super::{answer, certificates};
 use crate::engine::counted::counted;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::hub::{Engine, Out};
+use crate::engine::hub::Engine;
 use crate::engine::input::Tokens;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::cells::text;
-use crate::engine::operator::result::OpResult;
-use crate::engine::operator::result::refused;
+use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Requester;
 use crate::engine::quotas::Class;
 use crate::engine::sessions::access::Access;
 use crate::engine::sessions::connection::End;
 use crate::engine::sessions::peer_name::from;
 use crate::engine::work::Work;
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
-use protocol::ids::LinkId;
-use protocol::op::parse::OpError;
-use protocol::op::reply::{OpReply, Value};
-use protocol::op::spec::{Command, OpRequest};
-use protocol::rights::Rights;
+use protocol::{Command, ErrorBody, ErrorCode, LinkId, OpError, OpReply, OpRequest, Rights, Value};
 
 /// Refuses a command that needs more rights than its client has, and records the attempt.
-pub(crate) fn not_allowed(
-    hub: &mut Engine,
-    client: ClientKey,
-    request: &OpRequest,
-    out: Out<'_>,
-) -> OpResult {
+pub(crate) fn not_allowed(hub: &mut Engine, client: ClientKey, request: &OpRequest) -> OpResult {
     let rights = rights_of(hub, client);
     let command = request.command().row().name;
     let needed = request.effect().word();
@@ -38,7 +25,7 @@ pub(crate) fn not_allowed(
     let link = hub.sessions.client(client).link;
     if hub.may_cause(Class::LoggedIn, Some(link)) {
         let about = About { who: Some(answer::origin_of(hub, client).who()), ..About::default() };
-        hub.record(FactKind::Refused, about, format!("{request}: {text}"), out);
+        hub.record(FactKind::Refused, about, format!("{request}: {text}"));
     }
     Err(OpError { code: ErrorCode::Denied, text })
 }
@@ -76,7 +63,6 @@ pub(crate) fn on_tokens(
     hub: &mut Engine,
     requester: Requester,
     tokens: Result<Box<Tokens>, String>,
-    out: Out<'_>,
 ) {
     let (client, about) = certificates::asked_by(hub, requester);
     let answer = match tokens {
@@ -85,16 +71,16 @@ pub(crate) fn on_tokens(
                 true => format!("{why}; the tokens in force stay"),
                 false => why,
             };
-            hub.record(FactKind::TokensFailed, about, line.clone(), out);
+            hub.record(FactKind::TokensFailed, about, line.clone());
             Err(refused(line))
         }
         Ok(tokens) => {
             let line = format!("{} in {}", counted(tokens.tokens.len(), "token"), tokens.file);
             let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i128))];
-            hub.record(FactKind::TokensRead, about, line.clone(), out);
+            hub.record(FactKind::TokensRead, about, line.clone());
             change_tokens(hub, *tokens);
             // Those who are shut out hear of it before the operator.
-            hub.settle(out);
+            hub.settle();
             Ok(OpReply::line("reload", line, fields))
         }
     };
@@ -105,7 +91,7 @@ pub(crate) fn on_tokens(
     if let (Some((link, head)), Some(client)) = (requester, client)
         && hub.sessions.end(link).is_some()
     {
-        answer::answer(hub, client, &head, answer, out);
+        answer::answer(hub, client, &head, answer);
     }
 }
 

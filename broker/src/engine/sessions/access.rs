@@ -4,11 +4,8 @@
 
 use super::peer_name::from;
 use crate::engine::input::{Peer, Tokens};
-use protocol::bodies::ErrorBody;
-use protocol::errors::ErrorCode;
 use protocol::login_failures::LoginFailures;
-use protocol::names::{ServiceName, TokenName};
-use protocol::rights::Rights;
+use protocol::{ErrorBody, ErrorCode, Rights, ServiceName, TokenName};
 
 /// The tokens in force, and the sets of rights that do not come from a token.
 #[derive(Debug)]

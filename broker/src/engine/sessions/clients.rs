@@ -3,9 +3,7 @@
 
 use crate::engine::keys::{ClientKey, Table};
 use crate::engine::operator_act::OperatorAct;
-use protocol::bodies::{Format, Login};
-use protocol::ids::{ClientId, LinkId};
-use protocol::time::Tick;
+use protocol::{ClientId, Format, LinkId, Login, Tick};
 use std::collections::BTreeMap;
 
 /// An attached client.

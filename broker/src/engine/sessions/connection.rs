@@ -5,8 +5,7 @@ use super::phase::{Phase, PhaseEvent};
 use crate::engine::input::Peer;
 use crate::engine::keys::{ClientKey, HostKey, WorkerKey};
 use crate::engine::sessions::pending::PendingLogin;
-use protocol::ids::LinkId;
-use protocol::time::{Micros, Tick};
+use protocol::{LinkId, Micros, Tick};
 use std::collections::BTreeMap;
 
 /// The other end of a link.

@@ -15,14 +15,12 @@ use crate::engine::keys::{ClientKey, ServiceKey};
 use crate::engine::quotas::Class;
 use crate::engine::silence_limits::silence_ms;
 use crate::engine::timers::Timer;
-use protocol::bodies::{ErrorBody, Login, LoginOk};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::ids::{ClientId, LinkId};
+use protocol::bodies::LoginOk;
 use protocol::login_failures::{CHECKS_MAX, Check, FAILURES_MAX, Failure};
-use protocol::names::TokenName;
-use protocol::proof::{Claim, Proof};
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::{
+    Claim, ClientId, ErrorBody, ErrorCode, Frame, LinkId, Login, Proof, ServiceSetting, Setting,
+    TokenName,
+};
 
 /// A client that was let in.
 #[derive(Clone, Copy, Debug)]

@@ -7,11 +7,7 @@ use super::connection::{Connection, Connections, End};
 use crate::engine::input::{Peer, Tokens};
 use crate::engine::keys::{ClientKey, HostKey};
 use crate::engine::operator_act::OperatorAct;
-use protocol::bodies::ErrorBody;
-use protocol::ids::{ClientId, LinkId};
-use protocol::names::ServiceName;
-use protocol::rights::Rights;
-use protocol::time::{Micros, Tick};
+use protocol::{ClientId, ErrorBody, LinkId, Micros, Rights, ServiceName, Tick};
 
 /// See the head of this file.
 #[derive(Debug, Default)]

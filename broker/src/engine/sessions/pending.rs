@@ -1,9 +1,6 @@
 //! A login that waits for its proof.
 
-use protocol::bodies::{Login, WorkerLogin};
-use protocol::kinds::Role;
-use protocol::names::{ServiceName, TokenName};
-use protocol::proof::Proof;
+use protocol::{Login, Proof, Role, ServiceName, TokenName, WorkerLogin};
 
 /// A login that named a token and waits for its proof.
 #[derive(Debug)]

@@ -14,10 +14,7 @@ use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::silence_limits::{BEATS, SilenceLimits, beat_set_ms, silence_ms};
 use crate::engine::timers::Timer;
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
-use protocol::settings::{Setting, Settings};
-use protocol::time::Micros;
+use protocol::{Frame, LinkId, Micros, Setting, Settings};
 
 /// The limits for a peer that logs in now. They hold for it as long as it is connected.
 pub(crate) fn limits_to_announce(settings: &Settings) -> AnnouncedLimits {

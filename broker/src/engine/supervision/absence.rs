@@ -13,8 +13,7 @@ use crate::engine::silence_limits::{SilenceLimits, silence_ms};
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
-use protocol::names::HostName;
-use protocol::settings::Setting;
+use protocol::{HostName, Setting};
 
 /// Milliseconds added to the wait for a worker's return: it may notice the loss later than the
 /// broker, and begin its last attempt just before its time is over.

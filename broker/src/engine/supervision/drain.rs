@@ -16,9 +16,7 @@ use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecStop};
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::settings::Setting;
+use protocol::{Frame, LinkId, RunId, Setting, WorkerId};
 
 impl Supervision {
     /// Has execd end a worker's process: TERM to its process group, KILL after `grace_ms`.

@@ -11,10 +11,7 @@ use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::WorkerKey;
 use crate::engine::timers::Timer;
-use protocol::bodies::ExitCause;
-use protocol::ids::{RunId, WorkerId};
-use protocol::settings::Setting;
-use protocol::show;
+use protocol::{ExitCause, RunId, Setting, WorkerId, show};
 
 /// Milliseconds that the report of an end may come after the end of the connection, so that the two
 /// are one event.

@@ -13,10 +13,7 @@ use crate::engine::keys::HostKey;
 use crate::engine::quotas::{Class, TEXT_BYTES_MAX};
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecHello, ExecWelcome};
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
-use protocol::proof::{Challenge, Claim};
-use protocol::show;
+use protocol::{Challenge, Claim, Frame, LinkId, show};
 
 /// Milliseconds that a host may take to send welcome and list, although it answers pings. This is
 /// longer than an execd lets a proof wait for its turn, and than many handshakes at once take.

@@ -11,8 +11,7 @@ use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host::Host;
 use protocol::bodies::{ExecEnd, ExecWelcome};
-use protocol::frame::Frame;
-use protocol::ids::LinkId;
+use protocol::{Frame, LinkId};
 
 /// Most workers that a warning lists by id.
 const NAMED_MAX: usize = 10;

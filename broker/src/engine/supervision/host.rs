@@ -3,9 +3,7 @@
 use super::host_state::{HostEvent, HostState};
 use crate::engine::input::Expected;
 use crate::engine::keys::{HostKey, Table};
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
-use protocol::time::Tick;
+use protocol::{HostName, Tick, WorkerId};
 use std::collections::BTreeMap;
 
 /// A machine with an execd, as it was configured; or the built-in `localhost`.

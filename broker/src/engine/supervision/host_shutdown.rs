@@ -9,9 +9,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host_state::HostState;
-use protocol::bodies::ExitCause;
-use protocol::ids::LinkId;
-use protocol::names::HostName;
+use protocol::{ExitCause, HostName, LinkId};
 
 impl Supervision {
     /// Handles the report of an execd that it shuts down. Returns false if it is no news, or the
@@ -23,17 +21,7 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) -> bool {
         let host = &mut self.hosts[key];
-        let serves = match host.state {
-            HostState::Listing(at) | HostState::Up(at) => at == link,
-            HostState::Down
-            | HostState::Dialing
-            | HostState::WaitingToDial
-            | HostState::Greeting(_)
-            | HostState::Greeted(_)
-            | HostState::Claimed(_)
-            | HostState::Proving(_)
-            | HostState::Untrusted(..) => false,
-        };
+        let serves = matches!(host.state, HostState::Listing(at) | HostState::Up(at) if at == link);
         if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }

@@ -17,10 +17,7 @@ use crate::engine::supervision::host::{Host, HostConnection};
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecListed;
-use protocol::ids::LinkId;
-use protocol::names::HostName;
-use protocol::settings::Setting;
-use protocol::show;
+use protocol::{HostName, LinkId, Setting, show};
 
 /// Milliseconds that a host must have been up before the next dial after a loss comes fast again;
 /// `host_retry_ms` if that is shorter. A host that comes up and closes at once is not healthy, and
@@ -89,18 +86,8 @@ impl Supervision {
 
     /// The link on which a host can be asked to start and end processes, if it is up.
     pub(crate) fn host_link(&self, name: &HostName) -> Option<LinkId> {
-        match self.hosts.named(name)?.state {
-            HostState::Up(link) => Some(link),
-            HostState::Down
-            | HostState::Dialing
-            | HostState::WaitingToDial
-            | HostState::Greeting(_)
-            | HostState::Greeted(_)
-            | HostState::Claimed(_)
-            | HostState::Proving(_)
-            | HostState::Untrusted(..)
-            | HostState::Listing(_) => None,
-        }
+        let HostState::Up(link) = self.hosts.named(name)?.state else { return None };
+        Some(link)
     }
 
     /// `Action::Dial` succeeded. Returns which host is at the link, and its address; `None` if the

@@ -10,10 +10,8 @@ use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::timers::Timer;
-use protocol::bodies::{ExecStart, ExecStarted};
-use protocol::ids::RunId;
-use protocol::names::HostName;
-use protocol::settings::Setting;
+use protocol::bodies::ExecStarted;
+use protocol::{ExecStart, HostName, RunId, Setting};
 
 impl Supervision {
     /// Carries out `start` of one worker: it is wanted from now on, and its earlier ends are
@@ -33,9 +31,7 @@ impl Supervision {
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Ready
-            | ProcessState::Returning => {
-                self.update_available(key, cx);
-            }
+            | ProcessState::Returning => self.update_available(key, cx),
         }
     }
 

@@ -9,10 +9,7 @@ use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::quotas::Class;
-use protocol::bodies::{ErrorBody, WorkerLogin};
-use protocol::errors::ErrorCode;
-use protocol::ids::{LinkId, RunId};
-use protocol::settings::ServiceSetting;
+use protocol::{ErrorBody, ErrorCode, LinkId, RunId, ServiceSetting, WorkerLogin};
 
 /// A login that was let in.
 #[derive(Clone, Copy, Debug)]

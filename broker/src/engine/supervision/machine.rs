@@ -3,14 +3,12 @@
 
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
-use crate::engine::supervision::host::Host;
-use crate::engine::supervision::host::Hosts;
-use protocol::ids::WorkerId;
-use protocol::names::HostName;
+use crate::engine::supervision::host::{Host, Hosts};
+use protocol::{HostName, WorkerId};
 use std::collections::BTreeSet;
 
 /// See the head of this file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Supervision {
     pub(super) workers: Workers,
     pub(super) hosts: Hosts,
@@ -28,14 +26,7 @@ pub(crate) struct Supervision {
 impl Supervision {
     /// No workers, no hosts; starts are numbered from `run_base` on.
     pub(crate) fn new(run_base: u64) -> Self {
-        Self {
-            workers: Workers::default(),
-            hosts: Hosts::default(),
-            dials: BTreeSet::new(),
-            next_run: run_base,
-            run_base,
-            shutdown_ms: None,
-        }
+        Self { next_run: run_base, run_base, ..Self::default() }
     }
 
     /// Configures a worker; it is down. See `WorkerSpec`.

@@ -15,9 +15,8 @@ use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
-use protocol::bodies::{ExecExited, ExecOutput, ExitCause, Stream};
-use protocol::ids::{RunId, WorkerId};
-use protocol::settings::Setting;
+use protocol::bodies::{ExecExited, ExecOutput, Stream};
+use protocol::{ExitCause, RunId, Setting, WorkerId};
 
 /// Milliseconds that the connection of a worker may stay open after its process ended.
 const TRAILING_MS: u64 = 1000;

@@ -1,8 +1,7 @@
 //! Decides when to start a worker again after an unexpected end: at once, after a backoff, or not
 //! any more. It has the history of one worker; `process` handles the end itself.
 
-use protocol::settings::{Setting, Settings};
-use protocol::time::Tick;
+use protocol::{Setting, Settings, Tick};
 use std::collections::VecDeque;
 
 /// What to do with a worker that ended unexpectedly.

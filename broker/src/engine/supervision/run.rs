@@ -1,8 +1,7 @@
 //! One run of a worker: what is known of one start of its process. A new run replaces the whole of
 //! it, so nothing of an earlier process is taken for the present one's.
 
-use protocol::ids::RunId;
-use protocol::time::Tick;
+use protocol::{RunId, Tick};
 
 /// One start of a worker's process, and what became of it.
 #[derive(Debug)]

@@ -17,12 +17,8 @@ use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
-use protocol::bodies::ErrorBody;
-use protocol::bodies::{Child, ExecStop, WorkerLogin};
-use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::settings::Setting;
+use protocol::bodies::{Child, ExecStop};
+use protocol::{ErrorBody, ErrorCode, Frame, LinkId, RunId, Setting, WorkerId, WorkerLogin};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Milliseconds that a report of an end may take, after a list without this process.

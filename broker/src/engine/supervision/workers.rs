@@ -8,11 +8,7 @@ use super::run::{EndReport, Run, RunOrigin};
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
-use protocol::bodies::ExitCause;
-use protocol::ids::{RunId, WorkerId};
-use protocol::names::HostName;
-use protocol::show;
-use protocol::time::Tick;
+use protocol::{ExitCause, HostName, RunId, Tick, WorkerId, show};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A worker, configured or self-started.

@@ -41,9 +41,7 @@ impl StateDir {
         };
         let base = clock.max(kept);
         let next = base.saturating_add(RUNS_RESERVED).min(RUN_MAX);
-        let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else {
-            return Ok(base);
-        };
+        let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else { return Ok(base) };
         // The broker serves all the same. The next one may then give the same run numbers, with a
         // probability of 2^-36.
         tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
