@@ -228,7 +228,11 @@ impl Process {
             let left = PollTimeout::from(u16::try_from(left).unwrap_or(u16::MAX));
             let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, left) {
-                Ok(0) => return Err(format!("it said nothing within {} ms", limit.as_millis())),
+                Ok(0) if clock::now() >= end => {
+                    return Err(format!("it said nothing within {} ms", limit.as_millis()));
+                }
+                // The wait of a call is shorter than a long limit.
+                Ok(0) => continue,
                 Ok(_) => {}
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return Err(format!("poll: {error}")),

@@ -121,5 +121,8 @@ fn count(rows: &[Row]) -> Result<BTreeMap<String, u64>, String> {
         let most: &mut u64 = counts.entry(case.to_owned()).or_default();
         *most = (*most).max(total.ok_or_else(|| format!("no totals for '{case}'"))?);
     }
-    Ok(counts)
+    match rows.iter().find(|row| !counts.contains_key(&row.name)) {
+        Some(row) => Err(format!("callgrind did not come to '{}': {ended:?}", row.name)),
+        None => Ok(counts),
+    }
 }
