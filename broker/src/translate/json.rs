@@ -123,7 +123,7 @@ impl Serialize for Cell<'_> {
 }
 
 /// Writes as [`CompactFormatter`] does, with hidden characters escaped, so that a reader sees them.
-/// JSON requires that for controls below U+0020 only.
+/// JSON requires that for controls below U+0020 only; those come as `write_char_escape`.
 struct Visible;
 
 impl Formatter for Visible {
