@@ -8,6 +8,7 @@ use client::error::{Code, Error};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use protocol::{ErrorCode, ServiceName};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -335,9 +336,8 @@ impl Drop for Broker {
 }
 
 fn client_address(ports: &str) -> Option<String> {
-    let (_, rest) = ports.split_once("\"client\":")?;
-    let (_, rest) = rest.split_once('"')?;
-    rest.split_once('"').map(|(address, _)| address.to_owned())
+    let ports: Value = serde_json::from_str(ports).ok()?;
+    ports["client"].as_str().map(str::to_owned)
 }
 
 /// A sample worker: the installed one beside this program, else this program under that name.

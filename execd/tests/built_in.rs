@@ -101,8 +101,8 @@ impl BuiltIn {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("{\"execd\":\"").unwrap();
-        let address = address.strip_suffix("\"}").unwrap().to_owned();
+        let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = ready["execd"].as_str().unwrap().to_owned();
         Self { process, address, directory }
     }
 

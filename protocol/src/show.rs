@@ -169,7 +169,7 @@ pub fn log_line(line: &[u8], is_json: bool) -> Cow<'_, [u8]> {
 }
 
 /// Writes a character as `\u` and four digits, or as two of them (a surrogate pair) above U+FFFF.
-pub fn json_escape(c: char, out: &mut String) {
+fn json_escape(c: char, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {
         let _ = write!(out, "\\u{unit:04x}");
     }

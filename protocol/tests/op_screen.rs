@@ -1,7 +1,6 @@
 //! Tests of tables on terminals: only an overlong name is cut, and wide characters keep the columns
 //! aligned.
 
-use protocol::bodies::Format;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value};
 
 fn column(title: &'static str, align: Align) -> Column {
@@ -24,20 +23,19 @@ fn a_long_name_is_cut_on_a_terminal_and_nowhere_else() {
     let long = "n".repeat(200);
     let reply = table(&["a", &long]);
     for columns in [40, 80, 120] {
-        let text = reply.render(Format::Screen(columns));
+        let text = reply.screen(columns);
         assert!(text.contains('…') && !text.contains(&long), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= columns.into()), "{text}");
         assert!(text.lines().any(|line| line.ends_with("on and on")), "{text}");
     }
-    assert!(reply.render(Format::Text).contains(&long));
-    assert!(reply.render(Format::Json).contains(&long));
-    assert!(reply.render(Format::Screen(400)).contains(&long));
-    assert_eq!(table(&["a"]).render(Format::Screen(80)), table(&["a"]).render(Format::Text));
+    assert!(reply.text().contains(&long));
+    assert!(reply.screen(400).contains(&long));
+    assert_eq!(table(&["a"]).screen(80), table(&["a"]).text());
 }
 
 #[test]
 fn wide_characters_keep_the_columns_straight() {
-    let text = table(&["日本", "ab", "e\u{301}"]).render(Format::Text);
+    let text = table(&["日本", "ab", "e\u{301}"]).text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[1].find('7'), Some(23 + 2), "{text}");
     assert_eq!(lines[2].find('7'), Some(23), "{text}");
@@ -50,8 +48,8 @@ fn a_record_flows_at_its_blanks_on_a_terminal_and_nowhere_else() {
     let fields = vec![("id", Value::Number(7)), ("reason", Value::Text(reason.to_owned()))];
     let record = Block::Record { name: "worker", prefix: "worker->", width: 0, fields };
     let reply = OpReply::block(record);
-    let text = reply.render(Format::Screen(40));
+    let text = reply.screen(40);
     assert!(text.starts_with("worker->id = 7\nworker->reason = \"it ended five\n    "), "{text}");
     assert!(text.lines().all(|line| line.len() <= 40), "{text}");
-    assert!(reply.render(Format::Text).contains(reason));
+    assert!(reply.text().contains(reason));
 }

@@ -52,6 +52,9 @@ const PURE: &[&str] = &[
     "core::net::",
 ];
 
+/// What the JSON view may use besides: it writes into memory by the traits of these.
+const JSON: &[&str] = &["serde", "std::io"];
+
 /// Names, or ends of names, of variables that are keys of the engine's tables.
 const KEYS: &[&str] = &["key", "client", "worker", "service", "transaction", "host"];
 /// Types that keys must not have, because they would fit every table.
@@ -218,12 +221,13 @@ fn pure_modules_name_nothing_that_could_do_io() {
         if !is_pure {
             continue;
         }
+        let extra = if name == "broker/src/translate/json.rs" { JSON } else { &[] };
         for (at, line) in without_tests(&text).lines().enumerate() {
             let code = line.trim_start();
             let code = code.strip_prefix("pub ").unwrap_or(code);
             if let Some(path) = code.strip_prefix("use ")
                 && !is_own(&text, path)
-                && !PURE.iter().any(|allowed| path.starts_with(allowed))
+                && !PURE.iter().chain(extra).any(|allowed| path.starts_with(allowed))
             {
                 faults.push(format!("{name}:{}: {path} is not for a pure module", at + 1));
             }

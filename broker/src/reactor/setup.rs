@@ -27,6 +27,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use protocol::frame_reader::ReadBuffer;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
+use serde_json::json;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -269,43 +270,25 @@ impl Reactor {
 
     /// The addresses as one JSON object.
     fn addresses(&self) -> String {
-        let tcp = |role| match self.first(role) {
-            Some((listener, address)) if listener.is_tls() => {
-                quoted(&format!("{TLS_PREFIX}{address}"))
-            }
-            Some((_, address)) => quoted(&address.to_string()),
-            None => "null".to_owned(),
+        let tcp = |role| {
+            self.first(role).map(|(listener, address)| {
+                let prefix = if listener.is_tls() { TLS_PREFIX } else { "" };
+                format!("{prefix}{address}")
+            })
         };
-        let unix = |path: PathBuf| quoted(&format!("unix:{}", path.display()));
+        let unix = |path: PathBuf| format!("unix:{}", path.display());
         let paths = &self.io.state.paths;
         format!(
             "{{\"client\":{},\"client_unix\":{},\"worker\":{},\"worker_unix\":{},\"web\":null,\
              \"execd\":{},\"pid\":{}}}\n",
-            tcp(Role::Client),
-            unix(paths.client()),
-            tcp(Role::Worker),
-            unix(paths.worker()),
-            unix(paths.execd()),
+            json!(tcp(Role::Client)),
+            json!(unix(paths.client())),
+            json!(tcp(Role::Worker)),
+            json!(unix(paths.worker())),
+            json!(unix(paths.execd())),
             process::id()
         )
     }
-}
-
-/// A text as JSON.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Opens the listeners, on the ports of the last time where any port will do.

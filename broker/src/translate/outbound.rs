@@ -1,5 +1,6 @@
 //! Turns what the engine sends into frames. `protocol::encode` writes their bytes.
 
+use super::json;
 use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
 use protocol::encode::{self, EncodedFrame};
@@ -13,10 +14,10 @@ use protocol::op::reply::OpReply;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// An operator's answer as data frames, all but the last with `more`, and of at most `body_max`
-/// bytes each. The text stands exactly as [`OpReply::text`] gives it. An answer that is followed by
+/// bytes each. The bytes stand exactly as [`render`] gives them. An answer that is followed by
 /// others is one frame: who reads it tells them apart by that.
 pub fn answer(head: Header, reply: &OpReply, format: Format, body_max: usize) -> Vec<Frame> {
-    let mut rest = Bytes::from(reply.render(format));
+    let mut rest = Bytes::from(render(reply, format));
     let size = if head.more == 0 { body_max.min(PIECE_BYTES) } else { usize::MAX };
     let mut frames = Vec::with_capacity(1);
     while rest.len() > size {
@@ -25,6 +26,15 @@ pub fn answer(head: Header, reply: &OpReply, format: Format, body_max: usize) ->
     }
     frames.push(Frame::data(head, rest));
     frames
+}
+
+/// An operator's answer in the form that the login asked for.
+pub fn render(reply: &OpReply, format: Format) -> Vec<u8> {
+    match format {
+        Format::Text => reply.text().into_bytes(),
+        Format::Screen(columns) => reply.screen(columns).into_bytes(),
+        Format::Json => json::render(reply),
+    }
 }
 
 /// The request to an execd to start a program, with the secret for its login.

@@ -50,8 +50,8 @@ pub fn isectd(words: &[&str]) -> Command {
 }
 
 pub fn field(json: &str, key: &str) -> String {
-    let rest = json.split_once(&format!("\"{key}\":\"")).expect("the key is there").1;
-    rest.split_once('"').expect("a text").0.to_owned()
+    let value: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    value[key].as_str().expect("a text").to_owned()
 }
 
 impl Broker {

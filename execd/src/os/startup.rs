@@ -98,15 +98,7 @@ pub(super) fn announce(
     ports_file: Option<&Path>,
     ready: Option<OwnedFd>,
 ) -> Result<(), Failure> {
-    let escaped: String = address
-        .chars()
-        .flat_map(|c| match c {
-            '"' | '\\' => vec!['\\', c],
-            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
-            c => vec![c],
-        })
-        .collect();
-    let json = format!("{{\"execd\":\"{escaped}\"}}\n");
+    let json = format!("{}\n", serde_json::json!({ "execd": address }));
     if let Some(file) = ports_file {
         // Never half a file: whoever polls for it reads all of it or nothing.
         auth::private::replace_target(file)

@@ -118,9 +118,8 @@ impl Execd {
         });
         let mut execd = Self { process, log, seen: Vec::new(), address: String::new(), directory };
         execd.wait_log("listening");
-        let json = fs::read_to_string(ports).unwrap();
-        let address = json.trim_end().strip_prefix("{\"execd\":\"").unwrap();
-        execd.address = address.strip_suffix("\"}").unwrap().to_owned();
+        let ports: serde_json::Value = serde_json::from_slice(&fs::read(ports).unwrap()).unwrap();
+        execd.address = ports["execd"].as_str().unwrap().to_owned();
         execd
     }
 

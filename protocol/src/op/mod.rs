@@ -4,7 +4,6 @@
 mod args;
 mod foreign;
 pub mod help;
-pub mod json;
 mod layout;
 mod params;
 pub mod parse;
@@ -13,5 +12,4 @@ pub mod shape;
 pub mod spec;
 pub mod table;
 mod text;
-mod view;
 mod words;

@@ -1,9 +1,8 @@
-//! The answers of `op` by value, and their two views: text for people (in the manual's form where
-//! it has one) and JSON. The engine supplies the values.
+//! The answers of `op` by value, and their text for people, in the manual's form where it has one.
+//! The engine supplies the values; the broker's `translate` writes them as JSON.
 
 use super::shape::Form;
 use super::spec::Command;
-use crate::bodies::Format;
 use crate::time::Wall;
 use bytes::Bytes;
 
@@ -158,24 +157,15 @@ impl OpReply {
         self.blocks.iter().map(rows).sum()
     }
 
-    /// Renders the answer in the form that the client's login asked for.
-    pub fn render(&self, format: Format) -> String {
-        match format {
-            Format::Text => self.text(),
-            Format::Screen(columns) => super::text::render(&self.blocks, Some(columns.into())),
-            Format::Json => self.json(),
-        }
-    }
-
     /// The answer as text, in the manual's form where it has one. Each line ends with `
     /// `; no line ends with a blank.
     pub fn text(&self) -> String {
         super::text::render(&self.blocks, None)
     }
 
-    /// The answer as one JSON object with one key for each block name, as `shape` describes it.
-    pub fn json(&self) -> String {
-        super::view::render(&self.blocks)
+    /// The answer as text that fits a terminal with this many columns.
+    pub fn screen(&self, columns: u16) -> String {
+        super::text::render(&self.blocks, Some(columns.into()))
     }
 
     /// Adds the lists that the answer to this command always has, also when they are empty.

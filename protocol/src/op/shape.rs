@@ -585,12 +585,12 @@ pub(super) const UNCHANGED: Field =
     field("unchanged", Type::Number, "commands that found everything as they say");
 
 /// The form of the part with this name; the form is the same in every command's answer.
-pub(super) fn form(name: &str) -> Option<Form> {
+pub fn form(name: &str) -> Option<Form> {
     named(name).next().map(|shape| shape.form)
 }
 
 /// The JSON key of the field that a record's text calls `label`.
-pub(super) fn key(record: &str, label: &'static str) -> &'static str {
+pub fn key(record: &str, label: &'static str) -> &'static str {
     let found = named(record).flat_map(|shape| shape.fields).find(|field| field.label == label);
     found.map_or(label, |field| field.key)
 }

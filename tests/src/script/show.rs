@@ -6,6 +6,7 @@ use super::words;
 use super::world::{Disk, OPERATOR, World};
 use crate::shell::{Ask, Deed, Player, TestShell};
 use broker::engine::input::Input;
+use broker::translate::outbound;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -34,7 +35,9 @@ impl Player for World {
         match deed {
             Deed::Send(link, frame) => self.sent(link, frame),
             Deed::Answer(link, head, reply, format) => {
-                let item = self.show_answer(self.name(link), &head, &reply.render(format));
+                let text = outbound::render(&reply, format);
+                let text = String::from_utf8_lossy(&text);
+                let item = self.show_answer(self.name(link), &head, &text);
                 self.items.push(item);
             }
             Deed::Ask(Ask::Store(number)) if !matches!(self.disk, Disk::Stalls) => {

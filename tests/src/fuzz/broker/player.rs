@@ -430,12 +430,13 @@ impl Player for BrokerPlayer {
 }
 
 fn check_reply(reply: &OpReply, format: Format) {
+    let bytes = outbound::render(reply, format);
+    let text = String::from_utf8_lossy(&bytes);
     match format {
-        Format::Text | Format::Screen(_) => no_controls(&reply.render(format)),
+        Format::Text | Format::Screen(_) => no_controls(&text),
         Format::Json => {
-            let json = reply.json();
-            let read = serde_json::from_str::<serde_json::Value>(&json);
-            assert!(read.is_ok(), "{read:?}: {json}");
+            let read = serde_json::from_str::<serde_json::Value>(&text);
+            assert!(read.is_ok(), "{read:?}: {text}");
         }
     }
 }
