@@ -4,6 +4,7 @@ use super::context::context;
 use super::hub::{Engine, Out};
 use super::keys::ClientKey;
 use super::sessions::connection::End;
+use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::sessions::pending::LoginBody;
 use crate::engine::sessions::pending::PendingLogin;
 use protocol::bodies::{ErrorBody, Login};
@@ -45,10 +46,14 @@ impl Engine {
         signature: Option<String>,
         out: Out<'_>,
     ) {
+        let workers = login.script.then(ScriptWorkers::default);
         let admitted = self.sessions.admit_client(link, login, signature, context!(self, out));
         if let Some(it) = admitted {
             let place = (it.service, it.priority);
             self.dispatch.attach(it.client, (it.id, link), place, it.requests_max);
+            if workers.is_some() {
+                self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
+            }
         }
     }
 
@@ -56,6 +61,7 @@ impl Engine {
     /// go on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
         let service = self.dispatch.caller(key).service;
+        self.scripts.remove(&self.sessions.client(key).id);
         self.dispatch.detach(key, context!(self, out));
         self.sessions.client_gone(key, (service, why), context!(self, out));
     }

@@ -18,12 +18,12 @@ use super::timers::Timers;
 use super::wall_clock::WallClock;
 use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
-use crate::engine::operator::script_workers::ScriptWorkers;
+use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::Origin;
 use crate::engine::origin::Requester;
 use crate::engine::shutdown_step::Shutdown;
-use protocol::ids::LinkId;
+use protocol::ids::{ClientId, LinkId};
 use protocol::op::reply::Value;
 use protocol::settings::{Setting, Settings};
 use protocol::time::{Tick, Wall};
@@ -70,6 +70,8 @@ pub struct Engine {
     pub(super) store: Store,
     /// While lines of a script are run.
     pub(super) script_workers: Option<ScriptWorkers>,
+    /// Of each attached client that was answered a command, or whose commands are a script.
+    pub(super) scripts: BTreeMap<ClientId, ConnectionScript>,
     pub(super) works: Works,
 }
 
@@ -103,6 +105,7 @@ impl Engine {
             next_query: 0,
             store: Store::default(),
             script_workers: None,
+            scripts: BTreeMap::new(),
             works: Works::default(),
         }
     }

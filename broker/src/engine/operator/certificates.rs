@@ -10,6 +10,7 @@ use crate::engine::operator::result::OpResult;
 use crate::engine::operator::result::refused;
 use crate::engine::origin::Requester;
 use crate::engine::sessions::connection::End;
+use crate::engine::store::Difference;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Command;
 
@@ -33,6 +34,7 @@ pub(crate) fn on_certificates(
     if more {
         hub.certificates = Some((requester, found));
     } else if let (Some((_, head)), Some(client)) = (requester, client) {
+        hub.store.did(Difference::Changed);
         answer::answer(hub, client, &head, found.join(None), out);
     }
 }
