@@ -19,6 +19,7 @@ Without -c, on a terminal: an interactive console. Otherwise standard input: the
 that is exactly 'go' are one message, the reply goes to standard output, and so on; what follows the
 last 'go' is a message too, if it is not blank. For the service 'op', input without any 'go' is a
 script: a command a line, blank lines and lines that begin with # are skipped, errors name the line.
+If one of them is to change something, or failed, it ends with a summary: done, unchanged, failed.
 With -k all messages are one conversation with one worker; the last has no 'more'. They are sent
 as soon as the one after each is there, and the replies are printed as they come.
 -c may be given several times: all are sent in order, and the status is that of the first failure.

@@ -22,6 +22,17 @@ const FETCH: Duration = Duration::from_secs(1);
 /// Longest wait for a connection to one address.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A person at a prompt: it is made again when it was lost.
+    Console,
+    /// Requests and commands that stand alone.
+    Requests,
+    /// The commands of one script.
+    Script,
+}
+
 /// Whether the conversation had ended by the time the next frame could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -52,7 +63,7 @@ impl Connection {
     ///
     /// # Errors
     /// Nobody answers, or the broker refuses the login.
-    pub fn open(cli: &Cli, reconnect: bool, out: &mut Output) -> Result<Self, Failure> {
+    pub fn open(cli: &Cli, purpose: Purpose, out: &mut Output) -> Result<Self, Failure> {
         let timeout = cli.timeout();
         let columns = out.columns();
         let format = match columns {
@@ -66,7 +77,8 @@ impl Connection {
             name: Some("isdclient".to_owned()),
             token: cli.token()?,
             connect_timeout: timeout.unwrap_or(CONNECT).min(CONNECT),
-            reconnect,
+            reconnect: purpose == Purpose::Console,
+            script: purpose == Purpose::Script,
             trust: Some(cli.trust()),
             ..Options::new(cli.service.clone())
         };

@@ -3,7 +3,7 @@
 
 use crate::cli::Cli;
 use crate::complete::{self, Known};
-use crate::connection::Connection;
+use crate::connection::{Connection, Purpose};
 use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
@@ -68,7 +68,8 @@ impl Completer for Table {
 /// # Errors
 /// The failure that ended the console.
 pub fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
-    let mut connection = Connection::open(cli, !cli.keep, out)?;
+    let purpose = if cli.keep { Purpose::Requests } else { Purpose::Console };
+    let mut connection = Connection::open(cli, purpose, out)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     // Without the handler Ctrl-C ends the program instead of the answer, which is acceptable.
@@ -109,7 +110,7 @@ fn commands(
         // The login named the width of the terminal, and answers fit that; a new width needs a new
         // login.
         if connection.columns() != out.columns() {
-            *connection = Connection::open(cli, true, out)?;
+            *connection = Connection::open(cli, Purpose::Console, out)?;
         }
         match connection.ask(Bytes::copy_from_slice(line.as_bytes()), Some(stop), out) {
             Ok(()) if parse(line).is_ok_and(|request| request.effect() != Effect::Read) => {
@@ -119,7 +120,9 @@ fn commands(
             Err(failure @ Failure::Output(_)) => return Err(failure),
             // Otherwise the broker would go on with an answer that nobody wants; a new connection
             // ends it.
-            Err(Failure::Interrupted) => *connection = Connection::open(cli, true, out)?,
+            Err(Failure::Interrupted) => {
+                *connection = Connection::open(cli, Purpose::Console, out)?
+            }
             Err(failure) => tell(&failure, out),
         }
     }
@@ -159,7 +162,9 @@ fn messages(
         match result {
             Ok(()) => {}
             Err(failure @ Failure::Output(_)) => return Err(failure),
-            Err(Failure::Interrupted) => *connection = Connection::open(cli, true, out)?,
+            Err(Failure::Interrupted) => {
+                *connection = Connection::open(cli, Purpose::Console, out)?
+            }
             Err(failure) if cli.keep => return Err(failure),
             Err(failure) => tell(&failure, out),
         }

@@ -1,12 +1,14 @@
 //! Runs without a person: texts of `-c`, messages on standard input, or a script of commands.
 
 use crate::cli::Cli;
-use crate::connection::Connection;
+use crate::connection::{Connection, Purpose};
 use crate::input::{Message, Messages};
 use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
-use protocol::op::parse::parse_script;
+use protocol::errors::ErrorCode;
+use protocol::op::parse::{parse, parse_script};
+use protocol::op::spec::{Command, Effect, OpRequest, SendWhat};
 use std::io::BufRead;
 use std::time::Duration;
 
@@ -19,13 +21,14 @@ const SCRIPT_BYTES_MAX: usize = 16 << 20;
 /// # Errors
 /// The failure that ended the run.
 pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
-    let mut connection = Connection::open(cli, false, out)?;
-    let result = if !cli.commands.is_empty() {
-        commands(cli, &mut connection, out)
-    } else if cli.service.is_op() {
-        operate(&mut connection, input, out)
-    } else {
+    if cli.commands.is_empty() && cli.service.is_op() {
+        return operate(cli, input, out).and_then(|()| out.end_line());
+    }
+    let mut connection = Connection::open(cli, Purpose::Requests, out)?;
+    let result = if cli.commands.is_empty() {
         messages(cli, &mut connection, input, out)
+    } else {
+        commands(cli, &mut connection, out)
     };
     result.and_then(|()| if cli.service.is_op() { out.end_line() } else { out.end_answer() })
 }
@@ -91,39 +94,75 @@ fn conversation(
     held.map_or(Ok(()), |body| connection.tell(body, true, Duration::ZERO, out))
 }
 
-/// Standard input for `op`: commands ended by `go`, or a script if there is no `go`.
-fn operate(
-    connection: &mut Connection,
-    input: &mut dyn BufRead,
-    out: &mut Output,
-) -> Result<(), Failure> {
+/// Standard input for `op`: commands ended by `go`, or a script if there is no `go`. The login says
+/// which, so the first of it is read before.
+fn operate(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
     let mut messages = Messages::new(input, SCRIPT_BYTES_MAX);
-    let mut is_first = true;
-    while let Some(Message { body, is_sent }) = messages.read()? {
+    let mut next = messages.read()?;
+    let is_script = next.as_ref().is_some_and(|message| !message.is_sent);
+    let purpose = if is_script { Purpose::Script } else { Purpose::Requests };
+    let mut connection = Connection::open(cli, purpose, out)?;
+    while let Some(Message { body, is_sent }) = next {
         if is_sent {
             go_on(At::Only(""), connection.ask(body, None, out), out)?;
-        } else if is_first || !body.is_empty() {
-            script(connection, &body, out)?;
+        } else if script(&mut connection, &body, out)? && is_script {
+            summary(&mut connection, out)?;
         }
-        is_first = false;
+        next = messages.read()?;
     }
     Ok(())
 }
 
-fn script(connection: &mut Connection, bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
+/// Runs a command a line. Returns whether one of them failed or is to do more than to show
+/// something, so that a summary is worth a line.
+fn script(connection: &mut Connection, bytes: &[u8], out: &mut Output) -> Result<bool, Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         Failure::Usage(format!("line {line} of standard input is not UTF-8; nothing was sent"))
     })?;
-    for (number, line) in parse_script(text) {
+    let lines = parse_script(text);
+    let mut is_summed = false;
+    for (answered, &(number, line)) in lines.iter().enumerate() {
         let body = Bytes::copy_from_slice(line.as_bytes());
-        match connection.ask(body, None, out) {
+        let result = connection.ask(body, None, out);
+        is_summed |= result.is_err() || !only_shows(line);
+        match result {
             Err(failure) if !failure.is_final() => {
                 out.brief_failure(At::Line(number, line), &failure);
             }
+            Err(failure @ Failure::Asked(_)) => {
+                out.note(&format!(
+                    "isdclient: {answered} of {} commands were answered before line {number}",
+                    lines.len()
+                ));
+                return Err(failure);
+            }
             result => result?,
         }
+    }
+    Ok(is_summed)
+}
+
+fn only_shows(line: &str) -> bool {
+    parse(line).is_ok_and(|request| {
+        matches!(request, OpRequest::Send(_, SendWhat::Status)) || request.effect() == Effect::Read
+    })
+}
+
+/// Prints what became of the commands of a script. They were all answered, so the exit status is
+/// theirs, whatever becomes of this.
+fn summary(connection: &mut Connection, out: &mut Output) -> Result<(), Failure> {
+    let command = Command::Summary.row().name;
+    match connection.ask(Bytes::from_static(command.as_bytes()), None, out) {
+        Err(Failure::Asked(error)) if error.is(ErrorCode::Usage) => out.note(
+            "isdclient: the broker is of an older version: it has no summary, and made a worker \
+             for each 'config worker' without an id",
+        ),
+        Err(Failure::Asked(error)) => {
+            out.note(&format!("isdclient: all commands were answered; no summary: {}", error.text));
+        }
+        result => return result,
     }
     Ok(())
 }

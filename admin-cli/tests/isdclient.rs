@@ -322,16 +322,78 @@ fn op_takes_commands_with_go_and_scripts_without() {
     };
     let script = b"# setup\n\none\r\nbad line\n  two\n";
     let ended = Broker::start(None, act).run(&[], script);
-    assert_eq!((ended.status, ended.out.as_str()), (Some(1), "did one\ndid two\n"));
+    assert_eq!((ended.status, ended.out.as_str()), (Some(1), "did one\ndid two\ndid summary\n"));
     assert!(ended.err.starts_with("isdclient: line 4: 'bad' is no command\n"), "{}", ended.err);
     assert!(!ended.err.contains("whole help"), "{}", ended.err);
-    let ended = Broker::start(None, act).run(&["op"], b"one\ngo\ntwo\ngo\nthree\n");
+    let broker = Broker::start(None, act);
+    let ended = broker.run(&["op"], b"one\ngo\ntwo\ngo\nthree\n");
     assert_eq!((ended.status, ended.out.as_str()), (Some(0), "did one\ndid two\ndid three\n"));
+    assert!(!broker.login().script);
     let broker = Broker::start(None, act);
     let ended = broker.run(&[], b"one\n\xff\n");
     assert_eq!((ended.status, broker.data().len()), (Some(2), 0));
     assert!(ended.err.contains("line 2 of standard input is not UTF-8"), "{}", ended.err);
     assert_eq!(Broker::start(None, act).run(&[], b"").status, Some(0));
+}
+
+#[test]
+fn a_script_that_is_to_change_something_ends_with_a_summary() {
+    for (script, is_summed) in [
+        ("start echo\n", true),
+        ("# a comment\nservices\nreject off\n", true),
+        ("services\npreempt\nsend echo status\n", false),
+        ("services\nworker 9\n", true),
+        ("", false),
+    ] {
+        let broker = Broker::start(None, |head, body| {
+            Do::Answer(vec![match &body[..] {
+                b"worker 9" => error(head, ErrorCode::NotFound, "there is no worker 9"),
+                _ => reply(head, body.clone()),
+            }])
+        });
+        let ended = broker.run(&[], script.as_bytes());
+        assert_eq!(ended.out.ends_with("\nsummary\n"), is_summed, "{script}: {}", ended.out);
+        assert!(broker.login().script, "{script}");
+    }
+    let broker = Broker::echo();
+    assert_eq!(broker.run(&["-c", "start echo"], b"").out, "start echo\n");
+    assert!(!broker.login().script);
+    let broker = Broker::echo();
+    assert_eq!(broker.run(&["echo"], b"start echo").out, "start echo");
+    assert!(!broker.login().script);
+}
+
+#[test]
+fn a_script_without_a_summary_has_the_status_of_its_commands() {
+    let older = |head: &Header, body: &Bytes| {
+        Do::Answer(vec![match &body[..] {
+            b"summary" => error(head, ErrorCode::Usage, "'summary' is no command\n\nabort  …"),
+            _ => reply(head, "Ok."),
+        }])
+    };
+    let ended = Broker::start(None, older).run(&["--json"], b"start echo\n");
+    assert_eq!((ended.status, ended.out.as_str()), (Some(0), "Ok.\n"));
+    assert!(ended.err.starts_with("isdclient: the broker is of an older version"), "{}", ended.err);
+    assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+
+    let ends = |head: &Header, body: &Bytes| match &body[..] {
+        b"summary" => Do::Close,
+        _ => Do::Answer(vec![reply(head, "isectd ends")]),
+    };
+    let ended = Broker::start(None, ends).run(&[], b"halt\n");
+    assert_eq!((ended.status, ended.out.as_str()), (Some(0), "isectd ends\n"));
+    let told = "isdclient: all commands were answered; no summary: ";
+    assert!(ended.err.starts_with(told), "{}", ended.err);
+
+    let closes = |head: &Header, body: &Bytes| match &body[..] {
+        b"start c" => Do::Close,
+        _ => Do::Answer(vec![reply(head, "Ok.")]),
+    };
+    let script = b"start a\n\nstart b\nstart c\nstart d\n";
+    let ended = Broker::start(None, closes).run(&[], script);
+    assert_eq!((ended.status, ended.out.as_str()), (Some(3), "Ok.\nOk.\n"));
+    let told = "isdclient: 2 of 4 commands were answered before line 4\nisdclient: ";
+    assert!(ended.err.starts_with(told) && ended.err.contains("broker_lost"), "{}", ended.err);
 }
 
 #[test]

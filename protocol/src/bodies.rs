@@ -113,6 +113,7 @@ impl Login {
             name: None,
             format: Format::Text,
             heartbeat: false,
+            script: false,
             token: None,
         }
     }

@@ -79,6 +79,7 @@ macro_rules! table {
             name: Option<String> = Maybe(Shown), ["tour"], "a name that the client gives itself, for the operator's lists";
             format: Format = FormatKeys, [], "how `op` answers: in text, in text of which the tables fit a terminal so wide (0: any), or in JSON (`docs/op.schema.json`)";
             heartbeat: bool = unless(YesNo, false), [], "the client promises to answer pings at once, and wants to be taken for gone when it doesn't";
+            script: bool = unless(YesNo, false), [], "the commands of this connection to `op` are one script: a `config worker` without an id means a worker that is there and as it says, each such line another one";
             token: Option<Claim> = ClaimKeys, [], "the token that the client will prove: see [Proving a token](#proving-a-token)";
         };
         LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force", LoginOk {

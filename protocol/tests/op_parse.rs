@@ -108,6 +108,7 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("shutdown all", Op::Shutdown(ShutdownWhat::All)),
         ("shutdown 0", Op::Shutdown(ShutdownWhat::Fd(0))),
         ("source /etc/a", Op::Source("/etc/a".into())),
+        ("summary", Op::Summary),
         ("version", Op::Version),
         ("watch", Op::Watch(vec![])),
         ("watch host_lost worker_died", Op::Watch(vec!["host_lost".into(), "worker_died".into()])),

@@ -112,7 +112,8 @@ fn every_error_is_an_object_that_says_what_where_and_the_cure() {
     let source = format!("source '{}'", script.display());
     let error = |args: &[&str], input: &str| {
         let told = broker.isdclient(&[&["--json"], args].concat(), input);
-        let answer = parsed(told.out.lines().last().unwrap_or_default());
+        let line = told.out.lines().rfind(|line| line.starts_with("{\"error\""));
+        let answer = parsed(line.unwrap_or_default());
         check(&schema, "error", &answer).unwrap_or_else(|wrong| panic!("{args:?}: {wrong}"));
         answer["error"].clone()
     };
@@ -127,6 +128,9 @@ fn every_error_is_an_object_that_says_what_where_and_the_cure() {
     let told = error(&["hello", "d"], "");
     assert_eq!((&told["name"], &told["number"]), (&"usage".into(), &(-26).into()));
     assert_eq!(told["advice"], "'isdclient --help' explains the command line");
+    let told = broker.isdclient(&["--json"], "config service echo\nworker 7\n").out;
+    let summary = parsed(told.lines().last().unwrap_or_default());
+    assert_eq!(summary, serde_json::json!({"summary": {"done": 1, "unchanged": 0, "failed": 1}}));
     assert_eq!(broker.end(), 0);
     let none = run("isdclient", &["-h", "127.0.0.1:1", "--json", "-c", "services"], b"");
     let answer = parsed(&none.out);

@@ -43,6 +43,32 @@ fn outcome(caller: &mut Caller, sequence: u32) -> Error {
 }
 
 #[test]
+fn a_script_that_is_piped_again_makes_nothing_again() {
+    let broker = Broker::start(&[]);
+    let echo = isect_tests::proc::program("isdecho");
+    let line = format!("config worker echo localhost {}\n", echo.display());
+    let script = format!("# setup\nconfig service echo retry=1\n{line}{line}start echo\n");
+    for (run, summary) in [
+        (0, "4 commands done, 0 unchanged, 0 failed"),
+        (1, "0 commands done, 4 unchanged, 0 failed"),
+        (2, "0 commands done, 4 unchanged, 0 failed"),
+    ] {
+        let done = broker.isdclient(&[], &script);
+        assert_eq!((done.status, done.err.as_str()), (0, ""), "run {run}");
+        assert_eq!(done.out.lines().last(), Some(summary), "run {run}");
+        let saved = broker.op("save");
+        assert_eq!(saved.matches("config worker").count(), 2, "run {run}: {saved}");
+        // What `save` prints is a script, too.
+        let done = broker.isdclient(&[], &saved);
+        let last = done.out.lines().last();
+        assert_eq!(last, Some("0 commands done, 5 unchanged, 0 failed"), "{saved}");
+    }
+    let read = broker.isdclient(&[], "services\n");
+    assert_eq!(read.out, broker.isdclient(&["-c", "services"], "").out);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
 fn workers_serve_while_their_execd_is_gone_and_the_next_one_takes_them_over() {
     let broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);

@@ -85,6 +85,7 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         ],
         Command::Settings => &[(First, "settings"), (First, "settings s0000")],
         Command::Source => &[(First, "source /tmp/script")],
+        Command::Summary => &[(First, "summary")],
         Command::Version => &[(First, "version")],
         Command::Watch => &[(First, "watch worker_died")],
         Command::Whoami => &[(First, "whoami")],

@@ -20,21 +20,21 @@ pub enum BrokerExit {
     Abort,
 }
 
-/// What became of the commands of a script.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What became of the commands of a script. Those that only showed something are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// How many did something.
     pub done: usize,
     /// How many found everything as they say.
     pub unchanged: usize,
-    /// One text for each that failed, with the number of its line.
-    pub failures: Vec<String>,
+    /// How many were answered with an error.
+    pub failed: usize,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (done, failed) = (counted(self.done, "command"), self.failures.len());
-        write!(f, "{done} done, {} unchanged, {failed} failed", self.unchanged)
+        let Self { done, unchanged, failed } = *self;
+        write!(f, "{} done, {unchanged} unchanged, {failed} failed", counted(done, "command"))
     }
 }
 
@@ -171,6 +171,8 @@ pub enum Action {
         origin: Origin,
         /// What became of its commands.
         summary: Summary,
+        /// One text for each that failed, with the number of its line.
+        failures: Vec<String>,
     },
     /// Ends the process. In order means: once the outboxes are sent and the peers have closed, at
     /// the latest after a second.

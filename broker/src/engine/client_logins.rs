@@ -4,6 +4,7 @@ use super::context::context;
 use super::hub::Engine;
 use super::keys::ClientKey;
 use super::sessions::connection::End;
+use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::sessions::pending::{LoginBody, PendingLogin};
 use protocol::{ErrorBody, ErrorCode, LinkId, Login};
 
@@ -36,10 +37,14 @@ impl Engine {
     }
 
     fn admit_client(&mut self, link: LinkId, login: Login, signature: Option<String>) {
+        let workers = login.script.then(ScriptWorkers::default);
         let admitted = self.sessions.admit_client(link, login, signature, context!(self));
         if let Some(it) = admitted {
             let place = (it.service, it.priority);
             self.dispatch.attach(it.client, (it.id, link), place, it.requests_max);
+            if workers.is_some() {
+                self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
+            }
         }
     }
 
@@ -47,6 +52,7 @@ impl Engine {
     /// go on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str) {
         let service = self.dispatch.caller(key).service;
+        self.scripts.remove(&self.sessions.client(key).id);
         self.dispatch.detach(key, context!(self));
         self.sessions.client_gone(key, (service, why), context!(self));
     }

@@ -18,11 +18,11 @@ use super::timers::Timers;
 use super::wall_clock::WallClock;
 use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
-use crate::engine::operator::script_workers::ScriptWorkers;
+use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::{Origin, Requester};
 use crate::engine::shutdown_step::Shutdown;
-use protocol::{LinkId, Setting, Settings, Tick, Value, Wall};
+use protocol::{ClientId, LinkId, Setting, Settings, Tick, Value, Wall};
 use std::collections::BTreeMap;
 
 /// What the engine must know before its first step.
@@ -66,6 +66,8 @@ pub struct Engine {
     pub(super) store: Store,
     /// While lines of a script are run.
     pub(super) script_workers: Option<ScriptWorkers>,
+    /// Of each attached client that was answered a command, or whose commands are a script.
+    pub(super) scripts: BTreeMap<ClientId, ConnectionScript>,
     pub(super) works: Works,
 }
 

@@ -57,6 +57,9 @@ fn check_links(hub: &Engine) -> Result<(), String> {
     for link in hub.store.links() {
         law!(hub.sessions.end(link).is_some(), "law 8: an answer waits for link {link}");
     }
+    for &id in hub.scripts.keys() {
+        law!(hub.sessions.find_client(id).is_some(), "law 8: commands of client {id} are counted");
+    }
     for (link, slot) in hub.sessions.connections() {
         let is_right = match slot.end {
             End::Free => false,

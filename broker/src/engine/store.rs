@@ -2,7 +2,7 @@
 //! for that. An operator who made a change is answered when the change is on the disk, or when it
 //! is known that it is not.
 
-use super::action::Action;
+use super::action::{Action, Summary};
 use super::timers::{Timer, Timers};
 use protocol::{Block, LinkId, OpReply, Tick, Value};
 use std::collections::btree_map::Entry;
@@ -27,15 +27,15 @@ struct Held {
 /// Most bytes of changes that wait for the disk. If it takes none of them, more are refused.
 const WRITING_BYTES_MAX: usize = 16 << 20;
 
-/// What a command did to the configuration.
+/// What a command did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Difference {
-    /// It is not about the configuration.
+    /// It only showed something.
     #[default]
-    Unasked,
+    Shown,
     /// Everything was as it says already.
     Unchanged,
-    /// It changed something.
+    /// It did something.
     Changed,
 }
 
@@ -88,9 +88,19 @@ impl Store {
         }
     }
 
-    /// What the command at hand did; asked once for each command.
-    pub(crate) fn take_difference(&mut self) -> Difference {
-        std::mem::take(&mut self.difference)
+    /// The command at hand did this, unless `changed` says otherwise.
+    pub(crate) const fn did(&mut self, difference: Difference) {
+        self.difference = difference;
+    }
+
+    /// Counts the command at hand; once for each command.
+    pub(crate) fn count(&mut self, is_ok: bool, summary: &mut Summary) {
+        match std::mem::take(&mut self.difference) {
+            _ if !is_ok => summary.failed += 1,
+            Difference::Shown => {}
+            Difference::Unchanged => summary.unchanged += 1,
+            Difference::Changed => summary.done += 1,
+        }
     }
 
     /// Why no change is taken any more: so much waits for the disk. `None` = there is room.

@@ -41,8 +41,8 @@ impl StoredConfig {
         self.engine.step(Tick(0), input, &mut self.actions);
         let mut failures = Vec::new();
         for action in self.actions.drain(..) {
-            if let Action::ScriptDone { summary, .. } = action {
-                failures = summary.failures;
+            if let Action::ScriptDone { failures: of, .. } = action {
+                failures = of;
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(failures) }

@@ -134,6 +134,8 @@ pub(crate) struct RunningScript {
     pub(crate) at: usize,
     /// How its commands ended so far.
     pub(crate) summary: Summary,
+    /// One text for each that failed, with the number of its line.
+    pub(crate) failures: Vec<String>,
     /// The workers that its lines mean.
     pub(crate) workers: ScriptWorkers,
     /// The number of the `Action::Store` that has the last of its changes; 0 = it made none.
@@ -152,6 +154,7 @@ impl RunningScript {
             number: 0,
             at: 0,
             summary: Summary::default(),
+            failures: Vec::new(),
             workers: ScriptWorkers::default(),
             stored: 0,
             is_done: false,

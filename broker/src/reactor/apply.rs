@@ -43,23 +43,24 @@ impl Io {
             Action::Store { number, lines } => self.store(number, lines),
             Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
             Action::Record(fact) => log::fact(&fact),
-            Action::ScriptDone { origin, summary } => self.script_done(&origin, &summary),
+            Action::ScriptDone { origin, summary, failures } => {
+                self.script_done(&origin, summary, &failures);
+            }
             Action::End(how) => self.exit = Some(how),
         }
     }
 
-    fn script_done(&mut self, origin: &Origin, summary: &Summary) {
+    fn script_done(&mut self, origin: &Origin, summary: Summary, failures: &[String]) {
         match origin {
             // At the start, failures end the broker; later, the engine answers the operator itself.
             Origin::File(path) if self.is_starting => {
                 tracing::info!("--source {path}: {summary}");
-                let failures = summary.failures.iter();
-                self.failures.extend(failures.map(|failure| format!("{path}: {failure}")));
+                self.failures.extend(failures.iter().map(|failure| format!("{path}: {failure}")));
             }
             // Whoever keeps the configuration has told of those of the saved one.
             Origin::State | Origin::File(_) | Origin::Operator { .. } => {}
             Origin::Broker => {
-                for failure in &summary.failures {
+                for failure in failures {
                     tracing::error!("--set: {failure}");
                 }
             }

@@ -27,6 +27,8 @@ pub struct Options {
     /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
     /// the end. Pings are answered only there.
     pub heartbeat: bool,
+    /// The commands of this connection to `op` are one script (`docs/config.md`).
+    pub script: bool,
     /// Longest time to try each address; with `reconnect` also the longest time in all to log in
     /// again for a request without a deadline.
     pub connect_timeout: Duration,
@@ -50,6 +52,7 @@ impl Options {
             token: None,
             trust: None,
             heartbeat: false,
+            script: false,
             connect_timeout: Duration::from_secs(5),
             reconnect: false,
             reply_bytes_max: 64 << 20,
@@ -67,6 +70,7 @@ impl Options {
             token,
             format: self.format,
             heartbeat: self.heartbeat,
+            script: self.script,
         }
     }
 }
@@ -79,6 +83,7 @@ impl fmt::Debug for Options {
             .field("name", &self.name)
             .field("token", &self.token)
             .field("heartbeat", &self.heartbeat)
+            .field("script", &self.script)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect", &self.reconnect)
             .finish_non_exhaustive()

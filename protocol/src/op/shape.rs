@@ -583,6 +583,14 @@ pub(super) const SOCKETS: Field = field("sockets", Type::Number, "sockets shut f
 pub(super) const DONE: Field = field("commands", Type::Number, "commands done");
 pub(super) const UNCHANGED: Field =
     field("unchanged", Type::Number, "commands that found everything as they say");
+pub(super) const SUMMARY: Shape = object(
+    "summary",
+    &[
+        field("done", Type::Number, "commands that did something"),
+        UNCHANGED,
+        field("failed", Type::Number, "commands that were answered with an error"),
+    ],
+);
 
 /// The form of the part with this name; the form is the same in every command's answer.
 pub fn form(name: &str) -> Option<Form> {

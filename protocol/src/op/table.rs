@@ -505,9 +505,14 @@ commands! {
         usage: "source file",
         syntax: "source file",
         short: "runs the commands of a file on the broker's machine",
-        long: "Blank lines and lines that begin with # are skipped. All lines are tried; the answer names those that failed, by number.",
+        long: "Blank lines and lines that begin with # are skipped. All lines are tried; the answer names those that failed, by number. A command that only shows something counts if it fails.",
         example: "source /etc/isect/setup.op",
         answer: &[object("sourced", &[shape::DONE, shape::UNCHANGED])],
+    }
+    Summary = beyond "summary" Read {
+        short: "counts what became of your commands",
+        long: "How many commands of this connection were done, found everything as they say, or failed, since its login. A command that only shows something counts if it fails. 'isdclient < FILE' ends with it.",
+        answer: &[shape::SUMMARY],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

@@ -21,7 +21,7 @@ overflows, stalls, trickles";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
+        const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [script] [name=X] \
 [as other-user] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
 [noreply] [with WORKER] [trace=N] [times=N], says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
@@ -80,6 +80,7 @@ impl World {
             token: tokens::claim(line)?,
             format: if line.flag("json") { Format::Json } else { Format::Text },
             heartbeat: line.flag("heartbeat"),
+            script: line.flag("script"),
         };
         self.step(Input::Login { link: self.link(name)?, login: Box::new(login) })
     }

@@ -2,7 +2,7 @@
 
 use super::{Ask, TestShell, secret};
 use crate::script::Item;
-use broker::engine::action::{Action, BrokerExit, Summary};
+use broker::engine::action::{Action, BrokerExit};
 use broker::engine::fact::Fact;
 use broker::engine::input::{Input, Start};
 use broker::engine::origin::Origin;
@@ -99,7 +99,7 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
             (Some(link), said("read {} again"), Deed::Read(link, true))
         }
         Action::Record(fact) => (None, None, Deed::Record(fact)),
-        Action::ScriptDone { origin, summary: Summary { failures, .. } } => {
+        Action::ScriptDone { origin, failures, summary: _ } => {
             let item = Item::new("script done").showing("failures", failures.len(), true);
             let item = item.saying(failures.join("\n"), !failures.is_empty());
             (None, Some(item), Deed::ScriptDone(origin, failures))

@@ -24,7 +24,8 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
         || hub.status_queries.values().any(|query| query.client == client)
 }
 
-/// Answers an operator; if this step changed the configuration, once that is on the disk.
+/// Answers an operator, and counts the command. If this step changed the configuration, the answer
+/// goes out once that is on the disk.
 pub(crate) fn answer(hub: &mut Engine, client: ClientKey, head: &Header, answer: OpResult) {
     answer_stored(hub, client, head, answer, 0);
 }
@@ -40,6 +41,7 @@ pub(crate) fn answer_stored(
 ) {
     let client = hub.sessions.client(client);
     let link = client.link;
+    hub.store.count(answer.is_ok(), &mut hub.scripts.entry(client.id).or_default().summary);
     let action = match answer {
         Ok(reply) if head.reply != 0 => {
             let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);

@@ -9,6 +9,7 @@ use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Requester;
 use crate::engine::sessions::connection::End;
+use crate::engine::store::Difference;
 use protocol::{Block, Command, OpReply, Value};
 
 pub(crate) fn on_certificates(
@@ -30,6 +31,7 @@ pub(crate) fn on_certificates(
     if more {
         hub.certificates = Some((requester, found));
     } else if let (Some((_, head)), Some(client)) = (requester, client) {
+        hub.store.did(Difference::Changed);
         answer::answer(hub, client, &head, found.join(None));
     }
 }

@@ -77,7 +77,7 @@ pub(crate) fn config_worker(
     let words = format!("config worker {service} {host} {path}");
     let spec =
         WorkerSpec { service: key, host, path, args, is_self_started: false, since: hub.now };
-    let (verb, id) = if let Some(id) = same_worker(hub, id, &spec) {
+    let (verb, id) = if let Some(id) = same_worker(hub, origin, id, &spec) {
         hub.store.changed(Vec::new(), false);
         ("unchanged", id)
     } else {
@@ -91,10 +91,20 @@ pub(crate) fn config_worker(
 
 /// The configured worker that a `config worker` names and that is as it says. A command without an
 /// id names one only in a script: each worker that was there before is meant once.
-fn same_worker(hub: &mut Engine, id: Option<WorkerId>, spec: &WorkerSpec) -> Option<WorkerId> {
+fn same_worker(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: Option<WorkerId>,
+    spec: &WorkerSpec,
+) -> Option<WorkerId> {
     let Some(id) = id else {
-        let Engine { script_workers, supervision, .. } = hub;
-        return script_workers.as_mut()?.take(spec, supervision);
+        let Engine { script_workers, scripts, supervision, .. } = hub;
+        let of_connection = match origin {
+            Origin::Operator { client, .. } => scripts.get_mut(client),
+            Origin::State | Origin::File(_) | Origin::Broker => None,
+        };
+        let of_connection = of_connection.and_then(|script| script.workers.as_mut());
+        return script_workers.as_mut().or(of_connection)?.take(spec, supervision);
     };
     let worker = hub.supervision.worker(hub.supervision.find_worker(id)?);
     spec.is_that_of(worker).then_some(id)

@@ -68,6 +68,18 @@ pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
     OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
 }
 
+/// Answers `summary`: what became of the commands of this client.
+pub(crate) fn show_summary(hub: &Engine, client: ClientKey) -> OpReply {
+    let script = hub.scripts.get(&hub.sessions.client(client).id);
+    let summary = script.map(|script| script.summary).unwrap_or_default();
+    let fields = vec![
+        ("done", number(summary.done)),
+        ("unchanged", number(summary.unchanged)),
+        ("failed", number(summary.failed)),
+    ];
+    OpReply::line("summary", summary.to_string(), fields)
+}
+
 pub(crate) fn show_version(hub: &Engine) -> OpReply {
     let version = &hub.listening.version;
     let fields = vec![("version", text(version)), ("protocol", number(protocol::limits::VERSION))];

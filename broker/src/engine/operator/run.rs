@@ -15,7 +15,7 @@ use crate::engine::keys::ClientKey;
 use crate::engine::operator::answer::origin_of;
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
-use crate::engine::store::set_unsaved;
+use crate::engine::store::{Difference, set_unsaved};
 use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
 use protocol::op::spec::{SendWhat, ServiceWhat};
@@ -63,6 +63,7 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
             tokens::not_allowed(hub, client, &request)
         }
         Ok(OpRequest::Whoami) => Ok(tokens::show_whoami(hub, client)),
+        Ok(OpRequest::Summary) => Ok(read::show_summary(hub, client)),
         Ok(OpRequest::Reload) => {
             hub.out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
@@ -97,6 +98,9 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
     // `halt` and `delete client` may have closed the client that asked.
     if hub.sessions.end(link).is_some() {
         answer::answer(hub, client, &head, answer);
+    } else {
+        // Nobody is left to count it for.
+        hub.store.did(Difference::Shown);
     }
 }
 
@@ -145,11 +149,14 @@ const fn is_stored(request: &OpRequest) -> bool {
 }
 
 /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
-/// `source`, `send … status`, `whoami`, `reload`) are refused here, as no script may have them.
+/// `source`, `send … status`, `summary`, `whoami`, `reload`) are refused here, as no script may
+/// have them.
 pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpResult {
     if let Some(text) = hub.store.refusal().filter(|_| is_stored(&request)) {
         return Err(OpError { code: ErrorCode::StateFailed, text });
     }
+    let is_read = request.effect() == Effect::Read;
+    hub.store.did(if is_read { Difference::Shown } else { Difference::Changed });
     match request {
         OpRequest::Status => Ok(read::show_status(hub)),
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
@@ -214,6 +221,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Shutdown(what) => change::shutdown(hub, origin, what),
         request @ (OpRequest::Send(_, SendWhat::Status)
         | OpRequest::Source(_)
+        | OpRequest::Summary
         | OpRequest::Watch(_)
         | OpRequest::Whoami
         | OpRequest::Reload) => Err(refused(format!(

@@ -48,41 +48,39 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
 
 fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) {
     let origin = script.origin.clone();
-    hub.store.take_difference();
     let answer = parse::parse(line).and_then(|request| run(hub, &origin, request));
     // The next command finds done what follows from this one.
     hub.settle();
     script.stored = hub.store.number().unwrap_or(script.stored);
-    let summary = &mut script.summary;
-    match answer {
-        Ok(_) if hub.store.take_difference() == Difference::Unchanged => summary.unchanged += 1,
-        Ok(_) => summary.done += 1,
-        Err(error) => {
-            // The help that follows an unknown command would hide the other failures.
-            let first = error.text.lines().next().unwrap_or_default();
-            summary.failures.push(format!("line {}: {first}", script.number));
-        }
+    hub.store.count(answer.is_ok(), &mut script.summary);
+    if let Err(error) = answer {
+        // The help that follows an unknown command would hide the other failures.
+        let first = error.text.lines().next().unwrap_or_default();
+        script.failures.push(format!("line {}: {first}", script.number));
     }
 }
 
 /// All lines ran: whoever gave the script is told.
 fn end_script(hub: &mut Engine, script: &mut RunningScript) {
     script.is_done = true;
-    let summary = std::mem::take(&mut script.summary);
+    let (summary, failures) = (script.summary, std::mem::take(&mut script.failures));
     let origin = script.origin.clone();
-    if let Some(first) = summary.failures.first() {
-        let failed = summary.failures.len();
+    if let Some(first) = failures.first() {
+        let failed = summary.failed;
         let all = failed + summary.done + summary.unchanged;
         let text = format!("{failed} of {all} commands failed; first: {first}");
         let about = About { who: Some(origin.who()), ..About::default() };
         hub.record(FactKind::ScriptFailed, about, text);
     }
     let Some((link, head)) = script.requester else {
-        hub.out.push(Action::ScriptDone { origin, summary });
+        hub.out.push(Action::ScriptDone { origin, summary, failures });
         return;
     };
     if let Some(client) = hub.sessions.client_at(link) {
-        answer::answer_stored(hub, client, &head, sourced(&summary), script.stored);
+        let is_same = summary.done == 0;
+        hub.store.did(if is_same { Difference::Unchanged } else { Difference::Changed });
+        let answer = sourced(summary, &failures);
+        answer::answer_stored(hub, client, &head, answer, script.stored);
     }
 }
 
@@ -110,9 +108,9 @@ pub(crate) fn on_sourced(
     answer::answer(hub, client, &head, answer);
 }
 
-fn sourced(summary: &Summary) -> OpResult {
-    if !summary.failures.is_empty() {
-        return Err(refused(format!("{summary}:\n{}", summary.failures.join("\n"))));
+fn sourced(summary: Summary, failures: &[String]) -> OpResult {
+    if !failures.is_empty() {
+        return Err(refused(format!("{summary}:\n{}", failures.join("\n"))));
     }
     let fields = vec![
         ("commands", Value::Number(summary.done as i128)),

@@ -1,7 +1,8 @@
 //! The workers that a script means by `config worker` without an id. A script that is run again
 //! means those that it made: the first such line the first worker that is as it says, the second
-//! line the second one.
+//! line the second one. The commands of a connection may be a script, too.
 
+use crate::engine::action::Summary;
 use crate::engine::keys::ServiceKey;
 use crate::engine::supervision::Supervision;
 use crate::engine::supervision::workers::WorkerSpec;
@@ -14,6 +15,15 @@ type Likeness = (ServiceKey, HostName, String, Vec<String>);
 /// Those that were there when the script first asked for one, by likeness.
 #[derive(Debug, Default)]
 pub(crate) struct ScriptWorkers(Option<BTreeMap<Likeness, VecDeque<WorkerId>>>);
+
+/// The commands of one connection, from the login of its client to its end.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionScript {
+    /// How they ended so far.
+    pub(crate) summary: Summary,
+    /// The workers that they mean; `None` = each command stands alone.
+    pub(crate) workers: Option<ScriptWorkers>,
+}
 
 impl ScriptWorkers {
     /// The next worker that is as this says, and that no earlier line of the script meant.

@@ -13,6 +13,7 @@ use crate::engine::quotas::Class;
 use crate::engine::sessions::access::Access;
 use crate::engine::sessions::connection::End;
 use crate::engine::sessions::peer_name::from;
+use crate::engine::store::Difference;
 use crate::engine::work::Work;
 use protocol::{Command, ErrorBody, ErrorCode, LinkId, OpError, OpReply, OpRequest, Rights, Value};
 
@@ -91,6 +92,7 @@ pub(crate) fn on_tokens(
     if let (Some((link, head)), Some(client)) = (requester, client)
         && hub.sessions.end(link).is_some()
     {
+        hub.store.did(Difference::Changed);
         answer::answer(hub, client, &head, answer);
     }
 }

@@ -102,8 +102,7 @@ pub fn check_save(engine: &Engine, has_execd: bool) {
     let script = Input::Script { origin: Origin::State, text: saved.clone() };
     other.step(Tick(0), script, &mut actions);
     for action in actions {
-        if let Action::ScriptDone { summary, .. } = action {
-            let failures = summary.failures;
+        if let Action::ScriptDone { failures, .. } = action {
             assert!(failures.is_empty(), "{failures:?} of\n{saved}");
         }
     }

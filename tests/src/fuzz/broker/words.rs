@@ -53,6 +53,7 @@ pub fn login(source: &mut Source<'_>) -> Login {
         name,
         format: if flags & 1 == 0 { Format::Text } else { Format::Json },
         heartbeat: flags & 2 != 0,
+        script: flags & 16 != 0,
         token: tokens::claim(source),
         ..Login::to(service(source))
     }
