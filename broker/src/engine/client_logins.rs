@@ -52,7 +52,9 @@ impl Engine {
     /// go on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str) {
         let service = self.dispatch.caller(key).service;
-        self.scripts.remove(&self.sessions.client(key).id);
+        let client = self.sessions.client(key).id;
+        self.scripts.remove(&client);
+        self.works.forget(client);
         self.dispatch.detach(key, context!(self));
         self.sessions.client_gone(key, (service, why), context!(self));
     }

@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 
 /// Most commands that wait until the work before them is done.
 pub(crate) const COMMANDS_MAX: usize = 1000;
+/// Most of them that came over one connection.
+pub(crate) const COMMANDS_EACH_MAX: usize = 100;
 
 /// Work that is under way; what is left of it.
 #[derive(Debug)]
@@ -212,9 +214,13 @@ pub(crate) struct Works {
 }
 
 impl Works {
-    /// Begins work: it is done in this step if it is little and nothing is before it.
+    /// Begins work: it is done in this step if it is little and nothing is before it. What takes
+    /// longest, a script, comes last.
     pub(crate) fn begin(&mut self, work: Work, effects: &mut Effects) {
-        self.queue.push_back(work);
+        let is_long = |work: &Work| matches!(work, Work::Script(_) | Work::Save { .. });
+        let first_long = self.queue.iter().position(is_long);
+        let at = first_long.filter(|_| !is_long(&work)).unwrap_or(self.queue.len());
+        self.queue.insert(at, work);
         if self.queue.len() == 1 {
             effects.push(Effect::Work);
         }
@@ -223,6 +229,16 @@ impl Works {
     /// Whether something is under way.
     pub(crate) fn is_busy(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// Whether a script is under way.
+    pub(crate) fn has_script(&self) -> bool {
+        self.queue.iter().any(|work| matches!(work, Work::Script(_)))
+    }
+
+    /// Forgets the commands of a client that is gone.
+    pub(crate) fn forget(&mut self, client: ClientId) {
+        self.commands.retain(|waiting| waiting.client != client);
     }
 
     /// Whether a command that comes now waits.

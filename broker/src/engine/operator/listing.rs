@@ -310,11 +310,6 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
     }
 }
 
-/// The whole listing in one step, for scripts.
-pub(crate) fn list_whole(hub: &Engine, request: &OpRequest) -> Option<OpResult> {
-    Some(listing_of(hub, request)?.map(|listing| end(hub, listing)))
-}
-
 fn end(hub: &Engine, mut listing: Listing) -> OpReply {
     let mut left_out = 0;
     while listing.left() > 0 {

@@ -16,7 +16,7 @@ use crate::engine::operator::answer::origin_of;
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::store::{Difference, set_unsaved};
-use crate::engine::work::{COMMANDS_MAX, Waiting, Work};
+use crate::engine::work::{COMMANDS_EACH_MAX, COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
 use protocol::op::spec::{SendWhat, ServiceWhat};
 use protocol::op::{help, parse};
@@ -35,19 +35,41 @@ pub(crate) fn on_command(hub: &mut Engine, client: ClientKey, head: Header, body
     }
 }
 
-/// Has a command wait that comes while long work is under way. Returns false if none is.
-fn postpone(hub: &mut Engine, client: ClientKey, head: &Header, body: &Bytes) -> bool {
-    if !hub.works.holds_commands() {
+/// Has a command wait that comes while long work is under way. Returns false if none is, or if the
+/// command may pass.
+fn postpone(hub: &mut Engine, key: ClientKey, head: &Header, body: &Bytes) -> bool {
+    if !hub.works.holds_commands() || may_pass(hub, key, body) {
         return false;
     }
-    if hub.works.commands.len() >= COMMANDS_MAX {
-        let text = format!("{COMMANDS_MAX} commands wait for the ones before them; try again");
-        answer::answer(hub, client, head, Err(refused(text)));
+    let client = hub.sessions.client(key).id;
+    let all = hub.works.commands.len();
+    let own = hub.works.commands.iter().filter(|waiting| waiting.client == client).count();
+    if all >= COMMANDS_MAX || own >= COMMANDS_EACH_MAX {
+        let text = format!(
+            "{all} commands wait for the ones before them, {own} of this connection (at most \
+             {COMMANDS_MAX} and {COMMANDS_EACH_MAX}); try again"
+        );
+        answer::answer(hub, key, head, Err(refused(text)));
     } else {
-        let client = hub.sessions.client(client).id;
-        hub.works.commands.push_back(Waiting { client, head: *head, body: body.clone() });
+        // A copy: what was read with it need not stay.
+        let body = Bytes::copy_from_slice(body);
+        hub.works.commands.push_back(Waiting { client, head: *head, body });
     }
     true
+}
+
+/// Whether a command does not wait for the work under way: it ends the broker, it is none, or it
+/// only shows something and a script of another operator is under way, which may take long.
+fn may_pass(hub: &Engine, key: ClientKey, body: &Bytes) -> bool {
+    let client = hub.sessions.client(key);
+    match parse::parse_bytes(body) {
+        Err(_) | Ok(OpRequest::Halt | OpRequest::Abort) => true,
+        Ok(request) => {
+            request.effect() == Effect::Read
+                && hub.works.has_script()
+                && !hub.works.owes_answer(client.id, client.link)
+        }
+    }
 }
 
 /// Runs one command of a client, if the client has the rights for it, and answers it now or
@@ -169,15 +191,12 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
         | OpRequest::Services
-        | OpRequest::Workers(_) => {
-            listing::list_whole(hub, &request).unwrap_or_else(|| Ok(facts::no_events()))
-        }
+        // Nobody would see what a script lists. From an operator only `listevents` comes here.
+        | OpRequest::Workers(_) => Ok(facts::no_events()),
         OpRequest::Host(name) => show::show_host(hub, &name),
         OpRequest::Last(id) => show::show_last(hub, id),
         OpRequest::Poison(what) => facts::run_poison(hub, origin, what),
-        OpRequest::Save => {
-            Ok(OpReply::block(Block::Text { name: "script", text: hub.save_script() }))
-        }
+        OpRequest::Save => Ok(OpReply::ok()),
         OpRequest::Settings(of) => settings::show_settings(hub, &of),
         OpRequest::Version => Ok(read::show_version(hub)),
         OpRequest::Worker(id) => show::show_worker(hub, id),

@@ -4,6 +4,7 @@
 use super::answer::{self, origin_of};
 use super::result::{OpResult, refused};
 use super::run::run;
+use super::tokens::rights_of;
 use crate::engine::action::{Action, Summary};
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
@@ -11,9 +12,11 @@ use crate::engine::origin::Origin;
 use crate::engine::store::Difference;
 use crate::engine::work::{RunningScript, Work};
 use protocol::op::parse;
-use protocol::{Header, LinkId, OpReply, Value};
+use protocol::op::spec::Target;
+use protocol::{Command, Header, LinkId, OpReply, OpRequest, Value};
 
-/// How much a line of a script counts in a part of long work.
+/// How much a line of a script that concerns one thing counts in a part of long work. Any other
+/// line ends the part.
 const LINE: usize = 4;
 
 /// Begins a script of the state directory or the command line.
@@ -26,6 +29,12 @@ pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
 /// much work that was.
 pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: usize) -> usize {
     let mut count = 0;
+    if let Some(why) = cut_short(hub, script).filter(|_| script.at < script.text.len()) {
+        script.at = script.text.len();
+        script.summary.failed += 1;
+        let line = script.number + 1;
+        script.failures.push(format!("line {line}: {why}; it was not run, nor any line after it"));
+    }
     hub.script_workers = Some(std::mem::take(&mut script.workers));
     while script.at < script.text.len() && count < most && !hub.works.is_busy() {
         let rest = &script.text[script.at..];
@@ -34,10 +43,9 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
         script.at += end;
         script.number += 1;
         // A comment or a blank line is none.
-        if let Some((_, line)) = parse::parse_script(&line).first().copied() {
-            run_line(hub, script, line);
-        }
-        count += LINE;
+        let line = parse::parse_script(&line).first().copied();
+        let is_short = line.is_none_or(|(_, line)| run_line(hub, script, line));
+        count += if is_short { LINE } else { most };
     }
     script.workers = hub.script_workers.take().unwrap_or_default();
     if script.at >= script.text.len() && !hub.works.is_busy() {
@@ -46,9 +54,40 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
     count
 }
 
-fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) {
+/// Why the rest of a script is not run; `None` = it goes on.
+fn cut_short(hub: &Engine, script: &RunningScript) -> Option<&'static str> {
+    if hub.shutdown.is_some() {
+        return Some("the broker ends");
+    }
+    let (link, _) = script.requester?;
+    match hub.sessions.client_at(link) {
+        None => Some("the operator who gave it is gone"),
+        Some(client) if !rights_of(hub, client).may(Command::Source.row().effect) => {
+            Some("the operator who gave it may do that no more")
+        }
+        Some(_) => None,
+    }
+}
+
+/// Whether a command concerns one thing, so that many of them fit into a part.
+const fn is_short(request: &OpRequest) -> bool {
+    use OpRequest as Is;
+    match request {
+        Is::Block(_) | Is::Unblock(_) | Is::Clone(_) | Is::DeleteWorker(_) | Is::Idle(_) => true,
+        Is::ConfigHost { .. } | Is::ConfigService { .. } | Is::ConfigWorker { .. } => true,
+        Is::Pause(to) | Is::Ready(to) | Is::Start(to) | Is::Stop(to) | Is::Send(to, _) => {
+            matches!(to, Target::Worker(_))
+        }
+        _ => false,
+    }
+}
+
+/// Runs one line. Returns whether it concerned one thing.
+fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) -> bool {
     let origin = script.origin.clone();
-    let answer = parse::parse(line).and_then(|request| run(hub, &origin, request));
+    let request = parse::parse(line);
+    let is_short = request.as_ref().map_or(true, is_short);
+    let answer = request.and_then(|request| run(hub, &origin, request));
     // The next command finds done what follows from this one.
     hub.settle();
     script.stored = hub.store.number().unwrap_or(script.stored);
@@ -58,6 +97,7 @@ fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) {
         let first = error.text.lines().next().unwrap_or_default();
         script.failures.push(format!("line {}: {first}", script.number));
     }
+    is_short
 }
 
 /// All lines ran: whoever gave the script is told.
