@@ -4,7 +4,7 @@
 
 use super::action::{Action, Summary};
 use super::timers::{Timer, Timers};
-use protocol::{Block, LinkId, OpReply, Tick, Value};
+use protocol::{Block, Frame, LinkId, OpReply, Tick, Value};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -273,8 +273,13 @@ impl Store {
 
 impl Held {
     fn release(mut self, unsaved: Option<&str>, out: &mut Vec<Action>) {
-        if let Action::Answer { reply, .. } = &mut self.action {
-            set_unsaved(reply, unsaved);
+        match (&mut self.action, unsaved) {
+            (Action::Answer { reply, .. }, _) => set_unsaved(reply, unsaved),
+            // A script that failed in part.
+            (Action::Send { frame: Frame::Error { error, .. }, .. }, Some(why)) => {
+                error.text += &format!("\n{}", warning(why));
+            }
+            _ => {}
         }
         out.push(self.action);
     }
@@ -287,9 +292,13 @@ pub(crate) fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
     reply.blocks.retain(is_other);
     reply.blocks.extend(why.map(|why| Block::Line {
         name: "warning",
-        text: format!("warning: the configuration is not saved: {why}"),
+        text: warning(why),
         fields: vec![("unsaved", Value::Text(why.to_owned()))],
     }));
+}
+
+fn warning(why: &str) -> String {
+    format!("warning: the configuration is not saved: {why}")
 }
 
 #[cfg(test)]

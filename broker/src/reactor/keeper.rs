@@ -24,6 +24,8 @@ pub(super) struct Keeper {
     /// `None` = the next change is stored by a snapshot: it is the first one of this broker, or the
     /// last one was not stored.
     journal: Option<Journal>,
+    /// The checksum of the first line of the journal that is there.
+    replaces: Option<String>,
 }
 
 /// A journal that can be appended to.
@@ -53,22 +55,28 @@ impl Keeper {
         // say it.
         let is_shorter = kept.has_changes && failures.is_empty();
         let script = if is_shorter { config.script() } else { kept.text.clone() };
-        let keeper = Self { paths, config, number: kept.number, journal: None };
+        let (number, replaces) = (kept.number, kept.journal.clone());
+        let keeper = Self { paths, config, number, journal: None, replaces };
         (keeper, script, failures)
     }
 
-    /// Stores changes, and what could not be stored before. The disk has them when it returns.
+    /// Stores changes, and what could not be stored before. The disk has them when it returns. A
+    /// change of several lines is there as a whole after a crash, or not at all.
     ///
     /// # Errors
     /// The path and the error of the system.
-    pub(super) fn store(&mut self, commands: &str) -> Result<(), String> {
-        if let Err(failures) = self.config.apply(commands) {
-            // The engine at work took the same commands.
-            tracing::error!("a change is not stored: {}; tell the developers", failures.join("; "));
+    pub(super) fn store(&mut self, changes: &[String]) -> Result<(), String> {
+        let mut lines = String::new();
+        for change in changes {
+            if let Err(failures) = self.config.apply(change) {
+                // The engine at work took the same commands.
+                let failures = failures.join("; ");
+                tracing::error!("a change is not stored: {failures}; tell the developers");
+            }
+            lines += &journal::lines(self.number, change);
+            // Numbers of changes that failed to be stored are not used again.
+            self.number += change.lines().count() as u64;
         }
-        let lines = journal::lines(self.number, commands);
-        // Numbers of changes that failed to be stored are not used again.
-        self.number += commands.lines().count() as u64;
         match self.journal.take().filter(|journal| journal.is_in_place(&self.paths)) {
             Some(mut journal) => {
                 let path = self.paths.journal();
@@ -88,7 +96,7 @@ impl Keeper {
         // If it fails, the journal goes on.
         journal.bytes_max = journal.bytes.saturating_mul(2);
         if let Err(error) = self.snapshot() {
-            tracing::warn!("no snapshot of the configuration: {error}; the journal goes on");
+            tracing::warn!("no snapshot of the configuration: {error}; it is tried again later");
         }
     }
 
@@ -100,12 +108,14 @@ impl Keeper {
             let path = path.display().to_string();
             move |error: io::Error| format!("{path}: {error}")
         };
-        let text = journal::snapshot(self.number, &self.config.script());
+        let script = self.config.script();
+        let text = journal::snapshot(self.number, &script, self.replaces.as_deref());
         replace_synced(&path, text.as_bytes()).map_err(named(&path))?;
         sync_dir(&self.paths.dir).map_err(named(&self.paths.dir))?;
-        let begun = journal::begin(self.number, &text);
-        let begin = || -> io::Result<Journal> {
+        let (begun, sum) = journal::begin(self.number, &text);
+        let mut begin = || -> io::Result<Journal> {
             replace_synced(&next, begun.as_bytes())?;
+            self.replaces = Some(sum.clone());
             sync_dir(&self.paths.dir)?;
             let (file, snapshot) = (File::open(&next)?, File::open(&path)?);
             let (bytes, snapshot_bytes) = (begun.len() as u64, text.len() as u64);
@@ -194,13 +204,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut keeper, script) = begin(dir.path());
         assert_eq!(script, "");
-        keeper.store("config service #2 echo\n").unwrap();
+        keeper.store(&["config service #2 echo\n".to_owned()]).unwrap();
         let (config, journal) = (keeper.paths.config(), keeper.paths.journal());
         let first = text(&config);
         assert!(first.ends_with("config service #2 echo\n"), "{first}");
         assert_eq!(text(&journal).lines().count(), 1);
-        keeper.store("config worker #1 echo localhost /b\nstart 1\n").unwrap();
-        keeper.store("stop 1\n").unwrap();
+        keeper.store(&["config worker #1 echo localhost /b\nstart 1\n".to_owned()]).unwrap();
+        keeper.store(&["stop 1\n".to_owned()]).unwrap();
         assert_eq!(text(&config), first);
         assert_eq!(text(&journal).lines().count(), 4);
         assert_eq!(kept(dir.path()), keeper.config.script());
@@ -217,7 +227,7 @@ mod tests {
         fs::write(paths.config(), "config service #2 echo\nstop echo\n").unwrap();
         let (mut keeper, script) = begin(dir.path());
         assert_eq!(script, text(&paths.config()));
-        keeper.store("config service #3 other\n").unwrap();
+        keeper.store(&["config service #3 other\n".to_owned()]).unwrap();
         assert!(text(&paths.config()).starts_with("# snapshot 1 "));
         assert!(kept(dir.path()).contains("echo") && kept(dir.path()).contains("other"));
     }
@@ -226,11 +236,11 @@ mod tests {
     fn a_long_journal_becomes_a_snapshot() {
         let dir = tempfile::tempdir().unwrap();
         let (mut keeper, _) = begin(dir.path());
-        keeper.store("config service #2 echo\n").unwrap();
+        keeper.store(&["config service #2 echo\n".to_owned()]).unwrap();
         let one = "pause echo\nready echo\n".repeat(100);
         let mut most = 0;
         while keeper.number < 50_000 {
-            keeper.store(&one).unwrap();
+            keeper.store(std::slice::from_ref(&one)).unwrap();
             most = most.max(keeper.journal.as_ref().unwrap().bytes);
             keeper.shorten();
         }
@@ -243,15 +253,15 @@ mod tests {
     fn a_broker_killed_between_snapshot_and_journal_leaves_all_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (mut keeper, _) = begin(dir.path());
-        keeper.store("config service #2 echo\n").unwrap();
-        keeper.store("config service #3 other\nstop other\n").unwrap();
+        keeper.store(&["config service #2 echo\n".to_owned()]).unwrap();
+        keeper.store(&["config service #3 other\nstop other\n".to_owned()]).unwrap();
         let journal = text(&keeper.paths.journal());
         keeper.snapshot().unwrap();
         let config = keeper.config.script();
         fs::write(keeper.paths.journal(), &journal).unwrap();
         assert_eq!(kept(dir.path()), config);
         let (mut next, _) = begin(dir.path());
-        next.store("pause echo\n").unwrap();
+        next.store(&["pause echo\n".to_owned()]).unwrap();
         assert_ne!(text(&next.paths.journal()), journal);
         assert_eq!(kept(dir.path()), next.config.script());
     }
@@ -260,22 +270,22 @@ mod tests {
     fn what_a_disk_did_not_take_comes_with_the_next_change() {
         let dir = tempfile::tempdir().unwrap();
         let (mut keeper, _) = begin(dir.path());
-        keeper.store("config service #2 echo\n").unwrap();
+        keeper.store(&["config service #2 echo\n".to_owned()]).unwrap();
         let beside = dir.path().join("config.isect.tmp");
         fs::create_dir(&beside).unwrap();
         // The journal is gone, and a snapshot can't be written.
         fs::remove_file(keeper.paths.journal()).unwrap();
-        let why = keeper.store("config service #3 other\n").unwrap_err();
+        let why = keeper.store(&["config service #3 other\n".to_owned()]).unwrap_err();
         assert!(why.contains("config.isect: "), "{why}");
         fs::remove_dir(&beside).unwrap();
-        keeper.store("").unwrap();
+        keeper.store(&["".to_owned()]).unwrap();
         assert!(kept(dir.path()).contains("other"));
         // A snapshot without a journal: the change is stored all the same, and so is the next one.
         keeper.journal = None;
         fs::create_dir(dir.path().join("config.journal.tmp")).unwrap();
-        keeper.store("pause echo\n").unwrap();
+        keeper.store(&["pause echo\n".to_owned()]).unwrap();
         assert!(kept(dir.path()).contains("pause echo"));
-        keeper.store("pause other\n").unwrap();
+        keeper.store(&["pause other\n".to_owned()]).unwrap();
         assert!(kept(dir.path()).contains("pause other"));
     }
 
@@ -283,7 +293,7 @@ mod tests {
     fn files_that_are_replaced_under_a_broker_are_written_anew() {
         let dir = tempfile::tempdir().unwrap();
         let (mut keeper, _) = begin(dir.path());
-        keeper.store("config service #2 echo\n").unwrap();
+        keeper.store(&["config service #2 echo\n".to_owned()]).unwrap();
         for path in [keeper.paths.config(), keeper.paths.journal()] {
             for spoil in ["remove", "replace", "truncate"] {
                 match spoil {
@@ -294,7 +304,7 @@ mod tests {
                     }
                     _ => File::options().write(true).open(&path).unwrap().set_len(0).unwrap(),
                 }
-                keeper.store("pause echo\n").unwrap();
+                keeper.store(&["pause echo\n".to_owned()]).unwrap();
                 assert_eq!(kept(dir.path()), keeper.config.script(), "{spoil} {}", path.display());
             }
         }

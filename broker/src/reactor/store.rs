@@ -42,12 +42,13 @@ impl Storing {
         let (jobs, work) = unbounded::<Job>();
         let work = move || {
             let _lock = lock;
-            while let Ok((mut number, mut lines)) = work.recv() {
-                for (next, more) in work.try_iter() {
+            while let Ok((mut number, lines)) = work.recv() {
+                let mut changes = vec![lines];
+                for (next, lines) in work.try_iter() {
                     number = next;
-                    lines += &more;
+                    changes.push(lines);
                 }
-                let result = keeper.store(&lines);
+                let result = keeper.store(&changes);
                 results.tell(HelperResult::Stored { number, result });
                 keeper.shorten();
             }

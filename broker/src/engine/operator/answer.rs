@@ -6,7 +6,7 @@ use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
 use crate::engine::operator::result::OpResult;
 use crate::engine::origin::Origin;
-use protocol::{ClientId, ErrorBody, Header, LinkId};
+use protocol::{ClientId, ErrorBody, Header, LinkId, OpReply};
 
 pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
@@ -27,6 +27,7 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
 /// Answers an operator, and counts the command. If this step changed the configuration, the answer
 /// goes out once that is on the disk.
 pub(crate) fn answer(hub: &mut Engine, client: ClientKey, head: &Header, answer: OpResult) {
+    let answer = answer.map_err(|error| ErrorBody::new(error.code, error.text));
     answer_stored(hub, client, head, answer, 0);
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn answer_stored(
     hub: &mut Engine,
     client: ClientKey,
     head: &Header,
-    answer: OpResult,
+    answer: Result<OpReply, ErrorBody>,
     stored: u64,
 ) {
     let client = hub.sessions.client(client);
@@ -51,7 +52,6 @@ pub(crate) fn answer_stored(
         }
         Ok(_) => return,
         Err(error) => {
-            let error = ErrorBody::new(error.code, error.text);
             let Some(action) = refusal(link, head, error) else { return };
             action
         }

@@ -9,11 +9,13 @@ use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
 use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, fact_kinds, refused};
+use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
 use protocol::{
-    HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
+    ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
 };
+use std::collections::BTreeMap;
 
 /// `config service`: makes a service, or changes the settings of one that exists.
 pub(crate) fn config_service(
@@ -85,6 +87,7 @@ pub(crate) fn config_worker(
         hub.changed(origin, format!("{words}: worker {id}"), lines);
         ("configured", id)
     };
+    name_worker(hub, origin, id);
     let fields = vec![("worker", number(id.0)), ("service", text(&service))];
     Ok(OpReply::line(verb, format!("{verb} worker->id = {id}, worker->name = {service}"), fields))
 }
@@ -97,17 +100,31 @@ fn same_worker(
     id: Option<WorkerId>,
     spec: &WorkerSpec,
 ) -> Option<WorkerId> {
+    let Engine { script_workers, scripts, supervision, .. } = hub;
     let Some(id) = id else {
-        let Engine { script_workers, scripts, supervision, .. } = hub;
-        let of_connection = match origin {
-            Origin::Operator { client, .. } => scripts.get_mut(client),
-            Origin::State | Origin::File(_) | Origin::Broker => None,
-        };
-        let of_connection = of_connection.and_then(|script| script.workers.as_mut());
-        return script_workers.as_mut().or(of_connection)?.take(spec, supervision);
+        return workers_meant(script_workers, scripts, origin)?.take(spec, supervision);
     };
-    let worker = hub.supervision.worker(hub.supervision.find_worker(id)?);
+    let worker = supervision.worker(supervision.find_worker(id)?);
     spec.is_that_of(worker).then_some(id)
+}
+
+/// The workers that the script means which is being run, or the one that a connection is.
+fn workers_meant<'a>(
+    running: &'a mut Option<ScriptWorkers>,
+    scripts: &'a mut BTreeMap<ClientId, ConnectionScript>,
+    origin: &Origin,
+) -> Option<&'a mut ScriptWorkers> {
+    let of_connection = match origin {
+        Origin::Operator { client, .. } => scripts.get_mut(client),
+        Origin::State | Origin::File(_) | Origin::Broker => None,
+    };
+    running.as_mut().or(of_connection.and_then(|script| script.workers.as_mut()))
+}
+
+/// A line of a script named this worker, or made it.
+fn name_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) {
+    let meant = workers_meant(&mut hub.script_workers, &mut hub.scripts, origin);
+    meant.into_iter().for_each(|meant| meant.name(id));
 }
 
 /// Makes a worker; returns its id, and the line of the change.
@@ -143,6 +160,7 @@ pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> O
     };
     let (new, lines) = add_worker(hub, spec, None)?;
     hub.changed(origin, format!("clone {id}: worker {new}"), lines);
+    name_worker(hub, origin, new);
     let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
     Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
 }

@@ -9,11 +9,11 @@ use crate::engine::action::{Action, Summary};
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
 use crate::engine::origin::Origin;
-use crate::engine::store::Difference;
+use crate::engine::store::{Difference, set_unsaved};
 use crate::engine::work::{RunningScript, Work};
 use protocol::op::parse;
 use protocol::op::spec::Target;
-use protocol::{Command, Header, LinkId, OpReply, OpRequest, Value};
+use protocol::{Command, ErrorBody, ErrorCode, Header, LinkId, OpReply, OpRequest, Ran, Value};
 
 /// How much a line of a script that concerns one thing counts in a part of long work. Any other
 /// line ends the part.
@@ -119,7 +119,10 @@ fn end_script(hub: &mut Engine, script: &mut RunningScript) {
     if let Some(client) = hub.sessions.client_at(link) {
         let is_same = summary.done == 0;
         hub.store.did(if is_same { Difference::Unchanged } else { Difference::Changed });
-        let answer = sourced(summary, &failures);
+        let mut answer = sourced(summary, &failures);
+        if let (Ok(reply), Some(why)) = (&mut answer, hub.store.unsaved()) {
+            set_unsaved(reply, Some(why));
+        }
         answer::answer_stored(hub, client, &head, answer, script.stored);
     }
 }
@@ -148,9 +151,11 @@ pub(crate) fn on_sourced(
     answer::answer(hub, client, &head, answer);
 }
 
-fn sourced(summary: Summary, failures: &[String]) -> OpResult {
+fn sourced(summary: Summary, failures: &[String]) -> Result<OpReply, ErrorBody> {
     if !failures.is_empty() {
-        return Err(refused(format!("{summary}:\n{}", failures.join("\n"))));
+        let text = format!("{summary}:\n{}", failures.join("\n"));
+        let ran = if summary.done > 0 { Ran::Maybe } else { Ran::No };
+        return Err(ErrorBody { ran, ..ErrorBody::new(ErrorCode::Refused, text) });
     }
     let fields = vec![
         ("commands", Value::Number(summary.done as i128)),

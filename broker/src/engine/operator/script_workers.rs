@@ -7,14 +7,19 @@ use crate::engine::keys::ServiceKey;
 use crate::engine::supervision::Supervision;
 use crate::engine::supervision::workers::WorkerSpec;
 use protocol::{HostName, WorkerId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What makes two workers alike: service, host, path and arguments.
 type Likeness = (ServiceKey, HostName, String, Vec<String>);
 
-/// Those that were there when the script first asked for one, by likeness.
+/// The workers that lines of one script mean.
 #[derive(Debug, Default)]
-pub(crate) struct ScriptWorkers(Option<BTreeMap<Likeness, VecDeque<WorkerId>>>);
+pub(crate) struct ScriptWorkers {
+    /// Those that were there when the script first asked for one, by likeness.
+    known: Option<BTreeMap<Likeness, VecDeque<WorkerId>>>,
+    /// Those that a line named by id or made, which no line without an id means.
+    named: BTreeSet<WorkerId>,
+}
 
 /// The commands of one connection, from the login of its client to its end.
 #[derive(Debug, Default)]
@@ -28,7 +33,7 @@ pub(crate) struct ConnectionScript {
 impl ScriptWorkers {
     /// The next worker that is as this says, and that no earlier line of the script meant.
     pub(crate) fn take(&mut self, spec: &WorkerSpec, workers: &Supervision) -> Option<WorkerId> {
-        let known = self.0.get_or_insert_with(|| {
+        let known = self.known.get_or_insert_with(|| {
             let mut known: BTreeMap<Likeness, VecDeque<WorkerId>> = BTreeMap::new();
             for (_, w) in workers.workers().filter(|(_, w)| !w.is_self_started) {
                 let likeness = (w.service, w.host.clone(), w.path.clone(), w.args.clone());
@@ -39,9 +44,14 @@ impl ScriptWorkers {
         let likeness = (spec.service, spec.host.clone(), spec.path.clone(), spec.args.clone());
         let ids = known.get_mut(&likeness)?;
         // The script may have deleted some, and may have given a number of those to another one.
-        std::iter::from_fn(|| ids.pop_front()).find(|&id| {
+        std::iter::from_fn(|| ids.pop_front()).filter(|id| !self.named.contains(id)).find(|&id| {
             let key = workers.find_worker(id);
             key.is_some_and(|key| spec.is_that_of(workers.worker(key)))
         })
+    }
+
+    /// A line names this worker by its id, or made it.
+    pub(crate) fn name(&mut self, id: WorkerId) {
+        self.named.insert(id);
     }
 }

@@ -4,13 +4,15 @@
 //!
 //! | file | line | form |
 //! | --- | --- | --- |
-//! | `config.isect` | first | `# snapshot NUMBER CHECKSUM`; a file of an older broker has none |
+//! | `config.isect` | first | `# snapshot NUMBER CHECKSUM REPLACES`; a file of an older broker has none |
 //! | | others | the script that `save` prints, with the changes up to this number |
 //! | `config.journal` | first | `NUMBER CHECKSUM # follows CHECKSUM`, the latter of the snapshot |
 //! | | others | `NUMBER CHECKSUM COMMAND`; each number is one more than that before it |
+//! | | | `NUMBER CHECKSUM + COMMAND`, if the next line is a part of the same change |
 //!
 //! The snapshot is replaced first and the journal after it. If the broker is killed in between, the
-//! journal has changes that the snapshot has, too; they are skipped.
+//! journal has changes that the snapshot has, too; they are skipped. REPLACES is the checksum of
+//! the first line of that journal, `-` if there was none, so that no other journal is taken for it.
 
 use crate::reactor::worker_secret::to_hex;
 use sha2::{Digest, Sha256};
@@ -20,6 +22,10 @@ use std::fmt::Write as _;
 const CHECKSUM_BYTES: usize = 8;
 const SNAPSHOT: &str = "# snapshot ";
 const FOLLOWS: &str = "# follows ";
+/// Before a command whose change has a further line. No command begins so.
+const PART: &str = "+ ";
+/// In place of the checksum of a journal: there was none.
+const NO_JOURNAL: &str = "-";
 const COPIES: &str = "put copies of config.isect and config.journal back";
 
 /// The configuration as it was read.
@@ -31,8 +37,12 @@ pub(in crate::reactor) struct Kept {
     pub(in crate::reactor) number: u64,
     /// Whether there are changes after the snapshot.
     pub(in crate::reactor) has_changes: bool,
-    /// The end of the journal is half a line of so many bytes, which is left out. 0 = it is whole.
+    /// The end of the journal is a part of a change, of so many bytes, which is left out. 0 = it is
+    /// whole.
     pub(in crate::reactor) torn_bytes: usize,
+    /// The checksum of the journal's first line, for the snapshot that replaces it; `None` = there
+    /// is no journal.
+    pub(in crate::reactor) journal: Option<String>,
 }
 
 /// A number and a checksum before a text: the form of a line of the journal.
@@ -54,22 +64,28 @@ fn read_line(text: &str) -> Option<(u64, &str)> {
     (line(number, command) == text).then_some((number, command))
 }
 
-/// A snapshot with the changes up to this number.
-pub(in crate::reactor) fn snapshot(number: u64, script: &str) -> String {
-    format!("{SNAPSHOT}{number} {}\n{script}", checksum(&format!("{number} {script}")))
+/// A snapshot with the changes up to this number, which replaces a journal whose first line has
+/// this checksum.
+pub(in crate::reactor) fn snapshot(number: u64, script: &str, replaces: Option<&str>) -> String {
+    let replaces = replaces.unwrap_or(NO_JOURNAL);
+    let sum = checksum(&format!("{number} {replaces} {script}"));
+    format!("{SNAPSHOT}{number} {sum} {replaces}\n{script}")
 }
 
-/// A journal without changes, which follows a snapshot.
-pub(in crate::reactor) fn begin(number: u64, snapshot: &str) -> String {
-    line(number, &format!("{FOLLOWS}{}", checksum(snapshot))) + "\n"
+/// A journal without changes, which follows a snapshot; and the checksum of its line.
+pub(in crate::reactor) fn begin(number: u64, snapshot: &str) -> (String, String) {
+    let first = line(number, &format!("{FOLLOWS}{}", checksum(snapshot)));
+    (format!("{first}\n"), checksum(&first))
 }
 
-/// The lines of changes, after the change with this number.
-pub(in crate::reactor) fn lines(after: u64, commands: &str) -> String {
+/// The lines of a change, after the line with this number.
+pub(in crate::reactor) fn lines(after: u64, change: &str) -> String {
     let mut out = String::new();
-    for (number, command) in (after + 1..).zip(commands.lines()) {
+    let mut commands = (after + 1..).zip(change.lines()).peekable();
+    while let Some((number, command)) = commands.next() {
+        let part = if commands.peek().is_some() { PART } else { "" };
         // Writing to a String can't fail.
-        let _ = writeln!(out, "{}", line(number, command));
+        let _ = writeln!(out, "{}", line(number, &format!("{part}{command}")));
     }
     out
 }
@@ -91,10 +107,11 @@ pub(in crate::reactor) fn read(
         }
     }
     let marked = snapshot.and_then(|text| text.strip_prefix(SNAPSHOT));
-    let mut kept = Kept { number: marked.map_or(Ok(0), number_of)?, ..Kept::default() };
+    let (number, replaces) = marked.map_or(Ok((0, NO_JOURNAL)), head_of)?;
+    let mut kept = Kept { number, ..Kept::default() };
     kept.text = snapshot.unwrap_or_default().to_owned();
     match journal {
-        Some(journal) => kept.follow(snapshot.unwrap_or_default(), journal)?,
+        Some(journal) => kept.follow(snapshot.unwrap_or_default(), replaces, journal)?,
         None if marked.is_some() => {
             return Err(format!(
                 "config.journal is missing, which has the changes since config.isect was written; \
@@ -106,12 +123,18 @@ pub(in crate::reactor) fn read(
     Ok(kept)
 }
 
-/// The number of a snapshot, whose text follows the word that marks it.
-fn number_of(marked: &str) -> Result<u64, String> {
+/// The number of a snapshot, whose text follows the word that marks it, and which journal it
+/// replaces.
+fn head_of(marked: &str) -> Result<(u64, &str), String> {
     let (head, script) = marked.split_once('\n').unwrap_or((marked, ""));
-    let number = head.split(' ').next().and_then(|number| number.parse().ok());
-    let is_whole = |number: &u64| snapshot(*number, script)[SNAPSHOT.len()..] == *marked;
-    number.filter(is_whole).ok_or_else(|| {
+    let mut words = head.split(' ');
+    let number = words.next().and_then(|number| number.parse().ok());
+    let head = number.zip(words.nth(1));
+    // Written again it is the same.
+    let is_whole = |(number, replaces): &(u64, &str)| {
+        snapshot(*number, script, Some(replaces))[SNAPSHOT.len()..] == *marked
+    };
+    head.filter(is_whole).ok_or_else(|| {
         format!(
             "config.isect is damaged or was changed (its checksum is wrong); {COPIES}; if it was \
              changed on purpose, remove its first line, and config.journal, to begin with it"
@@ -120,13 +143,20 @@ fn number_of(marked: &str) -> Result<u64, String> {
 }
 
 impl Kept {
-    /// Adds the changes of a journal that the snapshot has not.
-    fn follow(&mut self, snapshot: &str, journal: &str) -> Result<(), String> {
+    /// Adds the changes of a journal, which follows the snapshot, or which the snapshot replaces.
+    fn follow(&mut self, snapshot: &str, replaces: &str, journal: &str) -> Result<(), String> {
         let mut chunks = journal.split_inclusive('\n').enumerate();
-        let first = chunks.next().and_then(|(_, chunk)| read_line(chunk.strip_suffix('\n')?));
-        let follows = first.and_then(|(number, text)| Some((number, text.strip_prefix(FOLLOWS)?)));
-        let (mut last, sum) = follows.ok_or_else(|| damaged(1))?;
-        if last > self.number || (last == self.number && sum != checksum(snapshot)) {
+        let first = chunks.next().and_then(|(_, chunk)| chunk.strip_suffix('\n'));
+        let follows = first.and_then(|first| {
+            let (number, text) = read_line(first)?;
+            Some((number, text.strip_prefix(FOLLOWS)?, checksum(first)))
+        });
+        let (mut last, sum, own) = follows.ok_or_else(|| damaged(1))?;
+        let is_after = last == self.number && sum == checksum(snapshot);
+        // A journal that is replaced has no change that the snapshot has not.
+        let is_before = last < self.number && own == replaces;
+        self.journal = Some(own);
+        if !is_after && !is_before {
             return Err(format!(
                 "config.isect is not the snapshot that config.journal follows (change {last}): it \
                  is missing, older, damaged or was changed; {COPIES}, or remove config.journal, and \
@@ -137,6 +167,7 @@ impl Kept {
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push('\n');
         }
+        let (mut part, mut part_bytes) = (String::new(), 0);
         for (index, chunk) in chunks {
             let Some(whole) = chunk.strip_suffix('\n') else {
                 // A line that has all but its last byte was not torn there: that byte is damaged.
@@ -144,18 +175,29 @@ impl Kept {
                 if read_line(shorter).is_some() {
                     return Err(damaged(index + 1));
                 }
-                self.torn_bytes = chunk.len();
+                part_bytes += chunk.len();
                 break;
             };
-            let found = read_line(whole).filter(|(number, _)| *number == last + 1);
-            let (number, command) = found.ok_or_else(|| damaged(index + 1))?;
+            let found = read_line(whole).filter(|(number, _)| last.checked_add(1) == Some(*number));
+            let (number, text) = found.ok_or_else(|| damaged(index + 1))?;
             last = number;
+            let command = text.strip_prefix(PART);
+            part += command.unwrap_or(text);
+            part.push('\n');
+            part_bytes += chunk.len();
+            if command.is_some() {
+                continue;
+            }
             if number > self.number {
-                self.text += command;
-                self.text.push('\n');
+                if is_before {
+                    return Err(damaged(index + 1));
+                }
+                self.text += &part;
                 (self.number, self.has_changes) = (number, true);
             }
+            (part, part_bytes) = (String::new(), 0);
         }
+        self.torn_bytes = part_bytes;
         Ok(())
     }
 }
@@ -176,9 +218,11 @@ mod tests {
     const SCRIPT: &str = "# isect\nconfig service #2 echo\n";
     const CHANGES: &str = "config service #3 caf\nconfig worker #4 caf localhost '/b/ä'\nstart 4\n";
 
+    /// A snapshot, and a journal with two changes: one of a line and one of two.
     fn files() -> (String, String) {
-        let snapshot = snapshot(7, SCRIPT);
-        let journal = begin(7, &snapshot) + &lines(7, CHANGES);
+        let snapshot = snapshot(7, SCRIPT, None);
+        let (first, second) = CHANGES.split_at(CHANGES.find('\n').unwrap() + 1);
+        let journal = begin(7, &snapshot).0 + &lines(7, first) + &lines(8, second);
         (snapshot, journal)
     }
 
@@ -201,34 +245,36 @@ mod tests {
         // A file of an older broker, alone and with changes since.
         let kept = read(Some(SCRIPT), None).unwrap();
         assert_eq!((kept.text.as_str(), kept.number, kept.has_changes), (SCRIPT, 0, false));
-        let kept = read_both(SCRIPT, &(begin(0, SCRIPT) + &lines(0, CHANGES))).unwrap();
+        let kept = read_both(SCRIPT, &(begin(0, SCRIPT).0 + &lines(0, CHANGES))).unwrap();
         assert_eq!((kept.text, kept.number), (format!("{SCRIPT}{CHANGES}"), 3));
         // No snapshot was needed yet.
-        let kept = read(None, Some(&(begin(0, "") + &lines(0, CHANGES)))).unwrap();
+        let kept = read(None, Some(&(begin(0, "").0 + &lines(0, CHANGES)))).unwrap();
         assert_eq!((kept.text.as_str(), kept.number), (CHANGES, 3));
     }
 
     #[test]
-    fn a_snapshot_that_came_before_its_journal_is_not_applied_twice() {
+    fn a_journal_that_the_snapshot_replaces_adds_nothing_and_no_other_is_taken_for_it() {
         let (_, journal) = files();
-        for number in 7..=12 {
-            let newer = snapshot(number, SCRIPT);
-            let kept = read_both(&newer, &journal);
-            if number == 7 {
-                // The same text under the number that the journal follows.
-                assert!(kept.is_ok());
-                continue;
+        let own = checksum(journal.lines().next().unwrap());
+        for number in 10..=12 {
+            let newer = snapshot(number, SCRIPT, Some(&own));
+            let kept = read_both(&newer, &journal).unwrap();
+            assert_eq!((kept.text, kept.number, kept.has_changes), (newer, number, false));
+            for other in [None, Some("0123456789abcdef")] {
+                let why = read_both(&snapshot(number, SCRIPT, other), &journal).unwrap_err();
+                assert!(why.contains("is not the snapshot that config.journal follows"), "{why}");
             }
-            let kept = kept.unwrap();
-            let rest: String =
-                CHANGES.lines().skip(number as usize - 7).map(|l| format!("{l}\n")).collect();
-            assert_eq!(kept.text, format!("{newer}{rest}"), "{number}");
-            assert_eq!(kept.number, number.max(10));
         }
+        // It has a change that the snapshot has not.
+        for number in 8..10 {
+            let why = read_both(&snapshot(number, SCRIPT, Some(&own)), &journal).unwrap_err();
+            assert!(why.contains("of config.journal is damaged or missing"), "{why}");
+        }
+        assert!(read_both(&snapshot(7, SCRIPT, Some(&own)), &journal).is_err());
     }
 
     #[test]
-    fn a_journal_cut_anywhere_loses_the_line_that_is_cut_and_says_so() {
+    fn a_journal_cut_anywhere_loses_the_change_that_is_cut_and_says_so() {
         let (snapshot, journal) = files();
         let bytes = journal.as_bytes();
         let first = journal.find('\n').unwrap() + 1;
@@ -242,9 +288,11 @@ mod tests {
                     continue;
                 }
                 let whole = bytes[..end].iter().filter(|byte| **byte == b'\n').count() - 1;
-                let is_torn = bytes[end - 1] != b'\n' || !tail.is_empty();
+                // The second change has two lines, of which none counts without the other.
+                let is_torn = bytes[end - 1] != b'\n' || !tail.is_empty() || whole == 2;
                 let kept = kept.unwrap();
-                assert_eq!(kept.number, 7 + whole as u64, "{end}");
+                assert_eq!(kept.number, [7, 8, 8, 10][whole], "{end}");
+                assert_eq!(kept.text.lines().count(), 3 + [0, 1, 1, 3][whole], "{end}");
                 assert_eq!(kept.torn_bytes > 0, is_torn, "{end}");
             }
         }
@@ -267,7 +315,7 @@ mod tests {
             assert!(why.contains("config.journal"), "bit {bit}: {why}");
         }
         for bit in 0..SCRIPT.len() * 8 {
-            let why = read_both(&flipped(SCRIPT, bit), &begin(0, SCRIPT)).unwrap_err();
+            let why = read_both(&flipped(SCRIPT, bit), &begin(0, SCRIPT).0).unwrap_err();
             assert!(why.contains("config.isect"), "bit {bit}: {why}");
         }
     }
@@ -291,7 +339,9 @@ mod tests {
             assert!(read_both(&now, empty).unwrap_err().contains("config.journal is empty"));
         }
         assert!(read(Some(&now), None).unwrap_err().contains("config.journal is missing"));
-        for other in [None, Some(SCRIPT), Some(&*snapshot(6, SCRIPT)), Some(&*snapshot(7, ""))] {
+        for other in
+            [None, Some(SCRIPT), Some(&*snapshot(6, SCRIPT, None)), Some(&*snapshot(7, "", None))]
+        {
             let why = read(other, Some(&journal)).unwrap_err();
             assert!(why.contains("is not the snapshot that config.journal follows"), "{why}");
         }
