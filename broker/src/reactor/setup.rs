@@ -24,11 +24,12 @@ use crate::exit::Fatal;
 use auth::private;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::gethostname;
 use protocol::frame_reader::ReadBuffer;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
+use serde_json::Value;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
@@ -231,8 +232,7 @@ impl Reactor {
     }
 
     fn listening(&self, worker_host: Option<&str>) -> Listening {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = host.trim().to_owned();
+        let host = gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let worker = self.first(Role::Worker);
         let client = self.first(Role::Client);
         let worker_host = match (worker_host, worker) {
@@ -273,12 +273,12 @@ impl Reactor {
     fn addresses(&self) -> String {
         let tcp = |role| match self.first(role) {
             Some((listener, address)) if listener.is_tls() => {
-                quoted(&format!("{TLS_PREFIX}{address}"))
+                Value::from(format!("{TLS_PREFIX}{address}"))
             }
-            Some((_, address)) => quoted(&address.to_string()),
-            None => "null".to_owned(),
+            Some((_, address)) => Value::from(address.to_string()),
+            None => Value::Null,
         };
-        let unix = |path: PathBuf| quoted(&format!("unix:{}", path.display()));
+        let unix = |path: PathBuf| Value::from(format!("unix:{}", path.display()));
         let paths = &self.io.state.paths;
         format!(
             "{{\"client\":{},\"client_unix\":{},\"worker\":{},\"worker_unix\":{},\"web\":null,\
@@ -291,23 +291,6 @@ impl Reactor {
             process::id()
         )
     }
-}
-
-/// A text as JSON.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Opens the listeners, on the ports of the last time where any port will do.

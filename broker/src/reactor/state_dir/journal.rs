@@ -12,7 +12,6 @@
 //! The snapshot is replaced first and the journal after it. If the broker is killed in between, the
 //! journal has changes that the snapshot has, too; they are skipped.
 
-use crate::reactor::worker_secret::to_hex;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
@@ -42,7 +41,7 @@ fn line(number: u64, text: &str) -> String {
 
 /// The first bytes of the SHA-256 of a text, in hex.
 fn checksum(text: &str) -> String {
-    to_hex(&Sha256::digest(text.as_bytes())[..CHECKSUM_BYTES])
+    hex::encode(&Sha256::digest(text.as_bytes())[..CHECKSUM_BYTES])
 }
 
 /// Number and text of a line that is whole and undamaged.
