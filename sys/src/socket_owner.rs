@@ -191,8 +191,8 @@ mod tests {
             assert_eq!(understand(&found[..end], 80, 8080), Err(Errno::EPROTO), "{end} bytes");
         }
         for end in 0..MESSAGE {
-            let cut = answer(SOCK_DIAG_BY_FAMILY, &body[..end]);
-            assert_eq!(understand(&cut, 80, 8080), Err(Errno::EPROTO), "{end} bytes of a message");
+            let part = answer(SOCK_DIAG_BY_FAMILY, &body[..end]);
+            assert_eq!(understand(&part, 80, 8080), Err(Errno::EPROTO), "{end} bytes of a message");
         }
         body[1] = 10;
         assert_eq!(understand(&answer(SOCK_DIAG_BY_FAMILY, &body), 80, 8080), Ok(None));
