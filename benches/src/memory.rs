@@ -67,7 +67,7 @@ pub fn measure(
     let mut stages = Vec::new();
     let mut note = |name| {
         say(&format!("{}: {name}", peer.label));
-        stages.push((name, usage::memory_bytes(pid, "VmRSS")?));
+        stages.push((name, usage::rss_bytes(pid)?));
         Ok::<(), String>(())
     };
     note("alone")?;

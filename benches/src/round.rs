@@ -125,7 +125,7 @@ fn measure(
     let [(cpu_before, machine_before), (cpu_after, machine_after)] = readings[..] else {
         return Err("the run was not measured".into());
     };
-    let rss = broker.map(|pid| usage::memory_bytes(pid, "VmHWM")).transpose()?;
+    let rss = broker.map(usage::peak_bytes).transpose()?;
     let replies = tally.replies.max(1) as f64;
     let cpu = cpu_before.zip(cpu_after).map(|(a, b)| b.saturating_sub(a) as f64 / 1000.0 / replies);
     let (idle, all) = (machine_after.0 - machine_before.0, machine_after.1 - machine_before.1);

@@ -80,14 +80,11 @@ pub fn close_from(first: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc;
 
     #[test]
     fn the_table_has_room_for_all_that_may_be_opened() {
-        let size = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
-            line.trim().parse::<u64>().unwrap()
-        };
+        let size = || u64::from(proc::status(std::process::id()).unwrap().fdsize);
         let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         let count = make_room();
         assert_eq!(count, limit.min(ROOM_MAX));

@@ -8,6 +8,7 @@
 //! | [`descriptors`] | descriptors by number; room for them before a call has to wait for it |
 //! | [`log_line`] | the form of a line in the log |
 //! | [`memory`] | gives free memory back |
+//! | [`proc`] | what the kernel shows of processes under `/proc` |
 //! | [`processes`] | waiting for children, signals by number, process descriptors |
 //! | [`signals`] | the meaning of each signal for a program that runs for long |
 //! | [`socket_owner`] | which user is at the other end of a connection |
@@ -19,6 +20,7 @@ pub mod attributes;
 pub mod descriptors;
 pub mod log_line;
 pub mod memory;
+pub mod proc;
 pub mod processes;
 pub mod signals;
 pub mod socket_owner;

@@ -1,10 +1,14 @@
 //! System calls on processes that nix does not have, each wrapped once: waiting for ended children,
-//! signals by number, process descriptors.
+//! signals by number, process descriptors; and what this process may do.
 
 use nix::errno::Errno;
 use nix::libc;
 use protocol::bodies::ExitCause;
-use std::os::fd::{FromRawFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+pub use rustix::thread::CapabilitySet;
+use rustix::thread::capabilities;
+use std::io;
+use std::os::fd::OwnedFd;
 
 /// A process that was reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +69,17 @@ pub fn reap(pid: i32) -> Option<Reaped> {
 }
 
 /// A descriptor that becomes readable when a process that is not a child of execd ends.
-pub fn watch(pid: u32) -> nix::Result<OwnedFd> {
-    #[expect(unsafe_code, reason = "nix has no pidfd_open")]
-    // SAFETY: pidfd_open takes two numbers and gives a new descriptor (with CLOEXEC) or -1, which
-    // is sorted out before it is owned.
-    unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-        let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
+///
+/// # Errors
+/// There is no such process, or no descriptor is left.
+pub fn watch(pid: u32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether this process has a capability in its effective set.
+pub fn has_capability(wanted: CapabilitySet) -> bool {
+    capabilities(None).is_ok_and(|own| own.effective.contains(wanted))
 }
 
 /// Sends a signal by number to a process (positive) or a group (negative): nix's enum lacks the

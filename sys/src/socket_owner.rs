@@ -3,35 +3,30 @@
 //! addresses, which the kernel looks up directly, however many connections there are. Who may do
 //! what is decided by the programs.
 
+use netlink_packet_core::{
+    ErrorBuffer, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    Parseable,
+};
+use netlink_packet_sock_diag::constants::{
+    AF_INET, AF_INET6, IPPROTO_TCP, SOCK_DIAG_BY_FAMILY, TCP_ESTABLISHED,
+};
+use netlink_packet_sock_diag::inet::{
+    ExtensionFlags, InetRequest, InetResponseHeader, SocketId, StateFlags,
+};
+use netlink_packet_sock_diag::message::SockDiagMessage;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
+use procfs_core::net::{TcpNetEntries, TcpState};
+use procfs_core::{ExplicitSystemInfo, FromReadSI};
 use protocol::peer_group::canonical;
-use std::fmt::Write as _;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-/// `SOCK_DIAG_BY_FAMILY`: the type of the question and of its answer.
-const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR`: the type of an answer that reports an error.
-const ERROR: u16 = 2;
-/// `NLM_F_REQUEST`.
-const REQUEST: u16 = 1;
-const TCP: u8 = 6;
-/// `TCP_ESTABLISHED`. In other states a socket may have lost its owner, and the kernel shows root's
-/// id.
-const ESTABLISHED: u8 = 1;
-
-/// Size of `nlmsghdr`; what follows in an answer is `inet_diag_msg`.
-const HEADER: usize = 16;
-/// Offset of the state in an answer.
-const STATE_AT: usize = HEADER + 1;
-/// Offset of the ports and addresses in an answer; they have the form of the question.
-const ID_AT: usize = HEADER + 4;
-/// Offset of the owner's user id in an answer.
-const UID_AT: usize = HEADER + 64;
+/// Bytes of an answer that are read; the kernel sends about a hundred.
+const ANSWER_BYTES: usize = 4096;
 
 /// The user that owns the other end of a TCP connection on this machine; `None` = not known.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
@@ -41,49 +36,34 @@ pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
 }
 
+/// The same from the tables of all connections. An IPv4 connection is in the second one if its
+/// socket is an IPv6 one.
 fn listed_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    let listed = |table: &str, peer, local| find(&fs::read_to_string(table).ok()?, peer, local);
-    match (peer.ip(), local.ip()) {
-        // An IPv6 socket is in the other table, as ::ffff:127.0.0.1.
-        (IpAddr::V4(_), IpAddr::V4(_)) => listed("/proc/net/tcp", peer, local)
-            .or_else(|| listed("/proc/net/tcp6", mapped(peer), mapped(local))),
-        (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
-            listed("/proc/net/tcp6", peer, local)
-        }
-    }
-}
-
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
-        SocketAddr::V6(_) => address,
-    }
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    tables.iter().find_map(|table| find(std::fs::File::open(table).ok()?, peer, local))
 }
 
 /// Finds the row of the other end, where our address is the remote one. Only established
 /// connections count: a socket that its owner has closed is shown as root's.
-fn find(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
-    let (near, far) = (hex(peer), hex(local));
-    table.lines().find_map(|row| {
-        let mut words = row.split_ascii_whitespace().skip(1);
-        let matches = words.next()? == near && words.next()? == far && words.next()? == "01";
-        if matches { words.nth(3)?.parse().ok() } else { None }
-    })
-}
-
-/// An address in the form of these tables: words of four bytes in the machine's byte order.
-fn hex(address: SocketAddr) -> String {
-    let bytes = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
+fn find(table: impl Read, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+    let machine = ExplicitSystemInfo {
+        is_little_endian: cfg!(target_endian = "little"),
+        // Nothing of these is in the table.
+        boot_time_secs: 0,
+        ticks_per_second: 0,
+        page_size: 0,
     };
-    let mut out = String::new();
-    for word in bytes.chunks_exact(4) {
-        let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
-        let _ = write!(out, "{word:08X}");
-    }
-    let _ = write!(out, ":{:04X}", address.port());
-    out
+    let TcpNetEntries(rows) = TcpNetEntries::from_read(table, &machine).ok()?;
+    // The table has no scope of a link-local address.
+    let is = |shown: SocketAddr, wanted: SocketAddr| {
+        (shown.ip().to_canonical(), shown.port()) == (wanted.ip(), wanted.port())
+    };
+    let row = rows.iter().find(|row| {
+        row.state == TcpState::Established
+            && is(row.local_address, peer)
+            && is(row.remote_address, local)
+    });
+    row.map(|row| row.uid)
 }
 
 /// The user that owns the established connection from `near` to `far` on this machine; `None` =
@@ -101,66 +81,59 @@ fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Errno> {
     let question = question(near, far);
     sendto(kernel.as_raw_fd(), &question, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     // The kernel has answered by the time the question is sent.
-    let mut answer = [0; 512];
+    let mut answer = [0; ANSWER_BYTES];
     let size = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
     understand(&answer[..size], near.port(), far.port())
 }
 
-/// The question for exactly this connection: a header and `inet_diag_req_v2`.
+/// The question for exactly this connection. With `NLM_F_DUMP` it would be one for all of them.
 fn question(near: SocketAddr, far: SocketAddr) -> Vec<u8> {
-    let family = match near.ip() {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
+    let request = InetRequest {
+        family: if near.is_ipv4() { AF_INET } else { AF_INET6 },
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: SocketId {
+            source_port: near.port(),
+            destination_port: far.port(),
+            source_address: near.ip(),
+            destination_address: far.ip(),
+            // Any interface and any cookie.
+            interface_id: 0,
+            cookie: [0xff; 8],
+        },
     };
-    let mut id = Vec::with_capacity(48);
-    id.extend_from_slice(&near.port().to_be_bytes());
-    id.extend_from_slice(&far.port().to_be_bytes());
-    for address in [near, far] {
-        let mut bytes = [0; 16];
-        match address.ip() {
-            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => bytes.copy_from_slice(&ip.octets()),
-        }
-        id.extend_from_slice(&bytes);
-    }
-    // Any interface and any cookie.
-    id.extend_from_slice(&[0; 4]);
-    id.extend_from_slice(&[0xff; 8]);
-    let mut question = Vec::with_capacity(HEADER + 56);
-    question.extend_from_slice(&(72_u32).to_ne_bytes());
-    question.extend_from_slice(&BY_FAMILY.to_ne_bytes());
-    question.extend_from_slice(&REQUEST.to_ne_bytes());
-    // Sequence and port, then family, protocol, no extensions, padding, all states.
-    question.extend_from_slice(&[0; 8]);
-    question.extend_from_slice(&[family as u8, TCP, 0, 0]);
-    question.extend_from_slice(&u32::MAX.to_ne_bytes());
-    question.extend_from_slice(&id);
-    question
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
+/// Of a connection only the fixed part of the answer is read: what a newer kernel adds behind it
+/// does not matter.
 fn understand(answer: &[u8], near: u16, far: u16) -> Result<Option<u32>, Errno> {
-    let kind = answer.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
-    let word = |at: usize| {
-        let bytes = answer.get(at..at + 4)?;
-        Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-    };
-    match kind {
-        Some(BY_FAMILY) => {
-            let (Some(uid), Some(ports)) = (word(UID_AT), answer.get(ID_AT..ID_AT + 4)) else {
-                return Err(Errno::EPROTO);
-            };
-            // Without a connection the kernel finds a listener.
-            let is_it = answer[STATE_AT] == ESTABLISHED
-                && ports[..2] == near.to_be_bytes()
-                && ports[2..] == far.to_be_bytes();
-            Ok(is_it.then_some(uid))
+    let answer = NetlinkBuffer::new_checked(answer).map_err(|_| Errno::EPROTO)?;
+    match answer.message_type() {
+        SOCK_DIAG_BY_FAMILY => {
+            let found = InetResponseHeader::parse(answer.payload()).map_err(|_| Errno::EPROTO)?;
+            let ports = (found.socket_id.source_port, found.socket_id.destination_port);
+            // Without a connection the kernel finds a listener. In states other than this one a
+            // socket may have lost its owner, and the kernel shows root's id.
+            let is_it = found.state == TCP_ESTABLISHED && ports == (near, far);
+            Ok(is_it.then_some(found.uid))
         }
-        Some(ERROR) => match Errno::from_raw(word(HEADER).map_or(0, |code| -(code as i32))) {
-            // The kernel's version decides which of them; both mean that nothing was found.
-            Errno::ENOENT => Ok(None),
-            error => Err(error),
-        },
-        Some(_) | None => Err(Errno::EPROTO),
+        NLMSG_ERROR => {
+            let error = ErrorBuffer::new_checked(answer.payload()).map_err(|_| Errno::EPROTO)?;
+            match Errno::from_raw(error.code().map_or(0, |code| code.get().wrapping_neg())) {
+                // The kernel's version decides which of them; both mean that nothing was found.
+                Errno::ENOENT => Ok(None),
+                error => Err(error),
+            }
+        }
+        _ => Err(Errno::EPROTO),
     }
 }
 
@@ -168,7 +141,7 @@ fn understand(answer: &[u8], near: u16, far: u16) -> Result<Option<u32>, Errno> 
 mod tests {
     use super::*;
     use nix::unistd::Uid;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{IpAddr, TcpListener, TcpStream};
 
     #[test]
     fn the_owner_of_each_end_is_known_and_of_nothing_else() {
@@ -190,38 +163,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_no_answer_is_no_owner() {
-        let mut answer = vec![0_u8; HEADER + 72];
-        answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
-        answer[STATE_AT] = ESTABLISHED;
-        answer[ID_AT..ID_AT + 4].copy_from_slice(&[0, 80, 0x1f, 0x90]);
-        answer[UID_AT..UID_AT + 4].copy_from_slice(&1001_u32.to_ne_bytes());
-        assert_eq!(understand(&answer, 80, 8080), Ok(Some(1001)));
-        assert_eq!(understand(&answer, 8080, 80), Ok(None));
-        for end in 0..UID_AT + 4 {
-            assert_eq!(understand(&answer[..end], 80, 8080), Err(Errno::EPROTO), "{end} bytes");
-        }
-        answer[STATE_AT] = 10;
-        assert_eq!(understand(&answer, 80, 8080), Ok(None));
-        answer[4..6].copy_from_slice(&ERROR.to_ne_bytes());
-        for (code, want) in [(-2, Ok(None)), (-1, Err(Errno::EPERM))] {
-            answer[HEADER..HEADER + 4].copy_from_slice(&i32::to_ne_bytes(code));
-            assert_eq!(understand(&answer, 80, 8080), want);
-        }
+    /// An answer with this type, state, ports and user, or with this error number.
+    fn answer(kind: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let head = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+        [&head, body].concat()
     }
 
+    /// Size of `nlmsghdr`.
+    const HEADER: usize = 16;
+    /// Offset of the user id in `inet_diag_msg`, and its size.
+    const UID_AT: usize = 64;
+    const MESSAGE: usize = 72;
+
     #[test]
-    fn the_owner_of_a_real_connection_is_found() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else { continue };
-            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (far, peer) = listener.accept().unwrap();
-            let owner = tcp_owner(far.local_addr().unwrap(), peer);
-            assert_eq!(owner, Some(Uid::effective().as_raw()), "{address}");
-            assert_eq!(owner, listed_owner(far.local_addr().unwrap(), peer), "{address}");
-            drop(near);
+    fn what_is_no_answer_is_no_owner() {
+        let mut body = [0_u8; MESSAGE];
+        (body[0], body[1]) = (AF_INET, TCP_ESTABLISHED);
+        body[4..8].copy_from_slice(&[0, 80, 0x1f, 0x90]);
+        body[UID_AT..UID_AT + 4].copy_from_slice(&1001_u32.to_ne_bytes());
+        let found = answer(SOCK_DIAG_BY_FAMILY, &body);
+        assert_eq!(understand(&found, 80, 8080), Ok(Some(1001)));
+        assert_eq!(understand(&found, 8080, 80), Ok(None));
+        let longer = answer(SOCK_DIAG_BY_FAMILY, &[&body[..], &[3, 0, 0xff]].concat());
+        assert_eq!(understand(&longer, 80, 8080), Ok(Some(1001)), "what follows is left alone");
+        for end in 0..found.len() {
+            assert_eq!(understand(&found[..end], 80, 8080), Err(Errno::EPROTO), "{end} bytes");
         }
+        for end in 0..MESSAGE {
+            let part = answer(SOCK_DIAG_BY_FAMILY, &body[..end]);
+            assert_eq!(understand(&part, 80, 8080), Err(Errno::EPROTO), "{end} bytes of a message");
+        }
+        body[1] = 10;
+        assert_eq!(understand(&answer(SOCK_DIAG_BY_FAMILY, &body), 80, 8080), Ok(None));
+        for (code, want) in [(-2, Ok(None)), (-1, Err(Errno::EPERM))] {
+            let error = answer(NLMSG_ERROR, &i32::to_ne_bytes(code));
+            assert_eq!(understand(&error, 80, 8080), want);
+        }
+        assert_eq!(understand(&answer(NLMSG_ERROR, &[]), 80, 8080), Err(Errno::EPROTO));
+        assert_eq!(understand(&answer(3, &body), 80, 8080), Err(Errno::EPROTO), "another type");
     }
 
     #[test]
@@ -261,9 +241,9 @@ mod tests {
         let peer: SocketAddr = "127.0.0.1:8080".parse().unwrap();
         let local: SocketAddr = "127.0.0.1:80".parse().unwrap();
         if cfg!(target_endian = "little") {
-            assert_eq!(find(&row("01"), peer, local), Some(1001));
-            assert_eq!(find(&row("06"), peer, local), None);
-            assert_eq!(find(&row("01"), local, peer), None);
+            assert_eq!(find(row("01").as_bytes(), peer, local), Some(1001));
+            assert_eq!(find(row("06").as_bytes(), peer, local), None);
+            assert_eq!(find(row("01").as_bytes(), local, peer), None);
         }
     }
 }

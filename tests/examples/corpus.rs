@@ -57,7 +57,7 @@ fn pack(target: &Target, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     // Evenly over all sizes, not only the small ones.
     let step = inputs.iter().map(|(size, _)| size).sum::<usize>().div_ceil(CORPUS_BYTES_MAX).max(1);
     for (_, input) in inputs.iter().step_by(step) {
-        let line = corpus::to_hex(input);
+        let line = hex::encode(input);
         if size + input.len() <= CORPUS_BYTES_MAX && !text.lines().any(|kept| kept == line) {
             text.push_str(&line);
             text.push('\n');

@@ -1,11 +1,14 @@
 //! Checks that `docs/dependencies.md` has a row with a reason for each crate that a manifest names,
-//! and no other, and that our own crates name each other as `docs/architecture.md` says. `cargo
-//! deny` checks licences and advisories.
+//! and no other, that what stays by hand is where that page says, and that our own crates name each
+//! other as `docs/architecture.md` says. `cargo deny` checks licences and advisories.
 
 use isect_tests::docs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+
+/// The head of the chapter about what no crate does.
+const BY_HAND: &str = "\n## What stays by hand, and why\n";
 
 /// The crates that each manifest of the workspace names, by the folder of the manifest; what only
 /// tests of a crate use is left out unless `with_tests`.
@@ -40,12 +43,29 @@ fn every_crate_has_its_reason() {
     let crates = all.values().flatten().filter(|name| !all.contains_key(*name));
     let named: BTreeSet<String> = crates.cloned().collect();
     let text = fs::read_to_string(docs::root().join("docs/dependencies.md")).unwrap();
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+    let (table, _) = text.split_once(BY_HAND).expect("the chapter after it");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let told: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
     let missing: Vec<_> = named.difference(&told).collect();
     let stale: Vec<_> = told.difference(&named).collect();
     assert!(missing.is_empty(), "docs/dependencies.md has no row for {missing:?}");
     assert!(stale.is_empty(), "docs/dependencies.md tells of {stale:?}, which nothing uses");
+}
+
+#[test]
+fn what_stays_by_hand_is_there_and_has_its_reason() {
+    let text = fs::read_to_string(docs::root().join("docs/dependencies.md")).unwrap();
+    let (_, table) = text.split_once(BY_HAND).expect("the chapter");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).skip(2).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", what, path, why, ""] = cells[..] else { panic!("not three cells: {row}") };
+        let path = path.strip_prefix('`').and_then(|path| path.strip_suffix('`'));
+        let path = path.unwrap_or_else(|| panic!("not one file: {row}"));
+        assert!(docs::root().join(path).exists(), "there is no {path}: {row}");
+        assert!(!what.is_empty() && !why.is_empty(), "{row}");
+    }
 }
 
 #[test]

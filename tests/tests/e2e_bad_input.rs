@@ -24,8 +24,7 @@ fn sample(row: &KindRow) -> Vec<u8> {
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let code = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let digits: String = code.flat_map(str::split_whitespace).collect();
-    let pairs = (0..digits.len()).step_by(2).map(|at| &digits[at..at + 2]);
-    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("a byte")).collect()
+    hex::decode(digits).expect("bytes")
 }
 
 /// The same frame with a changed header.
@@ -68,9 +67,7 @@ fn descriptors(pid: u32) -> usize {
 }
 
 fn memory_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a figure");
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    sys::proc::status(pid).and_then(|status| status.vmrss).expect("a process")
 }
 
 impl Target {

@@ -173,7 +173,7 @@ fn a_crowd_before_a_full_queue_is_refused_at_once_and_the_operator_is_heard() {
         crowd(&broker.port("worker"), &Frame::WorkerLogin(wire::worker_login("many")), idlers);
     let login = Frame::Login(Login { heartbeat: false, ..wire::login("work") });
     let mut wires = crowd(&broker.port("client"), &login, clients);
-    let rss = broker.memory_kib("VmRSS");
+    let rss = broker.rss_kib();
     let span = Duration::from_secs(if is_long() { 60 } else { 5 });
     let (stop, begun) = (AtomicBool::new(false), now());
     let (seen, refusals, operator) = std::thread::scope(|scope| {
@@ -217,7 +217,7 @@ fn a_crowd_before_a_full_queue_is_refused_at_once_and_the_operator_is_heard() {
         at(&refusals, 990),
         at(&refusals, 1000),
         refusals.len(),
-        broker.memory_kib("VmHWM"),
+        broker.peak_kib(),
     ));
     let limit = Duration::from_millis(100);
     for (command, times) in &operator {

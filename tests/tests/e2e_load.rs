@@ -177,7 +177,7 @@ fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     }
     let reply = caller.recv(Some(Duration::from_secs(600))).expect("an outcome");
     assert!(reply.error.is_none() && reply.body.is_empty(), "{reply:?}");
-    broker.memory_kib("VmHWM")
+    broker.peak_kib()
 }
 
 #[test]
@@ -185,10 +185,10 @@ fn two_gigabytes_in_pieces_through_one_connection_do_not_make_the_broker_grow() 
     const SIZE: usize = 1 << 20;
     let broker = Broker::start(&[]);
     broker.with_workers("eat", "isdeat", 1);
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let warm = push_pieces(&broker, 64, SIZE);
     let peak = push_pieces(&broker, 2048, SIZE);
-    let after = broker.memory_kib("VmRSS");
+    let after = broker.rss_kib();
     let said = format!(
         "idle {idle} KiB, peak {warm} KiB after 64 MiB, {peak} KiB after 2 GiB; now {after} KiB"
     );
@@ -204,7 +204,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=60000"]);
     broker.with_workers("long", "isdpipe head -c 300000000 /dev/zero", 1);
     broker.with_workers("echo", "isdecho", 1);
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let mut slow = Wire::login(&broker.port("client"), "long");
     slow.ask(1, "");
     let mut others = broker.login("echo");
@@ -219,7 +219,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
         }
     }
     assert_eq!(total, 300_000_000);
-    let peak = broker.memory_kib("VmHWM");
+    let peak = broker.peak_kib();
     println!("idle {idle} KiB, peak {peak} KiB");
     assert!(peak < idle + 120 * 1024, "idle {idle} KiB, peak {peak} KiB");
     assert_eq!(broker.end(), 0);
@@ -268,7 +268,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let broker = Broker::start(&room);
     broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let mut others = broker.login("echo");
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
@@ -280,7 +280,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     assert!(dropped.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
     // As many as may be under way on one connection wait in addition; the whole is 300 MB.
-    let peak = broker.memory_kib("VmHWM");
+    let peak = broker.peak_kib();
     assert!(peak < idle + 128 * 1024, "idle {idle} KiB, peak {peak} KiB");
     broker.await_idle(2);
     assert_eq!(broker.end(), 0);
@@ -310,7 +310,7 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
     broker.with_workers("echo", "isdecho", 1);
     let mut worker = Wire::worker_login(&broker.port("worker"), "self");
     let mut sender = Wire::login(&broker.port("client"), "self");
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let sent = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -334,7 +334,7 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
             (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
         });
         assert!(before < 100, "{before} pieces left although nobody takes them");
-        let now = broker.memory_kib("VmRSS");
+        let now = broker.rss_kib();
         assert!(now < idle + 64 * 1024, "{now} KiB");
         let mut total = 0;
         let last = loop {

@@ -207,7 +207,7 @@ fn a_reader_past_its_outbox_limit_is_dropped_with_an_event_and_others_do_not_not
     });
     assert!(dropped.is_some(), "{}", broker.op("listevents 100"));
     assert_eq!(other.call("x", None).expect("an answer"), "x");
-    let rss = broker.memory_kib("VmHWM");
+    let rss = broker.peak_kib();
     say(&format!("a reader that takes nothing: the broker was never larger than {rss} KiB"));
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);

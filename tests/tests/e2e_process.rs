@@ -146,10 +146,7 @@ fn a_worker_that_writes_without_end_is_bounded_and_disturbs_nobody() {
     });
     let events = broker.op("listevents 100");
     assert!(events.contains("nonsense"), "{events}");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.process.pid()));
-    let status = status.expect("the broker runs");
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).expect("a figure");
-    let kib: u64 = peak.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+    let kib = broker.peak_kib();
     assert!(kib < 64 * 1024, "{kib} KiB");
     assert_eq!(broker.end(), 0);
 }

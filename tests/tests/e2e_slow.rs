@@ -155,7 +155,7 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
     const CLIENTS: usize = 300;
     let broker = Broker::start(&["--set", "inboxes_bytes_max=67108864"]);
     broker.with_workers("echo", "isdecho", 1);
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let frame = request(1 << 20);
     let mut wires: Vec<Wire> = Vec::new();
     for _ in 0..CLIENTS {
@@ -179,7 +179,7 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
             other => panic!("{other:?}"),
         }
     }
-    let most = broker.memory_kib("VmHWM");
+    let most = broker.peak_kib();
     say(&format!(
         "{CLIENTS} clients with a MiB less a byte, inboxes_bytes_max {MAX}: {refused} refused; \
          idle {idle} KiB, at most {most} KiB"
@@ -274,7 +274,7 @@ fn bodies_that_wait_stay_within_queue_bytes_max_and_a_stated_overhead() {
         let broker =
             Broker::start(&["--set", &max, "--set", "requests_max=100000", "--log", "error"]);
         broker.op("config service none queue_max=100000");
-        let idle = broker.memory_kib("VmRSS");
+        let idle = broker.rss_kib();
         let mut asks = Wire::login(&broker.port("client"), "none");
         let fitting = MAX / size;
         (1..=fitting as u32 + 5).for_each(|sequence| {
@@ -285,7 +285,7 @@ fn bodies_that_wait_stay_within_queue_bytes_max_and_a_stated_overhead() {
         assert_eq!(asks.error(), ErrorCode::Overloaded);
         let waiting = broker.number("", "isdData.WaitingBytes") as u64;
         assert!(waiting <= MAX && waiting > MAX - 2 * size, "{waiting}");
-        let most = broker.memory_kib("VmHWM");
+        let most = broker.peak_kib();
         say(&format!(
             "{fitting} bodies of {size} bytes wait, {} KiB of {} allowed: idle {idle} KiB, at most \
              {most} KiB, {:.2} times",
@@ -316,7 +316,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
     // On a busy machine the last ones wait long.
     broker.op("config service large selfstart=1 deadline_ms=600000");
     let mut worker = Wire::worker_login(&broker.port("worker"), "large");
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let mut readers: Vec<Wire> =
         (0..READERS).map(|_| Wire::login(&broker.port("client"), "large")).collect();
     readers.iter_mut().for_each(|reader| reader.ask(1, "x"));
@@ -332,7 +332,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
         let events = broker.op("listevents 1000");
         (events.matches("outboxes_bytes_max); closing").count() > READERS / 2).then_some(events)
     });
-    let most = broker.memory_kib("VmHWM");
+    let most = broker.peak_kib();
     say(&format!(
         "{READERS} readers that take nothing of 12 MiB each, outboxes_bytes_max 32 MiB: {} dropped; \
          idle {idle} KiB, at most {most} KiB",
@@ -348,7 +348,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
 fn an_operator_that_reads_none_of_its_lists_is_dropped_and_others_are_heard() {
     let broker = Broker::start(&["--set", "stall_ms=500", "--log", "error"]);
     broker.remember_events();
-    let idle = broker.memory_kib("VmRSS");
+    let idle = broker.rss_kib();
     let mut deaf = Wire::login(&broker.port("client"), "op");
     let events = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -365,7 +365,7 @@ fn an_operator_that_reads_none_of_its_lists_is_dropped_and_others_are_heard() {
         })
     });
     assert!(events.contains("stall_ms") || events.contains("outbox is full"), "{events}");
-    let most = broker.memory_kib("VmHWM");
+    let most = broker.peak_kib();
     say(&format!("an operator that reads nothing: idle {idle} KiB, at most {most} KiB"));
     assert!(most < idle + 16 * 1024, "idle {idle} KiB, at most {most} KiB");
     drop(deaf);

@@ -22,7 +22,7 @@ fn try_run(target: &Target, input: &[u8]) -> Result<(), String> {
             target.name,
             text.unwrap_or_default(),
             target.name,
-            corpus::to_hex(input)
+            hex::encode(input)
         )
     })
 }
@@ -75,7 +75,7 @@ fn the_same_bytes_do_the_same() {
     for input in corpus::read("broker").unwrap() {
         let (once, again) =
             (broker::run(&input, Sabotage::None), broker::run(&input, Sabotage::None));
-        assert_eq!(once, again, "{}", corpus::to_hex(&input));
+        assert_eq!(once, again, "{}", hex::encode(&input));
     }
 }
 

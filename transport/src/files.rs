@@ -1,9 +1,10 @@
 //! Reads certificates and keys from PEM files. Every error names the file and the cure.
 
+use nix::unistd::geteuid;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -42,23 +43,14 @@ fn check_writers(meta: &Metadata, path: &Path, named: &str) -> Result<(), String
 /// this program.
 fn check_owner(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
     let owner = meta.uid();
-    if let Some(own) = effective_user()
-        && owner != 0
-        && owner != own
-    {
+    let own = geteuid();
+    if owner != 0 && owner != own.as_raw() {
         return Err(format!(
             "{named} belongs to user {owner}, who could put another one there; say: chown {own} {}",
             path.display()
         ));
     }
     Ok(())
-}
-
-/// The effective user id from `/proc/self/status`, so that no crate is needed for one number.
-fn effective_user() -> Option<u32> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn open(path: &Path, what: &str) -> Result<(File, String), String> {

@@ -24,12 +24,12 @@ use crate::exit::Fatal;
 use auth::private;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::gethostname;
 use protocol::frame_reader::ReadBuffer;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
@@ -230,8 +230,7 @@ impl Reactor {
     }
 
     fn listening(&self, worker_host: Option<&str>) -> Listening {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = host.trim().to_owned();
+        let host = gethostname().unwrap_or_default().to_string_lossy().into_owned();
         let worker = self.first(Role::Worker);
         let client = self.first(Role::Client);
         let worker_host = match (worker_host, worker) {

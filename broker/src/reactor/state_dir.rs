@@ -7,7 +7,7 @@ mod key;
 mod runs;
 
 use self::journal::Kept;
-use super::worker_secret::{WorkerSecretKey, to_hex};
+use super::worker_secret::WorkerSecretKey;
 use crate::config::tokens;
 use crate::exit::Fatal;
 use auth::lock::{Fault, Lock};
@@ -260,7 +260,7 @@ fn make_private() -> Result<(PathBuf, Lock), Fatal> {
     sweep(&base);
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-    let dir = base.join(format!("{PRIVATE}{}", to_hex(&name)));
+    let dir = base.join(format!("{PRIVATE}{}", hex::encode(name)));
     // Not recursive, because it must not exist yet. It gets its final name when it is locked, so
     // that no other broker takes it for that of a dead one.
     let new = dir.with_extension("new");

@@ -34,7 +34,7 @@ impl WorkerSecretKey {
     /// The secret for one start of a worker.
     pub(super) fn sign(&self, worker: WorkerId, start: Start) -> String {
         let Start { run, digest } = start;
-        format!("{run}.{digest}.{}", to_hex(&self.over(worker, start).finalize().into_bytes()))
+        format!("{run}.{digest}.{}", hex::encode(self.over(worker, start).finalize().into_bytes()))
     }
 
     /// Returns the start of the worker that a secret proves. The comparison takes constant time.
@@ -53,7 +53,7 @@ impl WorkerSecretKey {
     pub(super) fn instance(&self) -> String {
         let mut mac = self.mac.clone();
         mac.update(b"instance");
-        to_hex(&mac.finalize().into_bytes()[..8])
+        hex::encode(&mac.finalize().into_bytes()[..8])
     }
 
     fn over(&self, worker: WorkerId, start: Start) -> Hmac<Sha256> {
@@ -64,27 +64,12 @@ impl WorkerSecretKey {
     }
 }
 
-/// Encodes bytes as lower-case hex.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Decodes lower-case hex of a key's length; `None` = it is anything else.
 pub(super) fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    let text = text.as_bytes();
-    if text.len() != KEY_BYTES * 2 {
-        return None;
-    }
     let mut bytes = [0; KEY_BYTES];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    // There is one spelling of each.
+    (hex::encode(bytes) == text).then_some(bytes)
 }
 
 #[cfg(test)]

@@ -144,8 +144,7 @@ pub fn linked(broker: &Broker, before: i32) -> i32 {
 }
 
 pub fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    sys::proc::running(pid.cast_unsigned()).is_some()
 }
 
 /// One end of a connection that speaks frames.

@@ -3,19 +3,17 @@
 //! ends those whose worker has ended. `reap` ends the members of a worker's group.
 
 use super::launch;
-use super::state_dir::{self, Stat};
 use nix::libc;
 use nix::sys::stat::fstat;
 use nix::unistd::getsid;
 use protocol::ids::RunId;
 use protocol::limits::RUN_VARIABLE;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process;
-use sys::processes;
+use sys::{proc, processes};
 
 /// Most bytes of an orphan's environment that are read.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
@@ -57,17 +55,19 @@ pub(super) fn end(
 ) -> bool {
     let mut has_ended = false;
     let own = getsid(None).map_or(0, |sid| sid.as_raw().cast_unsigned());
-    for pid in children() {
+    for pid in proc::children() {
         if is_known(pid) {
             continue;
         }
-        let Some(stat) = state_dir::stat(pid) else { continue };
+        let Some(stat) = proc::running(pid) else { continue };
+        // One that ends just now has none.
+        let Ok(session) = u32::try_from(stat.session) else { continue };
         // Every worker has a session of its own, and its processes can't enter this one. A process
         // of this session was started by the script that became execd.
-        if stat.session == own {
+        if session == own {
             continue;
         }
-        if !is_wanted(Origin { session: stat.session, run: run(pid, instance) }) {
+        if !is_wanted(Origin { session, run: run(pid, instance) }) {
             tracing::info!(pid, "ending what a worker left behind");
             let _ = processes::send_signal(pid.cast_signed(), libc::SIGKILL);
             has_ended = true;
@@ -86,7 +86,7 @@ pub(super) fn end_unknown(
     instance: &str,
     instance_file: &OwnedFd,
 ) {
-    for pid in processes() {
+    for pid in proc::others() {
         let is_ours = match run(pid, instance) {
             Some(run) => !living.contains(&run),
             None => has_instance_file(pid, instance_file) && !is_known(pid),
@@ -100,8 +100,7 @@ pub(super) fn end_unknown(
 
 /// Whether a process is a start whose program does not run yet, of this state directory.
 fn has_instance_file(pid: u32, instance_file: &OwnedFd) -> bool {
-    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.trim_ascii_end() != launch::NAME.to_bytes() {
+    if proc::stat(pid).is_none_or(|stat| stat.comm.as_bytes() != launch::NAME.to_bytes()) {
         return false;
     }
     let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::INSTANCE_FD));
@@ -109,32 +108,9 @@ fn has_instance_file(pid: u32, instance_file: &OwnedFd) -> bool {
     theirs.is_ok_and(|theirs| ours == Ok((theirs.dev(), theirs.ino())))
 }
 
-/// The children of this process.
-fn children() -> Vec<u32> {
-    let me = process::id();
-    if let Ok(text) = fs::read_to_string(format!("/proc/self/task/{me}/children")) {
-        return text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
-    }
-    // For a kernel that was built without that list.
-    let is_mine = |stat: Stat| stat.parent == me;
-    processes().filter(|pid| state_dir::stat(*pid).is_some_and(is_mine)).collect()
-}
-
-/// The process ids of all processes except this one.
-fn processes() -> impl Iterator<Item = u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != process::id())
-}
-
 /// The run that the environment of a process names, if it belongs to this instance.
 fn run(pid: u32, instance: &str) -> Option<RunId> {
-    let mut environment = Vec::new();
-    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment).ok()?;
-    let value = environment
-        .split(|byte| *byte == 0)
-        .find_map(|pair| pair.strip_prefix(RUN_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
-    let (run, whose) = std::str::from_utf8(value).ok()?.split_once('.')?;
+    let value = proc::variable(pid, RUN_VARIABLE, ENVIRONMENT_BYTES_MAX)?;
+    let (run, whose) = std::str::from_utf8(&value).ok()?.split_once('.')?;
     (whose == instance).then_some(RunId(run.parse().ok()?))
 }

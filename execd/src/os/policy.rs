@@ -7,9 +7,10 @@ use super::options::{Failure, Options};
 use super::spawn::SpawnConfig;
 use nix::sys::resource::{Resource, getrlimit};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process;
+use sys::proc::{self, Stat};
 
 /// Bytes of the hash that a digest shows, as hexadecimal digits.
 const DIGEST_BYTES: usize = 16;
@@ -57,10 +58,6 @@ const FILES: &[&str] = &["cgroup", "oom_score_adj", "attr/current"];
 const LINKS: &[&str] =
     &["root", "ns/mnt", "ns/net", "ns/pid", "ns/ipc", "ns/uts", "ns/user", "ns/cgroup", "ns/time"];
 
-/// Fields of `/proc/self/stat` after the program's name: nice value, real-time priority, scheduling
-/// policy.
-const STAT: &[usize] = &[16, 37, 38];
-
 /// The digests that identify an execd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -93,15 +90,24 @@ fn inherited() -> Vec<String> {
     let status = read("status");
     let is_ours = |line: &&str| INHERITED.iter().any(|name| line.starts_with(name));
     let mut facts: Vec<String> = status.lines().filter(is_ours).map(str::to_owned).collect();
-    let stat = read("stat");
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
-    facts.extend(STAT.iter().map(|at| format!("stat {at} {:?}", fields.get(*at))));
+    facts.extend(scheduling().map(|(at, field)| format!("stat {at} {field:?}")));
     facts.extend(LIMITS.iter().map(|limit| format!("own {limit:?} {:?}", getrlimit(*limit))));
     facts.extend(FILES.iter().map(|name| format!("{name} {}", read(name))));
     let link = |name: &&str| fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
     facts.extend(LINKS.iter().map(|name| format!("{name} {:?}", link(name))));
     facts
+}
+
+/// Nice value, real-time priority and scheduling policy, each with its place after the program's
+/// name in `/proc/self/stat`.
+fn scheduling() -> [(u32, Option<String>); 3] {
+    let stat = proc::stat(process::id());
+    let field = |of: fn(&Stat) -> Option<String>| stat.as_ref().and_then(of);
+    [
+        (16, field(|stat| Some(stat.nice.to_string()))),
+        (37, field(|stat| Some(stat.rt_priority?.to_string()))),
+        (38, field(|stat| Some(stat.policy?.to_string()))),
+    ]
 }
 
 /// Identifies the program file of this process, not its name, which may belong to another file by
@@ -117,12 +123,7 @@ fn binary() -> String {
 }
 
 fn digest(text: &str) -> String {
-    let mut out = String::new();
-    for byte in &Sha256::digest(text.as_bytes())[..DIGEST_BYTES] {
-        // Writing to a String can't fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+    hex::encode(&Sha256::digest(text.as_bytes())[..DIGEST_BYTES])
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 //! them.
 
 use super::child_setup::Limit;
-use super::user;
 use nix::libc::{self, rlim_t};
 use nix::sys::resource::{Resource, getrlimit};
-use std::fs;
+use sys::proc;
+use sys::processes::{CapabilitySet, has_capability};
 
 /// The limits that may be named, by the names that `prlimit` and `limits.conf` use.
 const NAMES: &[(&str, Resource)] = &[
@@ -48,8 +48,8 @@ impl RLimit {
             return Err(format!("'{shown}': the soft limit is above the hard one"));
         }
         // The kernel refuses everybody a limit above this number.
-        let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
-        let most = most.and_then(|text| text.trim().parse::<rlim_t>().ok());
+        let most = proc::kernel("fs/nr_open").ok();
+        let most = most.and_then(|text| text.parse::<rlim_t>().ok());
         if *resource == Resource::RLIMIT_NOFILE
             && let Some(most) = most.filter(|most| hard > *most)
         {
@@ -60,7 +60,7 @@ impl RLimit {
         }
         let own = getrlimit(*resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
         // Root in a container may lack this capability, so the user id says nothing.
-        if hard > own && !user::has_capability(user::CAP_SYS_RESOURCE) {
+        if hard > own && !has_capability(CapabilitySet::SYS_RESOURCE) {
             return Err(format!(
                 "'{shown}': execd's own hard limit is {own}, and only root (with CAP_SYS_RESOURCE) \
                  may give more than it has"

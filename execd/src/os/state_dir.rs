@@ -16,6 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use sys::proc;
 use tracing::warn;
 
 /// First word of the first line. The second is the boot id of the machine, the third the instance
@@ -101,29 +102,9 @@ impl Entry {
     }
 }
 
-/// What the kernel says of a process (proc_pid_stat(5)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    /// The process id of the parent.
-    pub(super) parent: u32,
-    /// The id of the session, which is the process id of its leader.
-    pub(super) session: u32,
-    /// The time of its start in the kernel's ticks since the boot.
-    pub(super) start_time: u64,
-}
-
-/// Looks at a process; `None` = there is none with this id, or it is a zombie.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // The name of the program, in parentheses, may contain anything.
-    let words: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    if matches!(*words.first()?, "Z" | "X") {
-        return None;
-    }
-    let number = |index: usize| words.get(index)?.parse().ok();
-    let start_time = words.get(19)?.parse().ok()?;
-    Some(Stat { parent: number(1)?, session: number(3)?, start_time })
+/// When a process that runs was started, in the kernel's ticks since the boot.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    proc::running(pid).map(|stat| stat.starttime)
 }
 
 /// A process has not executed a program since it was forked (`PF_FORKNOEXEC`).
@@ -132,17 +113,7 @@ const NOT_EXECUTED: u32 = 0x40;
 /// Whether a process has executed a program since it was forked. What is not known is taken for
 /// yes; of one that has ended it is known until it is reaped.
 pub(super) fn has_begun(pid: u32) -> bool {
-    let flags = || -> Option<u32> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse().ok()
-    };
-    flags().is_none_or(|flags| flags & NOT_EXECUTED == 0)
-}
-
-/// When a process was started.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
-    stat(pid).map(|stat| stat.start_time)
+    proc::stat(pid).is_none_or(|stat| stat.flags & NOT_EXECUTED == 0)
 }
 
 /// The inode number of a pipe.
@@ -185,8 +156,7 @@ impl StateDir {
             ),
             Fault::Unusable(why) => bad(io::Error::other(why)),
         })?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let boot = boot.trim().to_owned();
+        let boot = proc::kernel("kernel/random/boot_id").unwrap_or_default();
         let instance = instance(directory).map_err(bad)?;
         let instance_file =
             OwnedFd::from(own::open(&directory.join("execd.instance")).map_err(bad)?);
@@ -244,8 +214,8 @@ fn instance(directory: &Path) -> io::Result<String> {
     let random = match own::read(&file)? {
         Some(text) if !text.trim().is_empty() => text,
         Some(_) | None => {
-            let text = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-            own::create(&file)?.write_all(text.as_bytes())?;
+            let text = proc::kernel("kernel/random/uuid")?;
+            writeln!(own::create(&file)?, "{text}")?;
             text
         }
     };

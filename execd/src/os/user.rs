@@ -3,13 +3,7 @@
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
-use std::fs;
-
-/// Bits of `CapEff` in `/proc/self/status` that a change of user needs (capabilities(7)).
-const CAP_SETGID: u32 = 6;
-const CAP_SETUID: u32 = 7;
-/// The bit for raising limits above one's own.
-pub(super) const CAP_SYS_RESOURCE: u32 = 24;
+use sys::processes::{CapabilitySet, has_capability};
 
 /// A user with its groups, looked up once at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,15 +87,7 @@ fn find_group(text: &str) -> Result<Gid, String> {
 
 /// Whether this process may change its user: it is root or has the two capabilities.
 pub(super) fn may_change() -> bool {
-    has_capability(CAP_SETUID) && has_capability(CAP_SETGID)
-}
-
-/// Whether this process has the capability with this bit.
-pub(super) fn has_capability(bit: u32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
-    set & (1 << bit) != 0
+    has_capability(CapabilitySet::SETUID | CapabilitySet::SETGID)
 }
 
 #[cfg(test)]

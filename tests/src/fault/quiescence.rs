@@ -6,6 +6,7 @@ use super::world::{World, number};
 use crate::proc::{is_alive, processes_of, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use sys::proc;
 
 /// Time limit for quiescence after the faults.
 pub const QUIESCENCE_MAX: Duration = Duration::from_secs(20);
@@ -31,9 +32,7 @@ impl Usage {
     pub fn of(pid: u32) -> Self {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
             .map_or(0, |entries| entries.count() as u64);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss_kib = rss.and_then(|rss| rss.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+        let rss_kib = proc::status(pid).and_then(|status| status.vmrss).unwrap_or(0);
         Self { descriptors, rss_kib }
     }
 }
@@ -173,15 +172,12 @@ fn other_clocks(pid: u32) -> impl Iterator<Item = String> {
 
 /// The process group of a process; 0 if it is gone.
 fn group_of(pid: u32) -> u32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind = stat.rsplit(')').next().unwrap_or_default();
-    behind.split_whitespace().nth(2).and_then(|group| group.parse().ok()).unwrap_or(0)
+    proc::stat(pid).map_or(0, |stat| stat.pgrp.cast_unsigned())
 }
 
 /// Whether a process was forked by an execd and does not run its program yet.
 fn is_beginning(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    name.trim_end() == "isdexecd-start"
+    proc::stat(pid).is_some_and(|stat| stat.comm == "isdexecd-start")
 }
 
 /// The command line of a process.

@@ -1,7 +1,6 @@
 //! The corpora: one text file per target, one input per line, in hex; a line that begins with `#`
 //! names the origin of the next input. Text makes a changed input one line of a diff.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +20,7 @@ pub fn read(target: &str) -> Result<Vec<Vec<u8>>, String> {
     lines
         .filter(|(_, line)| !line.starts_with('#'))
         .map(|(index, line)| {
-            from_hex(line).ok_or_else(|| format!("{}:{}: no hex", path.display(), index + 1))
+            hex::decode(line).map_err(|e| format!("{}:{}: {e}", path.display(), index + 1))
         })
         .collect()
 }
@@ -47,21 +46,4 @@ pub fn marked(target: &str) -> Result<String, String> {
         is_marked = is_comment;
     }
     Ok(out)
-}
-
-/// An input as a line of a corpus.
-pub fn to_hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String can't fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
-}
-
-/// The reverse of [`to_hex`].
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let pairs = digits.chunks(2);
-    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -10,6 +10,7 @@ use client::address::Address;
 use client::trust::Trust;
 use nix::sys::signal::Signal;
 use std::path::Path;
+use sys::proc;
 use tempfile::TempDir;
 
 /// A broker with its own state directory and built-in execd.
@@ -145,12 +146,16 @@ impl Broker {
         execd
     }
 
-    /// A figure of its `/proc/PID/status` in KiB (`VmRSS`, `VmHWM`).
-    pub fn memory_kib(&self, key: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.process.pid());
-        let status = std::fs::read_to_string(path).expect("the broker runs");
-        let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
-        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    /// Memory in use, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = proc::status(self.process.pid()).expect("the broker runs");
+        status.vmrss.expect("a figure")
+    }
+
+    /// Most memory that was in use so far, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = proc::status(self.process.pid()).expect("the broker runs");
+        status.vmhwm.expect("a figure")
     }
 
     /// Processes that name one of this broker's sockets or files.

@@ -3,6 +3,7 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::Command;
+use sys::proc;
 
 /// Sends a signal to a process of this test.
 pub fn signal_pid(pid: u32, signal: Signal) {
@@ -31,27 +32,21 @@ pub fn signal_number(pid: u32, number: i32, times: usize) {
 
 /// Whether a process is there (and not a zombie).
 pub fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+    proc::stat(pid).is_some_and(|stat| stat.state != 'Z')
 }
 
 /// When a process began, ticks since the machine's start (field 22 of its `stat`); `None` = it is
 /// gone. Together with its id that names one process: ids are used again, within minutes where many
 /// processes are started.
 pub fn began_at(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in field 2 may contain anything.
-    let (_, behind) = stat.rsplit_once(')')?;
-    behind.split_whitespace().nth(19)?.parse().ok()
+    proc::stat(pid).map(|stat| stat.starttime)
 }
 
 /// Processes whose command line contains this text.
 pub fn processes_of(text: &str) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let names = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(text) && is_alive(*pid)
     };
-    pids.filter(names).filter(|pid| *pid != std::process::id()).collect()
+    proc::others().filter(names).collect()
 }

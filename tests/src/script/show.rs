@@ -110,7 +110,7 @@ impl World {
                     .showing("seq", head.sequence, self.has_many(name))
                     .with("worker", head.workerid)
                     .with("trans", head.transaction)
-                    .with("trace", hex(&head.trace_id))
+                    .with("trace", hex::encode(head.trace_id))
                     .with("span", head.span_id)
             }
             Frame::Error { head, error } => self.show_error(name, &head, &error),
@@ -194,7 +194,7 @@ impl World {
             .with("reply", head.reply)
             .with("worker", head.workerid)
             .with("idempotent", if head.is_idempotent() { "yes" } else { "no" })
-            .with("trace", hex(&head.trace_id))
+            .with("trace", hex::encode(head.trace_id))
             .with("span", head.span_id)
     }
 
@@ -215,7 +215,7 @@ impl World {
             .with("trans", head.transaction)
             .with("number", error.code.number())
             .with("whose", error.code.row().whose)
-            .with("trace", hex(&head.trace_id));
+            .with("trace", hex::encode(head.trace_id));
         if error.code == ErrorCode::Intervention {
             item = item.with("body", String::from_utf8_lossy(&error.render()));
         }
@@ -231,8 +231,4 @@ impl World {
 /// The id in `echo#1`.
 pub(super) fn worker_id(name: &str) -> Option<u32> {
     name.split_once('#')?.1.parse().ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,7 +14,6 @@
 //! journal has changes that the snapshot has, too; they are skipped. REPLACES is the checksum of
 //! the first line of that journal, `-` if there was none, so that no other journal is taken for it.
 
-use crate::reactor::worker_secret::to_hex;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
@@ -52,7 +51,7 @@ fn line(number: u64, text: &str) -> String {
 
 /// The first bytes of the SHA-256 of a text, in hex.
 fn checksum(text: &str) -> String {
-    to_hex(&Sha256::digest(text.as_bytes())[..CHECKSUM_BYTES])
+    hex::encode(&Sha256::digest(text.as_bytes())[..CHECKSUM_BYTES])
 }
 
 /// Number and text of a line that is whole and undamaged.

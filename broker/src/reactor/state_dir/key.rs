@@ -2,7 +2,7 @@
 
 use super::{replace, wrong};
 use crate::exit::Fatal;
-use crate::reactor::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
+use crate::reactor::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex};
 use auth::own;
 use std::fs;
 use std::io;
@@ -41,7 +41,7 @@ pub(super) fn of(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
         });
     }
     let bytes = random_key()?;
-    replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
+    replace(&path, format!("{}\n", hex::encode(bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
     replace(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
     Ok(WorkerSecretKey::new(&bytes))
 }
