@@ -343,6 +343,16 @@ pub(super) fn many() -> Vec<Case> {
             let head = Header { sequence: u32::MAX, reply: 1, ..Header::default() };
             Ok(Input::Sourced { link, head, path, script: Ok(text) })
         }),
+        one("Sourced: a file of lines that concern many", |crowd| {
+            let about_one = "start 1\nstop 1\nconfig worker #1 s0000 localhost /bin/w\n";
+            let about_many = "services\nworkers\nrequests\nqueue\nsave\nstatus\nlistevents\n\
+                              pause all\nready all\nreset\nset stall_ms 9000\npause s0000\n\
+                              ready s0000\nclients\nconfig events 10\nworker 1\n";
+            let text = format!("{about_many}{about_one}").repeat(20);
+            let (link, path) = (crowd.operator, "/tmp/script".to_owned());
+            let head = Header { sequence: u32::MAX - 1, reply: 1, ..Header::default() };
+            Ok(Input::Sourced { link, head, path, script: Ok(text) })
+        }),
     ]
 }
 

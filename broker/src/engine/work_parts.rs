@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::engine::EngineOptions;
     use crate::engine::action::Action;
-    use crate::engine::input::{Input, Peer};
+    use crate::engine::input::{Close, Input, Peer};
     use crate::engine::origin::Origin;
     use bytes::Bytes;
     use protocol::bodies::Login;
@@ -279,6 +279,56 @@ mod tests {
             assert_eq!(answers(&out), usize::from(is_early));
             out.extend(step(&mut engine, now, stored()));
             assert_eq!(answers(&out), 1);
+        }
+    }
+
+    #[test]
+    fn a_script_ends_with_its_operator_or_the_broker_and_others_see_what_they_ask_for() {
+        const OTHER: LinkId = LinkId { index: 3, generation: 0 };
+        let ends: [fn() -> Input; 2] =
+            [|| Input::Closed { link: OPERATOR, how: Close::Reset }, || asks(OTHER, 3, "halt")];
+        for end in ends {
+            let mut engine = crowded(0);
+            let peer = Peer { is_owner: true, ..Peer::default() };
+            step(&mut engine, 1, Input::ClientOpened { link: OTHER, peer });
+            let login = Box::new(Login::to(ServiceName::op()));
+            step(&mut engine, 1, Input::Login { link: OTHER, login });
+            step(&mut engine, 1, asks(OPERATOR, 1, "source /x"));
+            let head = Header { sequence: 1, reply: 1, ..Header::default() };
+            let script = Ok("config service echo\n".repeat(5000));
+            let input = Input::Sourced { link: OPERATOR, head, path: "/x".into(), script };
+            step(&mut engine, 2, input);
+            assert!(engine.is_working(), "all in one step");
+            let shown = step(&mut engine, 2, asks(OTHER, 1, "version"));
+            assert!(matches!(shown[..], [Action::Answer { link: OTHER, .. }]), "{shown:?}");
+            // What the operator of the script asks for, and what changes something, waits.
+            for (link, body) in [(OPERATOR, "version"), (OTHER, "config service eat")] {
+                assert_eq!(step(&mut engine, 2, asks(link, 2, body)).len(), 0, "{body}");
+            }
+            step(&mut engine, 2, end());
+            assert!(engine.is_working());
+            (3..6).for_each(|now| drop(step(&mut engine, now, Input::Deadline)));
+            assert!(!engine.is_working(), "the script goes on");
+        }
+    }
+
+    #[test]
+    fn commands_that_wait_take_little_memory() {
+        let mut engine = crowded(0);
+        step(&mut engine, 1, asks(OPERATOR, 1, "source /x"));
+        let head = Header { sequence: 1, reply: 1, ..Header::default() };
+        let script = Ok("config service echo\n".repeat(5000));
+        let input = Input::Sourced { link: OPERATOR, head, path: "/x".into(), script };
+        step(&mut engine, 2, input);
+        let refused = |out: &[Action]| {
+            matches!(out, [Action::Send { link: OPERATOR, frame: Frame::Error { .. } }])
+        };
+        // What is no command does not wait, however long it is.
+        let long: &'static str = "x".repeat(100_000).leak();
+        assert!(refused(&step(&mut engine, 2, asks(OPERATOR, 2, long))));
+        for sequence in 3..=103 {
+            let out = step(&mut engine, 2, asks(OPERATOR, sequence, "version"));
+            assert_eq!(refused(&out), sequence == 103, "{sequence}: {out:?}");
         }
     }
 

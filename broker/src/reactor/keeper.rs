@@ -1,13 +1,13 @@
 //! Keeps the configuration on the disk: appends changes to the journal, and writes a snapshot where
 //! that can't be done or the journal is long. [`journal`] has the form of both files.
 
-use super::state_dir::{Paths, journal, replace_synced};
+use super::state_dir::{Paths, journal, replace_synced, sync_dir};
 use crate::engine::EngineOptions;
 use crate::engine::stored_config::StoredConfig;
 use crate::exit::Fatal;
 use auth::own;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -164,17 +164,6 @@ pub fn kept_script(dir: &Path) -> Result<String, Fatal> {
     // The address is not stored.
     let (keeper, ..) = Keeper::new(paths, &kept, Some("unix:/execd.sock".to_owned()));
     Ok(keeper.config.script())
-}
-
-/// Brings the names in a directory to the disk.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    match File::open(dir).and_then(|dir| dir.sync_all()) {
-        // Some file systems can't sync a directory; there the names follow later.
-        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
-            Ok(())
-        }
-        done => done,
-    }
 }
 
 #[cfg(test)]

@@ -216,6 +216,16 @@ fn replace_after(
     written
 }
 
+/// Brings the names in a directory to the disk.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    match File::open(dir).and_then(|dir| dir.sync_all()) {
+        // Some file systems can't sync a directory; there the names follow later.
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(()),
+        done => done,
+    }
+}
+
 /// Refuses a path that can't be that of a Unix socket, because it is not UTF-8 or too long.
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     // A path that is not UTF-8 passes only if its replacement text is as long; the check below
@@ -230,8 +240,13 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
 /// Makes the directory if need be, and returns its canonical path. Its owner must be this user; no
 /// other user may read it.
 fn make(dir: &Path) -> Result<PathBuf, Fatal> {
+    let is_new = !dir.exists();
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| wrong(dir, &e))?;
     let dir = dir.canonicalize().map_err(|e| wrong(dir, &e))?;
+    if let Some(parent) = dir.parent().filter(|_| is_new) {
+        // Its name is to outlive a power cut with what is in it; where that can't be, it may not.
+        let _ = sync_dir(parent);
+    }
     let meta = fs::metadata(&dir).map_err(|e| wrong(&dir, &e))?;
     if !meta.is_dir() {
         return Err(wrong(&dir, &Errno::ENOTDIR.into()));

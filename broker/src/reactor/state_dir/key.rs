@@ -1,6 +1,6 @@
 //! The key that signs worker secrets, and what tells a directory from its copies.
 
-use super::{replace, wrong};
+use super::{replace_synced, wrong};
 use crate::exit::Fatal;
 use crate::reactor::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex};
 use auth::own;
@@ -27,7 +27,7 @@ pub(super) fn of(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
         );
     } else if let Some(text) = text {
         if kept.as_ref() != Some(&dir_id)
-            && let Err(error) = replace(&beside, dir_id.as_bytes())
+            && let Err(error) = replace_synced(&beside, dir_id.as_bytes())
         {
             tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
         }
@@ -41,8 +41,10 @@ pub(super) fn of(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
         });
     }
     let bytes = random_key()?;
-    replace(&path, format!("{}\n", hex::encode(bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
-    replace(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
+    // A power cut that leaves the configuration leaves the key, too: an empty one ends the start.
+    let text = format!("{}\n", hex::encode(bytes));
+    replace_synced(&path, text.as_bytes()).map_err(|e| wrong(&path, &e))?;
+    replace_synced(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
     Ok(WorkerSecretKey::new(&bytes))
 }
 
