@@ -335,24 +335,26 @@ pub(super) fn many() -> Vec<Case> {
             crowd.give(Input::Report { link, report });
             crowd.follow()
         }),
-        one("Sourced: a file of 4,801 lines", |crowd| {
-            let text: String = (0..4801)
-                .map(|index| format!("config service s{:04} deadline_ms=30000\n", index % SERVICES))
-                .collect();
+    ]
+}
+
+/// Files of `source`.
+pub(super) fn files() -> Vec<Case> {
+    let sourced = |name: &str, sequence: u32, text: String| {
+        one(name, move |crowd| {
             let (link, path) = (crowd.operator, "/tmp/script".to_owned());
-            let head = Header { sequence: u32::MAX, reply: 1, ..Header::default() };
-            Ok(Input::Sourced { link, head, path, script: Ok(text) })
-        }),
-        one("Sourced: a file of lines that concern many", |crowd| {
-            let about_one = "start 1\nstop 1\nconfig worker #1 s0000 localhost /bin/w\n";
-            let about_many = "services\nworkers\nrequests\nqueue\nsave\nstatus\nlistevents\n\
-                              pause all\nready all\nreset\nset stall_ms 9000\npause s0000\n\
-                              ready s0000\nclients\nconfig events 10\nworker 1\n";
-            let text = format!("{about_many}{about_one}").repeat(20);
-            let (link, path) = (crowd.operator, "/tmp/script".to_owned());
-            let head = Header { sequence: u32::MAX - 1, reply: 1, ..Header::default() };
-            Ok(Input::Sourced { link, head, path, script: Ok(text) })
-        }),
+            let head = Header { sequence, reply: 1, ..Header::default() };
+            Ok(Input::Sourced { link, head, path, script: Ok(text.clone()) })
+        })
+    };
+    let service = |index| format!("config service s{:04} deadline_ms=30000\n", index % SERVICES);
+    let one_each = (0..4801).map(service).collect();
+    let many = "services\nworkers\nrequests\nqueue\nsave\nstatus\nlistevents\npause all\n\
+                ready all\nreset\nset stall_ms 9000\npause s0000\nready s0000\nclients\n\
+                config events 10\nworker 1\nstart 1\nstop 1\n";
+    vec![
+        sourced("Sourced: a file of 4,801 lines", u32::MAX, one_each),
+        sourced("Sourced: a file of lines that concern many", u32::MAX - 1, many.repeat(20)),
     ]
 }
 

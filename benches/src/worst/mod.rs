@@ -69,6 +69,7 @@ pub fn run(counted: Option<&Chosen>, tell: fn(&Row)) -> Result<(Vec<Row>, Vec<St
     all(&mut crowd, commands::cases(commands::When::First))?;
     all(&mut crowd, inputs::single())?;
     all(&mut crowd, inputs::many())?;
+    all(&mut crowd, inputs::files())?;
     for case in commands::cases(commands::When::Late) {
         all(&mut crowd, vec![case])?;
         crowd.fill()?;

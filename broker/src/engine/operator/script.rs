@@ -15,9 +15,11 @@ use protocol::op::parse;
 use protocol::op::spec::Target;
 use protocol::{Command, ErrorBody, ErrorCode, Header, LinkId, OpReply, OpRequest, Ran, Value};
 
-/// How much a line of a script that concerns one thing counts in a part of long work. Any other
-/// line ends the part.
+/// How much a line of a script counts in a part of long work.
 const LINE: usize = 4;
+/// Services, workers, clients or facts instead of one request that fails, for a line that may
+/// concern all of them.
+const THINGS: usize = 16;
 
 /// Begins a script of the state directory or the command line.
 pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
@@ -29,7 +31,7 @@ pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
 /// much work that was.
 pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: usize) -> usize {
     let mut count = 0;
-    if let Some(why) = cut_short(hub, script).filter(|_| script.at < script.text.len()) {
+    if let Some(why) = reason_to_stop(hub, script).filter(|_| script.at < script.text.len()) {
         script.at = script.text.len();
         script.summary.failed += 1;
         let line = script.number + 1;
@@ -45,7 +47,7 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
         // A comment or a blank line is none.
         let line = parse::parse_script(&line).first().copied();
         let is_short = line.is_none_or(|(_, line)| run_line(hub, script, line));
-        count += if is_short { LINE } else { most };
+        count += if is_short { LINE } else { LINE + size(hub) / THINGS };
     }
     script.workers = hub.script_workers.take().unwrap_or_default();
     if script.at >= script.text.len() && !hub.works.is_busy() {
@@ -55,7 +57,7 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
 }
 
 /// Why the rest of a script is not run; `None` = it goes on.
-fn cut_short(hub: &Engine, script: &RunningScript) -> Option<&'static str> {
+fn reason_to_stop(hub: &Engine, script: &RunningScript) -> Option<&'static str> {
     if hub.shutdown.is_some() {
         return Some("the broker ends");
     }
@@ -80,6 +82,12 @@ const fn is_short(request: &OpRequest) -> bool {
         }
         _ => false,
     }
+}
+
+/// How many things there are that a line may concern.
+fn size(hub: &Engine) -> usize {
+    let peers = hub.supervision.worker_count() + hub.sessions.client_counts().0;
+    hub.catalog.count() + peers + hub.facts.recent().count()
 }
 
 /// Runs one line. Returns whether it concerned one thing.

@@ -4,7 +4,7 @@
 //!
 //! | file | line | form |
 //! | --- | --- | --- |
-//! | `config.isect` | first | `# snapshot NUMBER CHECKSUM REPLACES`; a file of an older broker has none |
+//! | `config.isect` | first | `# snapshot NUMBER CHECKSUM REPLACES`; an older broker wrote none |
 //! | | others | the script that `save` prints, with the changes up to this number |
 //! | `config.journal` | first | `NUMBER CHECKSUM # follows CHECKSUM`, the latter of the snapshot |
 //! | | others | `NUMBER CHECKSUM COMMAND`; each number is one more than that before it |
