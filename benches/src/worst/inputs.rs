@@ -340,7 +340,7 @@ pub(super) fn many() -> Vec<Case> {
 
 /// Files of `source`.
 pub(super) fn files() -> Vec<Case> {
-    let sourced = |name: &str, sequence: u32, text: String| {
+    let sourced = |name: &'static str, sequence: u32, text: String| {
         one(name, move |crowd| {
             let (link, path) = (crowd.operator, "/tmp/script".to_owned());
             let head = Header { sequence, reply: 1, ..Header::default() };

@@ -114,11 +114,11 @@ fn workers_meant<'a>(
     scripts: &'a mut BTreeMap<ClientId, ConnectionScript>,
     origin: &Origin,
 ) -> Option<&'a mut ScriptWorkers> {
-    let of_connection = match origin {
-        Origin::Operator { client, .. } => scripts.get_mut(client),
+    match origin {
+        _ if running.is_some() => running.as_mut(),
+        Origin::Operator { client, .. } => scripts.get_mut(client)?.workers.as_mut(),
         Origin::State | Origin::File(_) | Origin::Broker => None,
-    };
-    running.as_mut().or(of_connection.and_then(|script| script.workers.as_mut()))
+    }
 }
 
 /// A line of a script named this worker, or made it.
