@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn each_input_has_a_case() {
-        let cases = [start(), single(), many(), ends(), last()].concat_names();
+        let cases = [start(), single(), many(), files(), ends(), last()].concat_names();
         for kind in KINDS {
             let begin = format!("{kind}:");
             assert!(cases.iter().any(|name| name.starts_with(&begin)), "{kind}");
@@ -435,7 +435,7 @@ mod tests {
         fn concat_names(self) -> Vec<String>;
     }
 
-    impl Names for [Vec<Case>; 5] {
+    impl Names for [Vec<Case>; 6] {
         fn concat_names(self) -> Vec<String> {
             self.into_iter().flatten().map(|case| case.name).collect()
         }

@@ -33,7 +33,8 @@ pub(crate) fn each(
     is_so: impl Fn(ServiceKey) -> bool,
 ) -> Vec<String> {
     let services = services.iter().filter(|key| is_so(**key));
-    services.map(|&key| format!("{verb} {}", hub.catalog[key].name)).collect()
+    // They may be thousands, and formatting takes four times as long.
+    services.map(|&key| [verb, " ", hub.catalog[key].name.as_str()].concat()).collect()
 }
 
 /// The commands that change the configuration as `start` of one worker does.
