@@ -29,13 +29,17 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
         hub.catalog[service].is_paused = true;
         hub.catalog[service].pause_act = said.clone();
     }
+    // Nobody sees what a line of a script answers, and thousands of lines take long.
+    let is_shown = hub.script_workers.is_none();
     let mut blocks = Vec::new();
     for key in keys {
         if matches!(target, Target::Worker(_)) {
             hub.supervision.pause_worker(key, &said);
         }
         hub.supervision.update_available(key, context!(hub));
-        blocks.push(worker_line(hub, "paused", key));
+        if is_shown {
+            blocks.push(worker_line(hub, "paused", key));
+        }
     }
     Ok(if blocks.is_empty() { none_there(target) } else { OpReply { blocks } })
 }
