@@ -65,18 +65,7 @@ impl Dispatch {
         let (id, service, stage, head) =
             (transaction.id, transaction.service, transaction.stage, transaction.head);
         let client = transaction.client;
-        match stage {
-            Stage::Waiting => self.queues[service].queue.remove(key, &mut self.transactions),
-            Stage::Blocked => {
-                self.blocked.remove(&(service, self.transactions[key].id));
-            }
-            Stage::Held(_)
-            | Stage::Bound(_)
-            | Stage::HeldEnded(_)
-            | Stage::Ended(_)
-            | Stage::Lost
-            | Stage::Gone => {}
-        }
+        self.stop_waiting(key);
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
         let client = client.map(|client| {
             self.callers[client].failed += 1;
@@ -141,16 +130,13 @@ impl Dispatch {
         }
     }
 
-    /// The client of a transaction is gone: a waiting request is removed, one with a worker goes on
-    /// without it.
-    pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
-        let transaction = &self.transactions[key];
-        let (stage, service) = (transaction.stage, transaction.service);
-        self.totals.orphaned += 1;
+    /// Takes a transaction out of what waits, if it waits.
+    fn stop_waiting(&mut self, key: TransactionKey) {
+        let Transaction { stage, service, id, .. } = self.transactions[key];
         match stage {
             Stage::Waiting => self.queues[service].queue.remove(key, &mut self.transactions),
             Stage::Blocked => {
-                self.blocked.remove(&(service, self.transactions[key].id));
+                self.blocked.remove(&(service, id));
             }
             Stage::Held(_)
             | Stage::Bound(_)
@@ -159,6 +145,14 @@ impl Dispatch {
             | Stage::Lost
             | Stage::Gone => {}
         }
+    }
+
+    /// The client of a transaction is gone: a waiting request is removed, one with a worker goes on
+    /// without it.
+    pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let stage = self.transactions[key].stage;
+        self.totals.orphaned += 1;
+        self.stop_waiting(key);
         self.finish(key, cx);
         match stage {
             Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
