@@ -2,7 +2,7 @@
 //! count does not depend on the load of the machine, so it shows a slower commit. It is the
 //! difference of two runs of different length, which removes the cost of the setup.
 
-use crate::proc::{Scheduling, Start, find_program, own_program};
+use crate::proc::callgrind;
 use crate::round::say;
 use crate::steps::STEPS;
 use std::fmt::Write as _;
@@ -79,29 +79,15 @@ fn count(name: &str) -> Result<u64, String> {
 }
 
 fn collect(name: &str, count: u64) -> Result<u64, String> {
-    let valgrind =
-        find_program("valgrind").ok_or("valgrind is not installed: apt-get install valgrind")?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let log = dir.path().join("log");
-    let own = own_program()?.display().to_string();
-    let mut args =
-        ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned).to_vec();
-    args.extend([own, "steps".into(), name.into(), count.to_string()]);
-    let start = Start {
-        program: &valgrind,
-        args,
-        core: None,
-        log: &log,
-        talks: true,
-        in_order: false,
-        scheduling: Scheduling::Plain,
-    };
-    // It says nothing on stdout; its end is waited for.
-    let ended = start.spawn()?.line(LIMIT);
+    let command = ["steps", name, &count.to_string()];
+    let ended = callgrind(&["--callgrind-out-file=/dev/null"], &command, &log, LIMIT)?;
     let text = fs::read_to_string(&log).unwrap_or_default();
-    text.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse().ok()).ok_or_else(
-        || format!("callgrind counted nothing: {text}{}", ended.err().unwrap_or_default()),
-    )
+    let collected = |line: &str| line.split_once("Collected :")?.1.trim().parse().ok();
+    text.lines()
+        .find_map(collected)
+        .ok_or_else(|| format!("callgrind counted nothing: {text}{ended}"))
 }
 
 fn parse(text: &str) -> Result<Vec<Budget>, String> {

@@ -70,6 +70,34 @@ pub fn own_program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|e| format!("own path: {e}"))
 }
 
+/// Runs this program with this command under callgrind until it ends, and returns how it ended.
+///
+/// # Errors
+/// Valgrind is not installed, or can't be run.
+pub fn callgrind(
+    flags: &[&str],
+    command: &[&str],
+    log: &Path,
+    limit: Duration,
+) -> Result<String, String> {
+    let valgrind =
+        find_program("valgrind").ok_or("valgrind is not installed: apt-get install valgrind")?;
+    let own = own_program()?.display().to_string();
+    let mut args = vec!["--tool=callgrind".to_owned()];
+    args.extend(flags.iter().chain(&[own.as_str()]).chain(command).map(|&arg| arg.to_owned()));
+    let start = Start {
+        program: &valgrind,
+        args,
+        core: None,
+        log,
+        talks: true,
+        in_order: false,
+        scheduling: Scheduling::Plain,
+    };
+    // It says nothing on stdout; its end is waited for.
+    Ok(start.spawn()?.line(limit).err().unwrap_or_default())
+}
+
 /// The first of these that is an executable file in `PATH` or where Debian puts daemons.
 #[expect(clippy::disallowed_methods, reason = "where programs are is the environment's")]
 pub fn find_program(name: &str) -> Option<PathBuf> {

@@ -3,7 +3,7 @@
 
 use super::crowd::{Chosen, STEP_NAME};
 use super::{Row, run};
-use crate::proc::{Scheduling, Start, find_program, own_program};
+use crate::proc::callgrind;
 use crate::round::say;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -76,8 +76,6 @@ pub fn child(file: &Path) -> Result<(), String> {
 
 /// The instructions of the worst of the counted steps of each case.
 fn count(rows: &[Row]) -> Result<BTreeMap<String, u64>, String> {
-    let valgrind =
-        find_program("valgrind").ok_or("valgrind is not installed: apt-get install valgrind")?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let (log, file) = (dir.path().join("log"), dir.path().join("steps"));
     let mut steps = fs::File::create(&file).map_err(|e| e.to_string())?;
@@ -87,32 +85,20 @@ fn count(rows: &[Row]) -> Result<BTreeMap<String, u64>, String> {
     }
     drop(steps);
     let at = |name: &str| dir.path().join(name).display().to_string();
-    let args = vec![
-        "--tool=callgrind".to_owned(),
-        format!("--toggle-collect={STEP_NAME}"),
-        format!("--dump-after={STEP_NAME}"),
-        format!("--callgrind-out-file={}", at("out")),
-        own_program()?.display().to_string(),
-        "worst-steps".to_owned(),
-        file.display().to_string(),
+    let flags = [
+        &format!("--toggle-collect={STEP_NAME}"),
+        &format!("--dump-after={STEP_NAME}"),
+        &*format!("--callgrind-out-file={}", at("out")),
     ];
-    let start = Start {
-        program: &valgrind,
-        args,
-        core: None,
-        log: &log,
-        talks: true,
-        in_order: false,
-        scheduling: Scheduling::Plain,
-    };
     say("callgrind: the worst steps");
-    let ended = start.spawn()?.line(LIMIT);
+    let command = ["worst-steps", &file.display().to_string()];
+    let ended = callgrind(&flags, &command, &log, LIMIT)?;
     let cases = fs::read_to_string(&file).map_err(|e| e.to_string())?;
     let mut counts = BTreeMap::new();
     for (index, case) in cases.lines().enumerate() {
         let dump = fs::read_to_string(at(&format!("out.{}", index + 1))).map_err(|e| {
             let log = fs::read_to_string(&log).unwrap_or_default();
-            format!("callgrind counted nothing for '{case}': {e}: {log}{:?}", ended.as_ref().err())
+            format!("callgrind counted nothing for '{case}': {e}: {log}{ended}")
         })?;
         let total = dump.lines().rev().find_map(|line| {
             line.strip_prefix("totals: ").or_else(|| line.strip_prefix("summary: "))
@@ -122,7 +108,7 @@ fn count(rows: &[Row]) -> Result<BTreeMap<String, u64>, String> {
         *most = (*most).max(total.ok_or_else(|| format!("no totals for '{case}'"))?);
     }
     match rows.iter().find(|row| !counts.contains_key(&row.name)) {
-        Some(row) => Err(format!("callgrind did not come to '{}': {ended:?}", row.name)),
+        Some(row) => Err(format!("callgrind did not come to '{}': {ended}", row.name)),
         None => Ok(counts),
     }
 }
