@@ -352,9 +352,11 @@ pub(super) fn files() -> Vec<Case> {
     let many = "services\nworkers\nrequests\nqueue\nsave\nstatus\nlistevents\npause all\n\
                 ready all\nreset\nset stall_ms 9000\npause s0000\nready s0000\nclients\n\
                 config events 10\nworker 1\nstart 1\nstop 1\n";
+    let none = "no-command-is-like-this\n";
     vec![
         sourced("Sourced: a file of 4,801 lines", u32::MAX, one_each),
         sourced("Sourced: a file of lines that concern many", u32::MAX - 1, many.repeat(20)),
+        sourced("Sourced: a file of lines that are no commands", u32::MAX - 2, none.repeat(600)),
     ]
 }
 

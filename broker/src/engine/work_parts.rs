@@ -313,6 +313,29 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_room_for_the_failures_of_any_script() {
+        let mut engine = crowded(0);
+        step(&mut engine, 1, asks(OPERATOR, 1, "source /x"));
+        let head = Header { sequence: 1, reply: 1, ..Header::default() };
+        let line = format!("config service {}\n", "\u{1f600}".repeat(3000));
+        let script = Ok(line.repeat(300));
+        let input = Input::Sourced { link: OPERATOR, head, path: "/x".into(), script };
+        let mut out = step(&mut engine, 2, input);
+        let mut now = 2;
+        while engine.is_working() {
+            now += 1;
+            out.extend(step(&mut engine, now, Input::Deadline));
+        }
+        let text = out.iter().find_map(|action| match action {
+            Action::Send { frame: Frame::Error { error, .. }, .. } => Some(&error.text),
+            _ => None,
+        });
+        let text = text.expect("an answer");
+        assert!(text.starts_with("0 commands done, 0 unchanged, 300 failed:\nline 1: "), "{text}");
+        assert!(text.ends_with("\nand 100 more") && text.len() < 250_000, "{}", text.len());
+    }
+
+    #[test]
     fn commands_that_wait_take_little_memory() {
         let mut engine = crowded(0);
         step(&mut engine, 1, asks(OPERATOR, 1, "source /x"));

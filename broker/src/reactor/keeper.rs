@@ -108,6 +108,15 @@ impl Keeper {
             let path = path.display().to_string();
             move |error: io::Error| format!("{path}: {error}")
         };
+        if self.replaces.is_none() {
+            // A snapshot without a journal is one whose changes are lost. So the journal comes
+            // first, where there is none yet; it follows nothing, or the file of an older broker.
+            let old = own::read(&path).map_err(named(&path))?.unwrap_or_default();
+            let (begun, sum) = journal::begin(0, &old);
+            replace_synced(&next, begun.as_bytes()).map_err(named(&next))?;
+            sync_dir(&self.paths.dir).map_err(named(&self.paths.dir))?;
+            self.replaces = Some(sum);
+        }
         let script = self.config.script();
         let text = journal::snapshot(self.number, &script, self.replaces.as_deref());
         replace_synced(&path, text.as_bytes()).map_err(named(&path))?;
@@ -276,6 +285,37 @@ mod tests {
         assert!(kept(dir.path()).contains("pause echo"));
         keeper.store(&["pause other\n".to_owned()]).unwrap();
         assert!(kept(dir.path()).contains("pause other"));
+    }
+
+    #[test]
+    fn a_first_change_that_the_disk_takes_by_half_leaves_what_can_be_read() {
+        for old in [None, Some("config service #2 old\n")] {
+            let dir = tempfile::tempdir().unwrap();
+            let paths = Paths { dir: dir.path().to_owned() };
+            let before = old.unwrap_or_default();
+            old.into_iter().for_each(|old| fs::write(paths.config(), old).unwrap());
+            let (mut keeper, _) = begin(dir.path());
+            // No snapshot: a journal alone follows what was there.
+            let beside = dir.path().join("config.isect.tmp");
+            fs::create_dir(&beside).unwrap();
+            let change = ["config service #3 echo\n".to_owned()];
+            keeper.store(&change).unwrap_err();
+            assert_eq!(begin(dir.path()).1, before);
+            fs::remove_dir(&beside).unwrap();
+            // No further journal: the snapshot replaces the one that is there.
+            let beside = dir.path().join("config.journal.tmp");
+            fs::create_dir(&beside).unwrap();
+            keeper.store(&[]).unwrap();
+            assert!(kept(dir.path()).contains("echo"), "{}", kept(dir.path()));
+            assert_eq!(begin(dir.path()).0.config.script(), keeper.config.script());
+        }
+        // No journal at all: the change is not stored, and that is said.
+        let dir = tempfile::tempdir().unwrap();
+        let (mut keeper, _) = begin(dir.path());
+        fs::create_dir(dir.path().join("config.journal.tmp")).unwrap();
+        let why = keeper.store(&["config service #3 echo\n".to_owned()]).unwrap_err();
+        assert!(why.contains("config.journal: "), "{why}");
+        assert_eq!(begin(dir.path()).1, "");
     }
 
     #[test]

@@ -198,9 +198,8 @@ impl Reactor {
         if !failures.is_empty() {
             match state.keep_bad(&kept.text) {
                 Ok(path) => tracing::error!(
-                    "{} lines of the saved configuration failed; it is left as it is until the \
+                    "lines of the saved configuration failed; it is left as it is until the \
                      next change, and a copy is kept as {}",
-                    failures.len(),
                     path.display()
                 ),
                 Err(why) => tracing::error!("no copy of the saved configuration: {why}"),

@@ -20,6 +20,13 @@ const LINE: usize = 4;
 /// Services, workers, clients or facts instead of one request that fails, for a line that may
 /// concern all of them.
 const THINGS: usize = 16;
+/// How much a line counts that is no command: its error may list all commands.
+const ERROR: usize = 24;
+
+/// Most lines whose failure the answer tells; it has room for them in a control frame.
+const FAILURES_MAX: usize = 200;
+/// Most characters of each.
+const FAILURE_CHARS_MAX: usize = 250;
 
 /// Begins a script of the state directory or the command line.
 pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
@@ -31,14 +38,15 @@ pub(crate) fn on_script(hub: &mut Engine, origin: Origin, text: String) {
 /// much work that was.
 pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: usize) -> usize {
     let mut count = 0;
-    if let Some(why) = reason_to_stop(hub, script).filter(|_| script.at < script.text.len()) {
-        script.at = script.text.len();
-        script.summary.failed += 1;
-        let line = script.number + 1;
-        script.failures.push(format!("line {line}: {why}; it was not run, nor any line after it"));
-    }
     hub.script_workers = Some(std::mem::take(&mut script.workers));
     while script.at < script.text.len() && count < most && !hub.works.is_busy() {
+        if let Some(why) = reason_to_stop(hub, script) {
+            script.at = script.text.len();
+            script.number += 1;
+            failed(script, &format!("{why}; it was not run, nor any line after it"));
+            script.summary.failed += 1;
+            break;
+        }
         let rest = &script.text[script.at..];
         let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
         let line = rest[..end].to_owned();
@@ -46,8 +54,7 @@ pub(crate) fn go_on_script(hub: &mut Engine, script: &mut RunningScript, most: u
         script.number += 1;
         // A comment or a blank line is none.
         let line = parse::parse_script(&line).first().copied();
-        let is_short = line.is_none_or(|(_, line)| run_line(hub, script, line));
-        count += if is_short { LINE } else { LINE + size(hub) / THINGS };
+        count += line.map_or(LINE, |(_, line)| run_line(hub, script, line));
     }
     script.workers = hub.script_workers.take().unwrap_or_default();
     if script.at >= script.text.len() && !hub.works.is_busy() {
@@ -90,11 +97,15 @@ fn size(hub: &Engine) -> usize {
     hub.catalog.count() + peers + hub.facts.recent().count()
 }
 
-/// Runs one line. Returns whether it concerned one thing.
-fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) -> bool {
+/// Runs one line. Returns how much it counts in a part.
+fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) -> usize {
     let origin = script.origin.clone();
     let request = parse::parse(line);
-    let is_short = request.as_ref().map_or(true, is_short);
+    let count = match &request {
+        Ok(request) if is_short(request) => LINE,
+        Ok(_) => LINE + size(hub) / THINGS,
+        Err(_) => ERROR,
+    };
     let answer = request.and_then(|request| run(hub, &origin, request));
     // The next command finds done what follows from this one.
     hub.settle();
@@ -103,15 +114,26 @@ fn run_line(hub: &mut Engine, script: &mut RunningScript, line: &str) -> bool {
     if let Err(error) = answer {
         // The help that follows an unknown command would hide the other failures.
         let first = error.text.lines().next().unwrap_or_default();
-        script.failures.push(format!("line {}: {first}", script.number));
+        failed(script, first);
     }
-    is_short
+    count
+}
+
+/// Notes why a line failed, of the first ones.
+fn failed(script: &mut RunningScript, why: &str) {
+    if script.failures.len() < FAILURES_MAX {
+        let why: String = why.chars().take(FAILURE_CHARS_MAX).collect();
+        script.failures.push(format!("line {}: {why}", script.number));
+    }
 }
 
 /// All lines ran: whoever gave the script is told.
 fn end_script(hub: &mut Engine, script: &mut RunningScript) {
     script.is_done = true;
-    let (summary, failures) = (script.summary, std::mem::take(&mut script.failures));
+    let (summary, mut failures) = (script.summary, std::mem::take(&mut script.failures));
+    if summary.failed > failures.len() {
+        failures.push(format!("and {} more", summary.failed - failures.len()));
+    }
     let origin = script.origin.clone();
     if let Some(first) = failures.first() {
         let failed = summary.failed;

@@ -196,7 +196,8 @@ impl Kept {
             }
             (part, part_bytes) = (String::new(), 0);
         }
-        self.torn_bytes = part_bytes;
+        // What is torn in a journal that is replaced is in the snapshot.
+        self.torn_bytes = if is_after { part_bytes } else { 0 };
         Ok(())
     }
 }
