@@ -16,6 +16,10 @@ const NAMED: &[(u64, &str)] = &[
         "a worker whose host had forgotten it came back on a new connection, and a second was \
          started",
     ),
+    (
+        1675,
+        "a command that came at a shutdown waited for work, and was taken for one without answer",
+    ),
     (144, "a client that was read no further because it took no answers was not missed"),
 ];
 

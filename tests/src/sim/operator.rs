@@ -37,9 +37,13 @@ impl World {
         let body = Bytes::copy_from_slice(command.as_bytes());
         let head = Header { sequence, reply: 1, len: body.len() as u32, ..Header::default() };
         let epoch = self.epoch;
-        self.broker.as_mut()?.asked.insert(sequence);
+        let broker = self.broker.as_mut()?;
+        broker.asked.insert(sequence);
+        let was_working = broker.shell.engine.is_working();
         self.feed(Input::Request { link, head, body });
         let broker = self.broker.as_mut()?;
+        // It waits for what is done in parts: at a shutdown there is much of that.
+        let is_held = was_working || broker.shell.engine.is_working();
         let answers: Vec<_> = broker.answers.drain(..).collect();
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
@@ -49,7 +53,7 @@ impl World {
             .iter()
             .any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
-        if count != 1 && !(count == 0 && comes_later) {
+        if count != 1 && !(count == 0 && (comes_later || is_held)) {
             self.hold(Err(format!("'{command}' has {count} answers: {answers:?}")));
         }
         answers.into_iter().find(|(of, _)| *of == sequence).map(|(_, answer)| answer)
