@@ -72,6 +72,7 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) {
         let mut worker = Worker::connect(options).expect("a login");
         std::thread::spawn(move || {
             while let Ok(Some(request)) = worker.next() {
+                // The work itself, which takes time; nothing is waited for.
                 std::thread::sleep(work);
                 worker.reply(request.body).expect("a reply");
             }

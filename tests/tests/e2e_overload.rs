@@ -26,6 +26,7 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<
     let address = Address::parse(&broker.port("worker")).expect("an address");
     let serve = move |mut worker: Worker| {
         while let Ok(Some(request)) = worker.next() {
+            // The work itself, which takes time; nothing is waited for.
             std::thread::sleep(work);
             worker.reply(request.body).expect("a reply");
         }
