@@ -219,6 +219,8 @@ impl Beat {
             host: HostName::new("localhost").map_err(|e| e.to_string())?,
             hostpid: 1,
             secret: String::new(),
+            concurrency: 1,
+            cancel: false,
             token: None,
         };
         self.give(Input::WorkerOpened { link, peer: Peer::default() });

@@ -217,7 +217,7 @@ impl Session {
         self.phase = Phase::Closed;
         self.open.clear();
         self.halves.clear();
-        Frame::Logout
+        Frame::Logout(protocol::bodies::Logout::default())
     }
 
     /// Makes the frame of a request or of a further piece of one, and assigns its sequence. Call

@@ -113,6 +113,7 @@ impl Worker {
             heartbeat_ms: 0,
             silence_ms: 0,
             reconnect_ms: 0,
+            concurrency: 1,
             signature: None,
         };
         let until = clock::until(options.start_timeout);
@@ -257,7 +258,10 @@ impl Worker {
     pub fn logout(mut self) {
         if let Some(conn) = &mut self.conn {
             // If it can't be written, the closing socket says the same.
-            drop(conn.write(Frame::Logout, Some(clock::now() + Duration::from_millis(500))));
+            drop(conn.write(
+                Frame::Logout(protocol::bodies::Logout::default()),
+                Some(clock::now() + Duration::from_millis(500)),
+            ));
         }
     }
 }

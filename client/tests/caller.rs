@@ -81,7 +81,7 @@ fn a_call_is_answered_over_tcp_and_over_a_unix_socket() {
         assert_eq!((login.name.as_deref(), login.token), (Some("tester"), None));
         assert_eq!(login.hostpid, std::process::id());
         assert_eq!((head.reply, head.deadline_ms, &body[..]), (1, 1500, &b"hello"[..]));
-        assert_eq!(end, (Frame::Logout, None));
+        assert_eq!(end, (Frame::Logout(protocol::bodies::Logout::default()), None));
     }
 }
 

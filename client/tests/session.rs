@@ -286,7 +286,12 @@ fn pings_are_answered_in_every_state_and_other_kinds_are_not_taken() {
     for session in [&mut fresh, &mut waiting, &mut open()] {
         let event = session.receive(ping()).unwrap();
         assert!(matches!(event, Event::Answer(Frame::Pong { sequence: 9 })));
-        for frame in [Frame::End, Frame::Reinit, Frame::Login(login()), Frame::Logout] {
+        for frame in [
+            Frame::End,
+            Frame::Reinit,
+            Frame::Login(login()),
+            Frame::Logout(protocol::bodies::Logout::default()),
+        ] {
             assert!(session.receive(frame).unwrap_err().is(ErrorCode::BadState));
         }
     }

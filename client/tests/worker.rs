@@ -248,6 +248,7 @@ fn a_broker_may_name_any_number() {
             heartbeat_ms: n,
             silence_ms: if n == 1 { 10_000 } else { n },
             reconnect_ms,
+            concurrency: 1,
             signature: None,
         };
         let (mut peer, thread) = with_worker(&broker, ok.clone(), echo);
@@ -299,7 +300,10 @@ fn garbage_ends_the_worker_with_an_error_that_names_it() {
     for (frame, code) in [
         (vec![0xff; 100], ErrorCode::Version),
         (Header { len: u32::MAX, ..Header::default() }.write().to_vec(), ErrorCode::BodyTooLarge),
-        (encode::to_bytes(Frame::Logout).to_vec(), ErrorCode::BadState),
+        (
+            encode::to_bytes(Frame::Logout(protocol::bodies::Logout::default())).to_vec(),
+            ErrorCode::BadState,
+        ),
     ] {
         let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
         peer.raw(&frame);

@@ -118,7 +118,7 @@ fn after_hello_only_frames_for_execd_are_taken() {
     let mut other = execd.broker("other");
     for frame in [
         Frame::Login(Login::to(ServiceName::op())),
-        Frame::Logout,
+        Frame::Logout(protocol::bodies::Logout::default()),
         Frame::End,
         Frame::data(Default::default(), bytes::Bytes::from_static(b"x")),
     ] {

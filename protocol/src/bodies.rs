@@ -9,7 +9,7 @@ use crate::keys::{
     is_not, needed, or, unless,
 };
 use crate::kinds::Kind;
-use crate::limits::{INTERVENTION, PRIORITY_DEFAULT, VERSION};
+use crate::limits::{CONCURRENCY_MAX, INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines, number};
 use crate::names::{HostName, ServiceName};
 use crate::proof::{
@@ -114,6 +114,7 @@ impl Login {
             format: Format::Text,
             heartbeat: false,
             script: false,
+            half_close: false,
             token: None,
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
-use crate::header::{FLAG_IDEMPOTENT, Header};
+use crate::header::{FLAGS, Header};
 use crate::kinds::{BodyKind, Kind};
 use crate::limits::{
     BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, DEADLINE_MS_MAX, HEADER_BYTES, VERSION,
@@ -144,7 +144,7 @@ pub fn head(bytes: &[u8; HEADER_BYTES], limits: Limits) -> Result<(Kind, Header)
             }
         }
     }
-    if header.flags & !FLAG_IDEMPOTENT != 0 {
+    if header.flags & !FLAGS != 0 {
         return Err(fatal(
             ErrorCode::BadFrame,
             format!("flags {:#04x} has bits set that must be zero", header.flags),

@@ -187,6 +187,9 @@ errors! {
     Unproven = -39, "unproven", Broker, No, true, Never, "the other side did not prove that it knows the token (made by the side that logs in)", "look whether the address is right: something else listens there, or stands between";
     Tls = -40, "tls", Client, No, true, Never, "TLS failed: a certificate, a version, or only one side speaks it", "docs/tls.md has the set-up in five lines";
     OutOfRange = -41, "out_of_range", Client, No, false, Never, "a field of the header has a value that it can't have", "docs/protocol.md lists the fields of the header and their ranges";
+    Cancelled = -42, "cancelled", Client, Maybe, false, Never, "the request was given up: its caller said `cancel`, or the operator did", "if it may have run, ask your own data whether it took effect";
+    ConversationEnded = -43, "conversation_ended", Broker, Maybe, false, Soon, "a conversation without a deadline was ended, because its worker is drained, stopped or restarted", "begin it again; what the worker kept for it is gone";
+    ConversationRefused = -44, "conversation_refused", Client, Maybe, false, Never, "a conversation without a deadline can't begin", "log in with `heartbeat yes`; end other conversations first, or raise conversations_max";
 }
 
 impl ErrorCode {

@@ -40,7 +40,8 @@ macro_rules! frames {
                     Kind::Pong => Self::Pong { sequence },
                     Kind::Status => Self::Status { sequence },
                     Kind::StatusReply => Self::StatusReply { sequence, text: text(body)? },
-                    Kind::Logout => Self::Logout,
+                    Kind::Cancel => Self::Cancel { head, text: text(body)? },
+                    Kind::Flush => Self::Flush { sequence },
                     Kind::End => Self::End,
                     Kind::Reinit => Self::Reinit,
                     Kind::ExecList => Self::ExecList,
@@ -58,9 +59,11 @@ macro_rules! frames {
                     }
                     Self::Ping { sequence }
                     | Self::Pong { sequence }
-                    | Self::Status { sequence } => (head(sequence), Bytes::new()),
+                    | Self::Status { sequence }
+                    | Self::Flush { sequence } => (head(sequence), Bytes::new()),
+                    Self::Cancel { head, text } => (head, Bytes::from(text)),
                     Self::StatusReply { sequence, text } => (head(sequence), Bytes::from(text)),
-                    Self::Logout | Self::End | Self::Reinit | Self::ExecList => {
+                    Self::End | Self::Reinit | Self::ExecList => {
                         (head(0), Bytes::new())
                     }
                     $($(Self::$kind(body) => (head(0), bodies::$body::render(&body)),)?)*

@@ -24,8 +24,8 @@ pub struct Header {
     pub more: u16,
     /// Priority of this request, 1 to 255, lower is served first; 0 = the login's.
     pub priority: u8,
-    /// Bit 0 (`FLAG_IDEMPOTENT`): the request may run again on another worker. All other bits are
-    /// zero.
+    /// Bit 0 ([`FLAG_IDEMPOTENT`]): the request may run again on another worker. Bit 1
+    /// ([`FLAG_EXTENDABLE`]): its worker may put its deadline off. All other bits are zero.
     pub flags: u8,
     /// The broker's number for the transaction; 0 in a request, because the broker assigns it.
     pub transaction: u64,
@@ -42,6 +42,10 @@ pub struct Header {
 
 /// Flag bit 0: the request may be run again on another worker.
 pub const FLAG_IDEMPOTENT: u8 = 1;
+/// Flag bit 1: the worker may put the deadline off, with `deadline_ms` in a reply with `more`.
+pub const FLAG_EXTENDABLE: u8 = 2;
+/// All flags that there are.
+pub const FLAGS: u8 = FLAG_IDEMPOTENT | FLAG_EXTENDABLE;
 
 /// Describes one field of the header, for documents and tools.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +130,7 @@ pub const FIELDS: &[Field] = &[
         1,
         "u8",
         "flags",
-        "bit 0 = idempotent, the request may be run again on another worker if its worker dies; the other bits are 0 until they get a meaning, and a broker that does not know a bit refuses the frame: whoever sets it relies on what it means",
+        "bit 0 = idempotent, the request may be run again on another worker if its worker dies; bit 1 = extendable, its worker may put the deadline off; the other bits are 0 until they get a meaning, and a broker that does not know a bit refuses the frame: whoever sets it relies on what it means",
     ),
     field(
         24,
@@ -140,7 +144,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "deadline_ms",
-        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply it is not looked at, but must be in range; of a broker take any value",
+        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply with `more` to an extendable request: the time until its next frame, which replaces the deadline, up to an hour after the request came; 0 = as before. In other replies it is not looked at, but must be in range; a reply with it tells the client the new time; of a broker take any value",
     ),
     field(
         36,

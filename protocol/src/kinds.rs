@@ -80,6 +80,7 @@ macro_rules! table {
             format: Format = FormatKeys, [], "how `op` answers: in text, in text of which the tables fit a terminal so wide (0: any), or in JSON (`docs/op.schema.json`)";
             heartbeat: bool = unless(YesNo, false), [], "the client promises to answer pings at once, and wants to be taken for gone when it doesn't";
             script: bool = unless(YesNo, false), [], "the commands of this connection to `op` are one script: a `config worker` without an id means a worker that is there and as it says, each such line another one";
+            half_close: bool = unless(YesNo, false), [], "when the client shuts its side for writing, it still waits for the answers to what it sent whole; without this its end means that it is gone";
             token: Option<Claim> = ClaimKeys, [], "the token that the client will prove: see [Proving a token](#proving-a-token)";
         };
         LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force", LoginOk {
@@ -98,6 +99,8 @@ macro_rules! table {
             host: HostName = needed(Word), ["desk"], "`localhost` or any name: where the worker runs; shown to operators";
             hostpid: u32 = or(Number, 0), ["4712"], "the worker's process id on that host; needed if execd started it";
             secret: String = or(Text, String::new()), ["3.1.5f2d"], "the value of the environment variable `ISECT_WORKER_SECRET`; empty if the worker started itself";
+            concurrency: u32 = unless(In(1..=CONCURRENCY_MAX, ""), 1), [], "most requests that the worker answers at a time; the service's setting `concurrency` may be smaller";
+            cancel: bool = unless(YesNo, false), [], "the worker understands `cancel`, and wants it for each request that nobody waits for any more";
             token: Option<Claim> = ClaimKeys, [], "the token that a self-started worker will prove";
         };
         WorkerLoginOk = 4, "worker-login-ok", [Broker], Lines, "the worker is ready and will get requests; the limits in force", WorkerLoginOk {
@@ -106,6 +109,7 @@ macro_rules! table {
             heartbeat_ms: u64 = or(Number, 0), ["10000"], "milliseconds of silence after which the broker pings an idle worker";
             silence_ms: u64 = or(Number, 0), ["30000"], "milliseconds of silence, although it was pinged, after which either side takes the other for gone; 0 = the broker does not say";
             reconnect_ms: u64 = or(Number, 0), ["30000"], "milliseconds for which the worker tries to connect again after the connection broke without an `end`";
+            concurrency: u32 = unless(Number, 1), [], "most requests that the worker gets at a time: the smaller of its login's number and the service's setting";
             signature: Option<String> = Maybe(Mac), [], "proves that the broker knows the token; there if the worker proved one";
         };
         Error = 5, "error", [Client, Worker, Host, Broker], Lines {
@@ -122,8 +126,10 @@ macro_rules! table {
             /// The number of the ping.
             sequence: u32,
         }, "the answer to a ping";
-        Logout = 8, "logout", [Client, Worker], Empty, "an orderly goodbye: a client ends its requests under way, a worker takes no more; the sender closes next";
-        End = 9, "end", [Broker], Empty, "to a worker: no further request will come, finish and exit. The broker then shuts its side for writing";
+        Logout = 8, "logout", [Client, Worker], Lines, "an orderly goodbye: a client ends its requests under way and closes next. A worker takes no further request: it may still answer those that it has, and closes when the broker's `end` has come", #[derive(Default)] Logout {
+            received: Option<u32> = Maybe(Number), ["5"], "of a worker: how many requests it got on this connection; those that the broker sent beyond them go to another worker at once. Absent: it has begun none that it has not answered, and what it leaves unanswered goes to another worker when it closes";
+        };
+        End = 9, "end", [Broker], Empty, "to a worker: no further request will come, finish and exit; also the answer to its `logout`. The broker then shuts its side for writing";
         Reinit = 10, "reinit", [Broker], Empty, "to a worker: read your configuration again (operator's `send … reinit`)";
         Status = 11, "status", [Broker], Empty {
             /// Any number; the status reply repeats it.
@@ -144,6 +150,21 @@ macro_rules! table {
         };
         Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token", Proof {
             proof: [u8; MAC_BYTES] = needed(Mac), ["5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"], "shows that the sender knows the token: the HMAC over the statement, combined with the client key as in RFC 5802";
+        };
+        Cancel = 15, "cancel", [Client, Broker], Text {
+            /// From a client: `sequence` names the request. To a worker: `transaction` does, and
+            /// `error` is the code of the outcome that its client got.
+            head: Header,
+            /// To a worker: why nobody waits any more.
+            text: String,
+        }, "from a client: it gives up the request with this `sequence`, whose outcome is the error `cancelled`; one that has ended is no fault. To a worker that announced `cancel`: nobody waits for the answer to this `transaction` any more, `error` says why by number and the body in words. The worker still owes the final reply, which is dropped";
+        Flush = 16, "flush", [Client], Empty {
+            /// Any number; `flushed` repeats it.
+            sequence: u32,
+        }, "tell me when all that I sent before this was taken by a worker or refused";
+        Flushed = 17, "flushed", [Broker], Lines, "the answer to a flush: all that came before it was taken by a worker or refused, so that leaving loses none of it", Flushed {
+            flush: u32 = needed(Number), ["7"], "the sequence of the flush";
+            refused: u64 = or(Number, 0), ["0"], "how many requests since the flush before were refused, or ended before a worker took them; those without `reply` among them, of which nothing else tells";
         };
         ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker", ExecHello {
             host: HostName = needed(Word), ["desk"], "the name of this host in the broker's configuration";

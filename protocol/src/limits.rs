@@ -1,6 +1,9 @@
 //! Every size and count that is part of the protocol. Names end with the unit, and relations
 //! between limits are checked at compile time. What an operator may change is in `settings`.
 
+/// Most requests that one worker may answer at a time.
+pub const CONCURRENCY_MAX: u32 = 1024;
+
 /// Bytes of the fixed header: one cache line.
 pub const HEADER_BYTES: usize = 64;
 

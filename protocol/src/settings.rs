@@ -187,6 +187,7 @@ settings! {
     RestartEarlyMax = "restart_early_max", Count, 1, 1000, 5, true, "ends before ready, in a row, after which a worker is failed";
     RestartMinuteMax = "restart_minute_max", Count, 1, 100_000, 10, true, "ends within a minute after which a worker is failed";
     HostRetryMs = "host_retry_ms", Millis, 10, HOUR_MS, 5000, true, "longest wait between attempts to reach a host's execd; the first is 50 ms, then doubling";
+    ConversationsMax = "conversations_max", Count, 0, 1_000_000, 20_000, true, "most conversations without a deadline (open_ended) of one client at once; they do not count for requests_max";
     EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
     PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
     LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";
@@ -206,6 +207,10 @@ settings! {
     PoisonDeaths = "poison_deaths", Count, 1, 100, 2, true, "deaths of workers after which a request is set aside as poison";
     KillAfterMs = "kill_after_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a worker busy with one request longer than this is killed and restarted; 0 = never";
     Prefetch = "prefetch", Count, 0, 1024, 0, true, "further requests that a worker may hold while it answers one";
+    Concurrency = "concurrency", Count, 0, crate::limits::CONCURRENCY_MAX as u64, 0, true, "most requests that one worker is given at a time; 0 = as many as the worker says at its login. A worker that says nothing gets one, whatever is set here";
+    OpenEnded = "open_ended", Switch, 0, 1, 0, true, "whether a request goes on without a deadline, and takes no room in its worker, once the worker has sent the first part of a reply (`more`): locks, watches. Its client must have promised `heartbeat`";
+    ConversationsMax = "conversations_max", Count, 0, 1_000_000, 100_000, true, "most conversations without a deadline (open_ended) in the service at once";
+    Single = "single", Switch, 0, 1, 0, true, "whether the service has one worker at most, because that keeps state: a second one is refused";
     SelfStart = "selfstart", Switch, 0, 1, 0, true, "whether workers that were not started by execd may log in (containers, a debugger)";
 }
 

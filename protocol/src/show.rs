@@ -241,7 +241,7 @@ mod tests {
             Header { sequence: 7, reply: 1, more: 1, flags: 1, priority: 5, ..Header::default() };
         let text = frame(&Frame::data(head, Bytes::from_static(b"he\n\"llo\xff")));
         assert_eq!(text, r#"data seq=7 pri=5 len=8 reply more idempotent "he\n\"llo\xff""#);
-        assert_eq!(frame(&Frame::Logout), "logout len=0");
+        assert_eq!(frame(&Frame::Logout(crate::bodies::Logout::default())), "logout len=0");
         let head = Header { command: 999, error: -17, version: 1, ..Header::default() };
         assert_eq!(line(&head, b""), "kind?999 len=0 error=-17(worker_died) version=1");
         let head = Header { error: 42, ..Header::default() };

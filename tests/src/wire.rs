@@ -207,6 +207,8 @@ pub fn worker_login(service: &str) -> WorkerLogin {
         host: HostName::new("desk").expect("a host name"),
         hostpid: std::process::id(),
         secret: String::new(),
+        concurrency: 1,
+        cancel: false,
         token: None,
     }
 }

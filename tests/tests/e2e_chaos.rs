@@ -157,7 +157,7 @@ fn clients_that_leave_in_the_middle_of_pieces_leave_the_worker_idle() {
                 wire.send(Frame::data(head, bytes::Bytes::from_static(b"a piece")));
             }
             match round % 4 {
-                0 => wire.send(Frame::Logout),
+                0 => wire.send(Frame::Logout(protocol::bodies::Logout::default())),
                 // Leaves in the middle of a frame.
                 1 => wire.write(&[0; 40]).expect("sent"),
                 _ => {}

@@ -188,9 +188,9 @@ fn steps() -> Vec<Step> {
         task("it is"),
         say("a request that its client will not wait for", Frame::data(lost, late)),
         task("the worker has it"),
-        say("the client goes", Frame::Logout),
+        say("the client goes", Frame::Logout(protocol::bodies::Logout::default())),
         work("the worker is not disturbed; its reply is dropped", data(reply(5, ""))),
-        work("the worker goes", Frame::Logout),
+        work("the worker goes", Frame::Logout(protocol::bodies::Logout::default())),
     ]
 }
 

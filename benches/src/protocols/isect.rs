@@ -117,6 +117,8 @@ impl Protocol for Worker {
             host,
             hostpid: std::process::id(),
             secret: String::new(),
+            concurrency: 1,
+            cancel: false,
             token: None,
         };
         append(Frame::WorkerLogin(login), out);

@@ -415,6 +415,8 @@ impl Crowd {
             host: host(0)?,
             hostpid: 100 + worker.0,
             secret: "secret".to_owned(),
+            concurrency: 1,
+            cancel: false,
             token: None,
         };
         self.by_link.insert(link, worker);

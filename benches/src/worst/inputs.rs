@@ -111,7 +111,14 @@ fn requests() -> Vec<Case> {
             let error = WireError::fatal(ErrorCode::BadFrame, "is no frame", 0);
             Ok(Input::Garbage { link, error })
         }),
-        one("Logout: of a client", |crowd| Ok(Input::Logout { link: crowd.clients[3] })),
+        one("Logout: of a client", |crowd| {
+            Ok(Input::Logout { link: crowd.clients[3], received: None })
+        }),
+        one("HalfClosed: a client", |crowd| Ok(Input::HalfClosed { link: crowd.clients[3] })),
+        one("Cancel: of a client", |crowd| {
+            Ok(Input::Cancel { link: crowd.clients[3], sequence: 1 })
+        }),
+        one("Flush: of a client", |crowd| Ok(Input::Flush { link: crowd.clients[3], sequence: 1 })),
         one("Closed: a client", |crowd| {
             let link = crowd.clients[4];
             Ok(Input::Closed { link, how: Close::Eof })
@@ -419,7 +426,7 @@ mod tests {
     kinds! {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
-        Challenged Unproven TokensRead CertificatesRead Logout Request Reply WorkerLogin StatusReply
+        Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request Reply WorkerLogin StatusReply
         Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 

@@ -124,6 +124,12 @@ pub enum Action {
         /// The link to shut.
         link: LinkId,
     },
+    /// Takes the end of what a client sends for no end of the connection: `Input::HalfClosed`
+    /// follows then in place of `Input::Closed`.
+    AllowHalfClose {
+        /// The link of the client.
+        link: LinkId,
+    },
     /// Stops reading from a connection, until `ResumeReading`. Frames received already are kept,
     /// and an orderly end behind them. A connection that broke is read to its end all the same.
     StopReading {

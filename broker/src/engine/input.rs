@@ -373,10 +373,33 @@ pub enum Input {
         /// for it.
         more: bool,
     },
-    /// The `logout` frame of a client or worker. The engine must close the link.
+    /// The `logout` frame of a client or worker.
     Logout {
         /// The link that logs out.
         link: LinkId,
+        /// Of a worker: how many requests it got on this connection; `None` = it does not say.
+        received: Option<u32>,
+    },
+    /// A client that may close its side (`Action::AllowHalfClose`) shut it for writing. It is the
+    /// last that it sends; `Closed` follows only if the connection breaks. The engine must close
+    /// the link when all is answered.
+    HalfClosed {
+        /// The link of the client.
+        link: LinkId,
+    },
+    /// The `cancel` frame of a client: it gives up a request.
+    Cancel {
+        /// The link of the client.
+        link: LinkId,
+        /// The request, which may have ended.
+        sequence: u32,
+    },
+    /// The `flush` frame of a client.
+    Flush {
+        /// The link of the client.
+        link: LinkId,
+        /// Goes back in the answer.
+        sequence: u32,
     },
     /// A `data` frame of a client: a request, or a further piece of one.
     Request {

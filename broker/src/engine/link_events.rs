@@ -286,10 +286,19 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_logout(&mut self, link: LinkId) {
-        if self.sessions.end(link).is_some() {
-            self.out.push(Action::Close { link });
-            self.link_gone(link, Close::Eof, "logged out");
+    /// A client that logs out is gone. A worker takes no further request, and closes its connection
+    /// when it has answered those that it has.
+    pub(crate) fn on_logout(&mut self, link: LinkId, received: Option<u32>) {
+        match self.sessions.end(link) {
+            Some(End::Worker(key)) => {
+                self.dispatch.log_out(key, received, context!(self));
+                self.supervision.logged_out(key, context!(self));
+            }
+            Some(_) => {
+                self.out.push(Action::Close { link });
+                self.link_gone(link, Close::Eof, "logged out");
+            }
+            None => {}
         }
     }
 

@@ -11,6 +11,7 @@ pub mod input;
 pub mod view;
 
 mod catalog;
+mod client_frames;
 mod client_logins;
 mod context;
 mod counted;

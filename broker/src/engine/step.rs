@@ -10,7 +10,7 @@ use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
-use super::{deadlines, heartbeat, shutdown, start, work_parts};
+use super::{client_frames, deadlines, heartbeat, shutdown, start, work_parts};
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 
@@ -139,7 +139,10 @@ impl Engine {
             Input::CertificatesRead { requester, found, more } => {
                 certificates::on_certificates(self, requester, found, more);
             }
-            Input::Logout { link } => self.on_logout(link),
+            Input::Logout { link, received } => self.on_logout(link, received),
+            Input::HalfClosed { link } => client_frames::on_half_closed(self, link),
+            Input::Cancel { link, sequence } => client_frames::on_cancel(self, link, sequence),
+            Input::Flush { link, sequence } => client_frames::on_flush(self, link, sequence),
             Input::WorkerLogin { link, login, proof } => {
                 self.heard(link);
                 self.on_worker_login(link, *login, proof);
@@ -273,7 +276,7 @@ impl Engine {
         }
     }
 
-    fn heard(&mut self, link: LinkId) {
+    pub(crate) fn heard(&mut self, link: LinkId) {
         if let Some(host) = self.sessions.heard(link, self.now) {
             self.supervision.heard_host(host);
         }

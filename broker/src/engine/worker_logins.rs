@@ -98,6 +98,7 @@ impl Engine {
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms,
             reconnect_ms,
+            concurrency: 1,
             signature,
         };
         self.out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });

@@ -61,7 +61,9 @@ pub fn input(
         }
         Frame::Challenge(challenge) => Input::Challenged { link, challenge: Box::new(challenge) },
         Frame::Proof(proof) => Input::Proof { link, proof: Box::new(proof) },
-        Frame::Logout => Input::Logout { link },
+        Frame::Logout(body) => Input::Logout { link, received: body.received },
+        Frame::Cancel { head, .. } => Input::Cancel { link, sequence: head.sequence },
+        Frame::Flush { sequence } => Input::Flush { link, sequence },
         Frame::Error { head, error } => {
             let (worker, run) = (WorkerId(head.workerid), RunId(head.transaction));
             Input::PeerError { link, worker, run, error }
@@ -94,6 +96,7 @@ pub fn input(
         Frame::LoginOk(_)
         | Frame::WorkerLoginOk(_)
         | Frame::End
+        | Frame::Flushed(_)
         | Frame::Reinit
         | Frame::Status { .. }
         | Frame::ExecHello(_)
@@ -155,6 +158,8 @@ mod tests {
             host: HostName::new("localhost").unwrap(),
             hostpid: 1,
             secret: "5.ab".into(),
+            concurrency: 1,
+            cancel: false,
             token: None,
         };
         let arrived = arrived(Role::Worker, Kind::WorkerLogin, &login.render());

@@ -220,6 +220,8 @@ impl<S: Read + Write> Wire<S> {
             host: HostName::new("elsewhere").unwrap(),
             hostpid: 1,
             secret: String::new(),
+            concurrency: 1,
+            cancel: false,
             token: None,
         }));
         assert!(matches!(self.next(), Some(Frame::WorkerLoginOk(_))));

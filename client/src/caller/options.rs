@@ -71,6 +71,7 @@ impl Options {
             format: self.format,
             heartbeat: self.heartbeat,
             script: self.script,
+            half_close: false,
         }
     }
 }

@@ -69,7 +69,10 @@ impl Worker {
             | Frame::Login(_)
             | Frame::LoginOk(_)
             | Frame::WorkerLogin(_)
-            | Frame::Logout
+            | Frame::Logout(_)
+            | Frame::Cancel { .. }
+            | Frame::Flush { .. }
+            | Frame::Flushed(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
             | Frame::StatusReply { .. }

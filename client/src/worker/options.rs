@@ -90,6 +90,8 @@ impl WorkerOptions {
             host: self.host.clone(),
             hostpid: std::process::id(),
             secret: self.secret.clone(),
+            concurrency: 1,
+            cancel: false,
             token,
         }
     }

@@ -164,6 +164,7 @@ pub fn worker_login_ok() -> WorkerLoginOk {
         heartbeat_ms: 1000,
         silence_ms: 3000,
         reconnect_ms: 10_000,
+        concurrency: 1,
         signature: None,
     }
 }

@@ -135,7 +135,10 @@ impl Engine {
             | Frame::WorkerLoginOk(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
-            | Frame::Logout
+            | Frame::Logout(_)
+            | Frame::Cancel { .. }
+            | Frame::Flush { .. }
+            | Frame::Flushed(_)
             | Frame::End
             | Frame::Reinit
             | Frame::Status { .. }

@@ -348,7 +348,7 @@ impl Session<'_, '_> {
             }
         }
         match self.rng.below(3) {
-            0 => drop(self.conn.send(Frame::Logout)),
+            0 => drop(self.conn.send(Frame::Logout(protocol::bodies::Logout::default()))),
             1 => self.conn.shut(),
             _ => {}
         }

@@ -9,21 +9,21 @@ use broker::engine::input::{Close, Input};
 use protocol::bodies::{ErrorBody, Format, Login};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
-use protocol::header::{FLAG_IDEMPOTENT, Header};
+use protocol::header::{FLAG_EXTENDABLE, FLAG_IDEMPOTENT, Header};
 use protocol::ids::{RunId, WorkerId};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
 /// Verbs for every connection.
-pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out, is silent, answers, \
+pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out [received=N], is silent, answers, \
 pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, is uncongested, \
 overflows, stalls, trickles";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [script] [name=X] \
+        const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [half-close] [script] [name=X] \
 [as other-user] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
-[noreply] [with WORKER] [trace=N] [times=N], says \"COMMAND\"";
+[extendable] [noreply] [with WORKER] [trace=N] [times=N], cancels [seq=N], flushes [seq=N], half-closes, says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "connects" => {
@@ -32,6 +32,16 @@ impl World {
             }
             "logs" if line.is("in") => self.login(name, line)?,
             "sends" if !line.flag("garbage") => self.sends(name, line)?,
+            "cancels" => {
+                let last = self.clients.get(name).map_or(0, |end| end.sequence);
+                let sequence = line.number("seq")?.unwrap_or(last);
+                self.step(Input::Cancel { link: self.link(name)?, sequence })?;
+            }
+            "flushes" => {
+                let sequence = line.number("seq")?.unwrap_or(1);
+                self.step(Input::Flush { link: self.link(name)?, sequence })?;
+            }
+            "half-closes" => self.step(Input::HalfClosed { link: self.link(name)? })?,
             "says" => {
                 let command = line.quoted().ok_or("says \"COMMAND\"")?;
                 if !self.is_connected(name) {
@@ -81,6 +91,7 @@ impl World {
             format: if line.flag("json") { Format::Json } else { Format::Text },
             heartbeat: line.flag("heartbeat"),
             script: line.flag("script"),
+            half_close: line.flag("half-close"),
         };
         self.step(Input::Login { link: self.link(name)?, login: Box::new(login) })
     }
@@ -110,7 +121,8 @@ impl World {
             workerid,
             more: u16::from(line.flag("more")),
             priority: line.number("pri")?.unwrap_or(0),
-            flags: if line.flag("idempotent") { FLAG_IDEMPOTENT } else { 0 },
+            flags: u8::from(line.flag("idempotent")) * FLAG_IDEMPOTENT
+                | u8::from(line.flag("extendable")) * FLAG_EXTENDABLE,
             deadline_ms: line.number("deadline")?.unwrap_or(0),
             trace_id,
             span_id: trace.into(),
@@ -137,7 +149,8 @@ impl World {
             "times" if line.is("out") => self.close(name, Close::TimedOut)?,
             "logs" if line.is("out") => {
                 let link = self.link(name)?;
-                self.step(Input::Logout { link })?;
+                let received = line.number("received")?;
+                self.step(Input::Logout { link, received })?;
             }
             "pings" => {
                 let sequence = line.number("seq")?.unwrap_or(1);

@@ -46,7 +46,7 @@ impl Player for World {
             Deed::Ask(ask) => self.shell.asked.push_back(ask),
             Deed::Record(fact) => self.items.push(Item::fact(&fact)),
             // The shell has shown it, and the script says what follows.
-            Deed::Close(_) | Deed::Shut(_) | Deed::Read(..) => {}
+            Deed::Close(_) | Deed::Shut(_) | Deed::HalfClose(_) | Deed::Read(..) => {}
             Deed::ScriptDone(..) | Deed::End(_) => {}
         }
     }
@@ -129,11 +129,20 @@ impl World {
                 .with("heartbeat_ms", ok.heartbeat_ms)
                 .with("silence_ms", ok.silence_ms)
                 .with("reconnect_ms", ok.reconnect_ms)
+                .showing("concurrency", ok.concurrency, ok.concurrency > 1)
                 .with("signature", ok.signature.unwrap_or_default()),
             Frame::Ping { sequence } => {
                 Item::new(format!("ping {name}")).with("seq", sequence).quiet()
             }
             Frame::Pong { sequence } => Item::new(format!("pong {name}")).with("seq", sequence),
+            Frame::Cancel { head, text } => Item::new(format!("cancel {name}"))
+                .with("trans", head.transaction)
+                .showing("error", head.error, true)
+                .with("seq", head.sequence)
+                .saying(text, false),
+            Frame::Flushed(flushed) => Item::new(format!("{name} flushed"))
+                .showing("refused", flushed.refused, flushed.refused > 0)
+                .with("seq", flushed.flush),
             Frame::End => Item::new(format!("end {name}")),
             Frame::Reinit => Item::new(format!("reinit {name}")),
             Frame::Status { sequence } => {
@@ -165,7 +174,8 @@ impl World {
             | Frame::Challenge(_)
             | Frame::Proof(_)
             | Frame::WorkerLogin(_)
-            | Frame::Logout
+            | Frame::Logout(_)
+            | Frame::Flush { .. }
             | Frame::StatusReply { .. }
             | Frame::ExecWelcome(_)
             | Frame::ExecStart(_)

@@ -19,12 +19,19 @@ use protocol::proof::Claim;
 
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
-comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [permanent], \
-replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
+        const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof] [concurrency=N] [cancel], \
+comes itself [on HOST] [as other-user] [token=X] [concurrency=N] [cancel], comes back [pid=N], connects, gets ready [concurrency=N] [cancel], cannot start \"WHY\" [permanent], \
+replies BODY [more] [error=N] [trans=N] [deadline=MS], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
         let verb = line.word(KNOWN)?;
+        let (concurrency, hears_cancel) = (line.number("concurrency")?, line.flag("cancel"));
+        if let Some(concurrency) = concurrency {
+            self.workers.entry(id).or_default().concurrency = concurrency;
+        }
+        if hears_cancel {
+            self.workers.entry(id).or_default().hears_cancel = true;
+        }
         match verb.as_str() {
             "starts" => {
                 let pid = line.number("pid")?;
@@ -169,6 +176,8 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             host: HostName::new(host).map_err(|e| e.to_string())?,
             hostpid: if end.pid == 0 { 1000 + id } else { end.pid },
             secret: if worker.0 == 0 { String::new() } else { "secret".to_owned() },
+            concurrency: end.concurrency.max(1),
+            cancel: end.hears_cancel,
             token,
         };
         let proof = run.map(|run| Start { run, digest: end.digest });
@@ -194,6 +203,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             transaction,
             more: u16::from(more),
             error: line.number("error")?.unwrap_or(0),
+            deadline_ms: line.number("deadline")?.unwrap_or(0),
             ..Header::default()
         };
         self.step(Input::Reply { link, head, body: Bytes::from(body) })

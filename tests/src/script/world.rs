@@ -42,6 +42,10 @@ pub struct WorkerEnd {
     pub run: u64,
     /// Digest of its configuration, from its start.
     pub digest: u32,
+    /// Most requests at a time that it announces; 0 = it says nothing.
+    pub concurrency: u32,
+    /// It announces that it understands `cancel`.
+    pub hears_cancel: bool,
     /// Its pid; 0 = the usual one.
     pub pid: u32,
     /// Transactions it was given and has not finished, oldest first.

@@ -29,6 +29,8 @@ pub enum Deed {
     Close(LinkId),
     /// Nothing more is written to a link.
     Shut(LinkId),
+    /// The end of what a link sends is no end of the connection.
+    HalfClose(LinkId),
     /// A link is read no further, or again.
     Read(LinkId, bool),
     /// A fact is recorded.
@@ -92,6 +94,9 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
         }
         Action::Close { link } => (Some(link), said("close {}"), Deed::Close(link)),
         Action::ShutWrite { link } => (Some(link), said("shut {}"), Deed::Shut(link)),
+        Action::AllowHalfClose { link } => {
+            (Some(link), said("let {} close its side"), Deed::HalfClose(link))
+        }
         Action::StopReading { link } => {
             (Some(link), said("stop reading {}"), Deed::Read(link, false))
         }

@@ -115,6 +115,7 @@ impl World {
             heartbeat_ms: 0,
             silence_ms: 0,
             reconnect_ms: 0,
+            concurrency: 1,
             signature: None,
         };
         let proc = Proc {
@@ -291,6 +292,8 @@ impl World {
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
             secret: proc.secret.clone(),
+            concurrency: 1,
+            cancel: false,
             token: token.map(|token| claim(token.name)),
         };
         self.proc_writes(pid, Frame::WorkerLogin(login));

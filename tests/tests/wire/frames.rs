@@ -29,6 +29,8 @@ pub(crate) fn worker_login(worker: u32, secret: &str) -> WorkerLogin {
         host: desk(),
         hostpid: 4712,
         secret: secret.into(),
+        concurrency: 1,
+        cancel: false,
         token: None,
     }
 }
@@ -82,7 +84,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("error-intervention", in_reply(idle)),
         ("ping", Frame::Ping { sequence: 8 }),
         ("pong", Frame::Pong { sequence: 8 }),
-        ("logout", Frame::Logout),
+        ("logout", Frame::Logout(protocol::bodies::Logout::default())),
         ("end", Frame::End),
         ("reinit", Frame::Reinit),
         ("exec-list", Frame::ExecList),

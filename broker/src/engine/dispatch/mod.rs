@@ -9,6 +9,7 @@
 //! | `serve` | who gets the next one |
 //! | `replies` | what a worker's frames mean |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
+//! | `leave` | who gives up, or leaves in order |
 //! | `clients` | clients come, go, are blocked and moved |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
 //! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
@@ -25,6 +26,7 @@ mod flow;
 mod histogram;
 mod in_flight;
 mod laws;
+mod leave;
 pub(crate) mod machine;
 mod outcome;
 pub(crate) mod poison;

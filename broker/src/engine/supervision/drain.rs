@@ -168,6 +168,11 @@ impl Supervision {
         cx.effects.push(Effect::Disconnect { worker: key, how, why });
     }
 
+    /// A worker takes no further request, and ends when it has answered those that it has.
+    pub(crate) fn logged_out(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        self.shut_worker(key, cx);
+    }
+
     /// The broker ends, and this worker with it.
     pub(crate) fn ask_one_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         if self.workers[key].state == ProcessState::Ready {

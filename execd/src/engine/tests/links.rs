@@ -133,7 +133,7 @@ fn only_hello_may_come_first_and_only_once_and_in_time() {
 #[test]
 fn frames_that_are_not_for_execd_close_the_link_and_leave_the_children() {
     for frame in [
-        Frame::Logout,
+        Frame::Logout(protocol::bodies::Logout::default()),
         Frame::End,
         Frame::Reinit,
         Frame::Status { sequence: 1 },

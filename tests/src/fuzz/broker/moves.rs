@@ -125,6 +125,8 @@ fn start_goes_well(player: &mut BrokerPlayer, source: &mut Source<'_>) {
             host,
             hostpid: 100 + start.worker.0,
             secret: start.secret,
+            concurrency: 1,
+            cancel: false,
             token: None,
         };
         let link = player.connect(Role::Worker, true);
@@ -173,7 +175,7 @@ fn any_frame(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         5 => words::error(source),
         6 => Frame::Ping { sequence },
         7..=9 => Frame::Pong { sequence },
-        10 => Frame::Logout,
+        10 => Frame::Logout(protocol::bodies::Logout::default()),
         11 => Frame::StatusReply { sequence, text: source.text() },
         12 | 13 => {
             let status = player.shell.ends.get(&link).map_or(0, |conn| conn.status);
@@ -283,6 +285,8 @@ fn self_started(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         host: words::host(source),
         hostpid: 77,
         secret: String::new(),
+        concurrency: 1,
+        cancel: false,
         token: tokens::claim(source),
     };
     player.frame(link, Frame::WorkerLogin(login));

@@ -357,7 +357,7 @@ impl Player for BrokerPlayer {
                 self.checker.asked(*link, &head);
                 None
             }
-            Input::Logout { link } => {
+            Input::Logout { link, received: _ } => {
                 self.checker.link_gone(*link, true);
                 None
             }
@@ -414,7 +414,7 @@ impl Player for BrokerPlayer {
                 self.shell.asked.push_back(ask);
             }
             Deed::Close(link) => self.checker.link_gone(link, false),
-            Deed::Shut(_) | Deed::Read(_, false) => {}
+            Deed::Shut(_) | Deed::HalfClose(_) | Deed::Read(_, false) => {}
             Deed::Read(link, true) => self.resumed.push(link),
             Deed::Record(fact) => {
                 assert!(!fact.text.contains(char::is_control), "a fact: {:?}", fact.text);

@@ -54,6 +54,7 @@ pub fn login(source: &mut Source<'_>) -> Login {
         format: if flags & 1 == 0 { Format::Text } else { Format::Json },
         heartbeat: flags & 2 != 0,
         script: flags & 16 != 0,
+        half_close: false,
         token: tokens::claim(source),
         ..Login::to(service(source))
     }
@@ -106,6 +107,8 @@ pub fn worker_login(source: &mut Source<'_>) -> WorkerLogin {
         host: host(source),
         hostpid: 9,
         secret,
+        concurrency: 1,
+        cancel: false,
         token: None,
     }
 }

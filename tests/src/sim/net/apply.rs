@@ -82,6 +82,7 @@ impl Player for World {
                 self.end_down(id, Close::Eof);
                 self.sweep(id);
             }
+            Deed::HalfClose(_) => {}
             Deed::Shut(link) => {
                 self.note(format_args!("shut {link}"));
                 if let Some(id) = self.conn_of(link) {

@@ -160,7 +160,7 @@ impl World {
             None => self.reply(pid, b"what was that?", false, 0),
         }
         if self.is_bad(pid, Behaviour::Quitter, 30) {
-            self.proc_writes(pid, Frame::Logout);
+            self.proc_writes(pid, Frame::Logout(protocol::bodies::Logout::default()));
             return self.kill_proc(pid, ExitCause::Exit(0));
         }
         self.go_on(pid);
@@ -205,7 +205,10 @@ impl World {
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
                 // A program that has logged out begins no further request.
-                self.write_up(conn, encode::to_bytes(Frame::Logout));
+                self.write_up(
+                    conn,
+                    encode::to_bytes(Frame::Logout(protocol::bodies::Logout::default())),
+                );
                 return self.kill_proc(pid, ExitCause::Exit(0));
             }
         };

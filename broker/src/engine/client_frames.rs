@@ -1,0 +1,29 @@
+//! Control frames of a client about its requests: `cancel`, `flush`, and the end of what it sends.
+
+use super::context::context;
+use super::hub::Engine;
+use super::sessions::connection::End;
+use protocol::LinkId;
+
+/// A client gives up a request.
+pub(crate) fn on_cancel(hub: &mut Engine, link: LinkId, sequence: u32) {
+    hub.heard(link);
+    if let Some(End::Client(key)) = hub.sessions.end(link) {
+        hub.dispatch.cancel(key, sequence, context!(hub));
+    }
+}
+
+/// A client wants to know when all that it sent was taken by a worker or refused.
+pub(crate) fn on_flush(hub: &mut Engine, link: LinkId, sequence: u32) {
+    hub.heard(link);
+    if let Some(End::Client(key)) = hub.sessions.end(link) {
+        hub.dispatch.flush(key, sequence, context!(hub));
+    }
+}
+
+/// A client sends nothing more, and waits for what is still to be answered.
+pub(crate) fn on_half_closed(hub: &mut Engine, link: LinkId) {
+    if let Some(End::Client(key)) = hub.sessions.end(link) {
+        hub.dispatch.half_close(key, context!(hub));
+    }
+}
