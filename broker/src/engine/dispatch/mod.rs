@@ -11,6 +11,7 @@
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
 //! | `leave` | who gives up, or leaves in order |
 //! | `clients` | clients come, go, are blocked and moved |
+//! | `conversations` | replies whose deadline is put off, or that have none |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
 //! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
 //! | `turns` | workers that are idle, or have room |
@@ -22,6 +23,7 @@ mod admission;
 pub(crate) mod buckets;
 pub(crate) mod caller;
 mod clients;
+mod conversations;
 mod flow;
 mod histogram;
 mod in_flight;

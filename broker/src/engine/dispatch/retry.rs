@@ -4,7 +4,7 @@
 use super::machine::Dispatch;
 use super::poison::Poison;
 use super::retry_budget::Level;
-use super::seat::Availability;
+use super::seat::{Availability, Logout};
 use super::stage::StageEvent;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -32,39 +32,81 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         (seat.link, seat.availability) = (None, Availability::Unavailable);
         let held = std::mem::take(&mut seat.held);
+        let parked = std::mem::take(&mut seat.parked);
+        let has_logged_out = seat.logout == Logout::Unbegun;
         (seat.taken_away, seat.late_work_since) = (VecDeque::new(), None);
+        (seat.logout, seat.overlong) = (Logout::None, None);
         let current = seat.current.take();
+        let beside = std::mem::take(&mut seat.beside);
         let (id, service) = (seat.id, seat.service);
         self.arrange(worker, cx);
         // In the order of arrival, which those that are repeated keep.
-        if let Some(key) = current {
+        let is_alone = beside.is_empty();
+        for key in current.into_iter().chain(beside.into_iter().map(|(_, key)| key)) {
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
+            } else if has_logged_out {
+                self.never_begun(key, (id, loss.why), cx);
             } else {
-                self.transactions[key].deaths += u64::from(loss.is_death);
+                let transaction = &mut self.transactions[key];
+                // Nobody knows which of several it was.
+                transaction.deaths += u64::from(loss.is_death && is_alone);
+                transaction.must_run_alone |= loss.is_death && !is_alone;
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
         for key in held {
-            if loss.is_orderly {
-                self.transactions[key].attempt -= 1;
-            }
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
-            } else if loss.is_orderly
-                && self.transactions[key].is_whole_in_memory()
-                && self.may_go_on(key, cx)
-            {
-                // The worker never began it: it closed in order, and the one before had no answer
-                // yet.
-                self.wait_again(key, cx);
+            } else if loss.is_orderly || has_logged_out {
+                // It closed in order, and the one before had no answer yet.
+                self.never_begun(key, (id, loss.why), cx);
             } else {
-                let ran = if loss.is_orderly { Ran::No } else { Ran::Maybe };
-                self.lost_with_worker(key, id, ran, loss.why, cx);
+                self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
+        self.lose_conversations(parked.into_values(), (id, service), loss.why, cx);
         self.serve(service, cx);
         had
+    }
+
+    /// The conversations without a deadline of a worker that is gone end.
+    fn lose_conversations(
+        &mut self,
+        parked: impl Iterator<Item = TransactionKey>,
+        (worker, service): (WorkerId, ServiceKey),
+        why: &str,
+        cx: &mut Context<'_>,
+    ) {
+        for key in parked {
+            if !self.transactions[key].stage.is_ended() {
+                let name = &cx.catalog[service].name;
+                let text = format!("worker {worker} of service '{name}' {why} in the conversation");
+                self.fail(key, ErrorBody::new(ErrorCode::WorkerDied, text), cx);
+            }
+            self.queues[service].parked -= 1;
+            self.free(key);
+        }
+    }
+
+    /// A worker that is gone or has logged out never began a request that it was sent: that goes to
+    /// another one, if it is still in memory.
+    pub(super) fn never_begun(
+        &mut self,
+        key: TransactionKey,
+        (worker, why): (WorkerId, &str),
+        cx: &mut Context<'_>,
+    ) {
+        if self.transactions[key].stage.is_ended() {
+            self.free(key);
+            return;
+        }
+        self.transactions[key].attempt -= 1;
+        if self.transactions[key].is_whole_in_memory() && self.may_go_on(key, cx) {
+            self.wait_again(key, cx);
+        } else {
+            self.lost_with_worker(key, worker, Ran::No, why, cx);
+        }
     }
 
     fn had(&self, worker: WorkerKey, cx: &Context<'_>) -> Had {

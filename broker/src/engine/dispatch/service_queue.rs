@@ -48,12 +48,21 @@ impl ServiceFigures {
 /// The requests of a service that wait, and the workers that can take one.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceQueue {
-    /// The requests that wait.
+    /// The requests that wait, without those in `alone`.
     pub(crate) queue: Queue,
+    /// The requests that wait for a worker that has no other one: their worker died while it had
+    /// several.
+    pub(crate) alone: Queue,
+    /// The worker that gets none until it can take the first of `alone`.
+    pub(super) reserved: Option<WorkerKey>,
     /// Its idle workers, longest idle first.
     pub(crate) idle: Turns,
+    /// Its busy workers that may be given a further request (`concurrency`), in turn.
+    pub(crate) room: Turns,
     /// Its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) with_room: Turns,
+    pub(crate) ahead: Turns,
+    /// Its conversations without a deadline (`open_ended`).
+    pub(crate) parked: usize,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.
@@ -73,6 +82,16 @@ pub(crate) struct ServiceQueue {
 }
 
 impl ServiceQueue {
+    /// How many requests wait.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.queue.count() + self.alone.count()
+    }
+
+    /// The queue of a request that waits.
+    pub(super) const fn queue_of(&mut self, must_run_alone: bool) -> &mut Queue {
+        if must_run_alone { &mut self.alone } else { &mut self.queue }
+    }
+
     /// How the retry budget stands, by the settings of the service.
     pub(crate) fn retry_budget_level(&self, settings: &ServiceSettings, now: Tick) -> Level {
         let percent = settings.get(ServiceSetting::RetryPercent);

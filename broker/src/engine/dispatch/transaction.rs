@@ -7,13 +7,19 @@ use bytes::Bytes;
 use protocol::{Header, ServiceSetting, ServiceSettings, Tick, TransactionId};
 use std::collections::VecDeque;
 
+/// The deadline of what has none.
+pub(super) const NEVER: Tick = Tick(u64::MAX);
+
+/// A request of at most so many bytes is kept until its outcome, whatever the settings say.
+const FEW_BYTES: usize = 16 * 1024;
+
 /// A request under way, or one that has its outcome and is still with its worker.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
-    /// Its client; `None` = that is gone, or the outcome was given. Valid in `Waiting`, `Blocked`,
-    /// `Held`, `Bound` and `Lost`.
+    /// Its client; `None` = the outcome was given, or the client is gone and wanted no reply. Valid
+    /// in `Waiting`, `Blocked`, `Held`, `Bound`, `Parked` and `Lost`.
     pub(crate) client: Option<ClientKey>,
     /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,
@@ -45,6 +51,12 @@ pub(crate) struct Transaction {
     pub(crate) replied: u64,
     /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
+    /// It was sent to a worker, be it that it never reached that one. Independent of the stage: it
+    /// may wait again.
+    pub(super) was_taken: bool,
+    /// A worker died that had others beside it: when it is repeated, it runs alone, so that it is
+    /// known which one is to blame. Independent of the stage: it stays so.
+    pub(crate) must_run_alone: bool,
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
     /// while a worker has it.
     pub(crate) is_complete: bool,
@@ -93,6 +105,11 @@ impl Transaction {
         !self.is_complete || self.conversation == Conversation::Open
     }
 
+    /// Whether it ends by itself: a conversation without a deadline does not.
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.deadline != NEVER
+    }
+
     /// Whether all of it came in one frame.
     pub(super) fn is_one_frame(&self) -> bool {
         self.is_complete && self.pieces.is_empty()
@@ -111,12 +128,13 @@ impl Transaction {
         u64::from(self.attempt) <= retry
     }
 
-    /// Whether its bytes must be kept after a worker got them, to repeat it or to keep it as
-    /// poison.
+    /// Whether its bytes must be kept after a worker got them: to repeat it, to keep it as poison,
+    /// or, if they are few, to give it to another worker when it crossed the logout of this one.
     pub(super) fn must_keep(&self, settings: &ServiceSettings) -> bool {
         self.is_complete
             && self.head.more == 0
-            && (self.may_repeat(settings)
+            && (self.body.len() <= FEW_BYTES
+                || self.may_repeat(settings)
                 || self.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
     }
 

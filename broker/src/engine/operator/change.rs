@@ -34,7 +34,7 @@ pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult 
     let about =
         About { who: Some(origin.who()), ..hub.supervision.about_worker(key, &hub.catalog) };
     hub.record(FactKind::Intervention, about, format!("worker {id} was idled while it was busy"));
-    hub.dispatch.intervene(key, context!(hub));
+    hub.dispatch.intervene(key, None, context!(hub));
     Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
 }
 

@@ -78,6 +78,11 @@ impl Clients {
         client
     }
 
+    /// A client can answer no pings from now on.
+    pub(crate) fn forget_heartbeat(&mut self, key: ClientKey) {
+        self.heartbeats -= usize::from(std::mem::take(&mut self.table[key].heartbeat));
+    }
+
     /// The client with this id, if it is attached.
     pub(crate) fn find(&self, id: ClientId) -> Option<ClientKey> {
         self.ids.get(&id).copied()

@@ -110,7 +110,7 @@ pub fn check_save(engine: &Engine, has_execd: bool) {
 }
 
 fn engine_options(run_base: u64) -> EngineOptions {
-    EngineOptions { settings: Settings::default(), run_base }
+    EngineOptions { settings: Settings::default(), run_base, transaction_base: run_base }
 }
 
 /// Checks that a text for a terminal has no control characters.
