@@ -116,7 +116,7 @@ impl Dispatch {
         let (which, now) = (head.transaction, cx.now);
         let seat = &mut self.seats[worker];
         let taken_away = seat.taken_away.iter().position(|&taken_away| taken_away == which);
-        if which <= self.transaction_base && taken_away.is_none() {
+        if (1..=self.transaction_base).contains(&which) && taken_away.is_none() {
             // An earlier broker gave it to the worker.
             self.drop_late(worker, which, cx);
             return;
@@ -243,7 +243,7 @@ impl Dispatch {
             return seat.is_available();
         }
         // The first one of `alone` may need this worker to become idle.
-        seat.has_room() && self.queues[seat.service].alone.count() == 0
+        self.has_room_beside(worker) && self.queues[seat.service].alone.count() == 0
     }
 
     /// `supervision` is to be told when a worker has nothing more to reply to, and perhaps that is

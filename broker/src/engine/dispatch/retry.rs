@@ -224,7 +224,12 @@ impl Dispatch {
 
     /// Has a request that a worker had wait again, in its place by arrival.
     fn wait_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
-        self.transactions[key].enter(StageEvent::Repeat);
+        let transaction = &mut self.transactions[key];
+        transaction.enter(StageEvent::Repeat);
+        if transaction.kept_bytes == 0 {
+            transaction.kept_bytes = transaction.body.len() as u64;
+            self.queue_bytes += transaction.kept_bytes;
+        }
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.callers[client].is_blocked) {
             self.block(key);

@@ -238,6 +238,8 @@ impl Seat {
     pub(super) fn give_up(&mut self, key: TransactionKey) {
         if self.overlong == Some(key) {
             self.overlong = None;
+            // The timer that is set is for that one, and comes too late for others.
+            self.is_timed = false;
         }
         if self.current != Some(key) {
             self.beside.retain(|(_, other)| *other != key);

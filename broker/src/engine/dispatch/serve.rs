@@ -188,8 +188,7 @@ impl Dispatch {
             return if seat.list == WorkerList::Idle { Place::Idle } else { Place::Nowhere };
         };
         if seat.capacity > 1 {
-            let has_room = seat.has_room() && !current.must_run_alone;
-            return if has_room { Place::Room } else { Place::Nowhere };
+            return if self.has_room_beside(key) { Place::Room } else { Place::Nowhere };
         }
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
         let is_one_frame = !current.takes_frames() && !current.stage.is_ended();
@@ -198,6 +197,13 @@ impl Dispatch {
         } else {
             Place::Nowhere
         }
+    }
+
+    /// Whether a worker may be given a request beside those that it has.
+    pub(super) fn has_room_beside(&self, key: WorkerKey) -> bool {
+        let seat = &self.seats[key];
+        let runs_alone = seat.current.is_some_and(|at| self.transactions[at].must_run_alone);
+        seat.has_room() && !runs_alone
     }
 
     /// Puts a worker into the list of its service that it belongs in.
@@ -209,7 +215,7 @@ impl Dispatch {
     /// The same for a busy worker that was reserved.
     fn update_room(&mut self, key: WorkerKey) {
         let seat = &self.seats[key];
-        if seat.capacity > 1 && seat.list == WorkerList::Busy && seat.has_room() {
+        if seat.capacity > 1 && seat.list == WorkerList::Busy && self.has_room_beside(key) {
             self.set_place(key, Place::Room);
         }
     }
@@ -295,7 +301,9 @@ impl Dispatch {
         if !must_keep {
             // It was kept only so that a held request could go back to the queue.
             self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
-            transaction.body = Bytes::new();
+            if !transaction.is_small() {
+                transaction.body = Bytes::new();
+            }
         }
         let service = transaction.service;
         self.queues[service].figures.wait.add(waited.0);
@@ -351,7 +359,11 @@ impl Dispatch {
         if is_awaited {
             self.settled(key, cx);
         }
+        let transaction = &mut self.transactions[key];
         if is_kept {
+            self.read_client_again(key, cx);
+        } else if transaction.is_small() {
+            self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
             self.read_client_again(key, cx);
         } else {
             self.release_bytes(key, cx);

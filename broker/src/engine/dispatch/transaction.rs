@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// The deadline of what has none.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 
-/// A request of at most so many bytes is kept until its outcome, whatever the settings say.
+/// See [`Transaction::is_small`].
 const FEW_BYTES: usize = 16 * 1024;
 
 /// A request under way, or one that has its outcome and is still with its worker.
@@ -27,7 +27,8 @@ pub(crate) struct Transaction {
     pub(crate) head: Header,
     /// The priority in force: its own, or that of its client.
     pub(crate) priority: u8,
-    /// The body of its first frame; empty once a worker has it and it can't be repeated.
+    /// The body of its first frame; empty once a worker has it, unless it may be repeated or is
+    /// small.
     pub(crate) body: Bytes,
     /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
@@ -128,14 +129,19 @@ impl Transaction {
         u64::from(self.attempt) <= retry
     }
 
-    /// Whether its bytes must be kept after a worker got them: to repeat it, to keep it as poison,
-    /// or, if they are few, to give it to another worker when it crossed the logout of this one.
+    /// Whether its bytes must be kept after a worker got them, to repeat it or to keep it as
+    /// poison.
     pub(super) fn must_keep(&self, settings: &ServiceSettings) -> bool {
         self.is_complete
             && self.head.more == 0
-            && (self.body.len() <= FEW_BYTES
-                || self.may_repeat(settings)
+            && (self.may_repeat(settings)
                 || self.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
+    }
+
+    /// Whether its bytes are so few that they are kept until its outcome whatever the settings say:
+    /// if it crosses the logout of its worker, it can be given to another one.
+    pub(super) fn is_small(&self) -> bool {
+        self.body.len() <= FEW_BYTES && self.is_complete && self.head.more == 0
     }
 
     /// Whether all of it is still in memory, so that it could be given to another worker.
