@@ -22,8 +22,9 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
 use crate::engine::{heartbeat, shutdown};
 use protocol::op::spec::ShutdownWhat;
-use protocol::{Block, ClientId, Frame, OpReply, ServiceName, Setting, Target,
-    TransactionId, Value, WorkerId};
+use protocol::{
+    Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, TransactionId, Value, WorkerId,
+};
 
 pub(crate) fn idle(
     hub: &mut Engine,

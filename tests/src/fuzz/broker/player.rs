@@ -316,7 +316,7 @@ impl BrokerPlayer {
         self.checker = Checker::new(Sabotage::None);
         self.checker.may_repeat = true;
         self.shell.renew(engine_options(self.runs + 1000));
-        self.forgotten = 0;
+        self.forgotten = self.runs + 1000;
         self.shell.now = Tick(0);
         self.listens(self.has_execd);
         self.feed(Input::Script { origin: Origin::State, text: script });
