@@ -174,6 +174,9 @@ pub(super) const WORKER_PAGE: Shape = object(
         field("started", Type::Time, "when it was started").maybe(),
         TRANSACTION.maybe(),
         field("held", Type::Number, "further requests that it holds"),
+        field("running", Type::Number, "how many requests it works on"),
+        field("concurrency", Type::Number, "most requests that it is given at a time"),
+        field("parked", Type::Number, "its conversations without a deadline (open_ended)"),
         field("late", Type::Number, "answers that came too late"),
         field("exit_cause", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
@@ -339,7 +342,7 @@ pub(super) const REQUESTS: Shape = array(
         PRIORITY.column("pri", 4),
         field(
             "where",
-            Type::Word(&["queue", "blocked", "held", "worker", "overdue", "unheard"]),
+            Type::Word(&["queue", "blocked", "held", "worker", "parked", "overdue", "unheard"]),
             "where it is",
         )
         .wide(8),
@@ -365,8 +368,12 @@ pub(super) const QUEUE: Shape = array(
         TRANSACTION.wide(12),
         CLIENT.maybe().column("client id", 10),
         PRIORITY.column("pri", 4),
-        field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits")
-            .wide(10),
+        field(
+            "where",
+            Type::Word(&["queue", "blocked", "held", "worker", "parked"]),
+            "where it waits",
+        )
+        .wide(10),
         WORKER.maybe().wide(7),
         field("waited_us", Type::Micros, "how long it has waited").column("waited", 12),
         field("left_us", Type::Micros, "how long it may").column("left", 12),

@@ -4,7 +4,7 @@
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use super::stage::Stage;
-use super::transaction::{Conversation, Transaction};
+use super::transaction::{Conversation, Past, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -181,8 +181,7 @@ impl Dispatch {
             received: kept,
             replied: 0,
             deaths: 0,
-            was_taken: false,
-            must_run_alone: false,
+            past: Past::Unsent,
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,

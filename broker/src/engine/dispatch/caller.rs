@@ -36,7 +36,7 @@ pub(crate) struct Caller {
     pub(crate) is_blocked: bool,
     /// How many requests it may have under way, as announced at its login.
     pub(super) requests_max: u64,
-    /// It promised at its login to answer pings.
+    /// It promised at its login to answer pings. Independent of all else: it never changes.
     pub(super) has_heartbeat: bool,
     /// It sends nothing more, and waits for what is still to be answered. Independent of the rest:
     /// it stays so.

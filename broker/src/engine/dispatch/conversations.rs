@@ -70,9 +70,9 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         seat.give_up(key);
         seat.parked.insert(id, key);
-        let is_leaving = !seat.is_available();
+        let is_draining = !seat.is_available();
         self.next_for(worker, cx);
-        if is_leaving {
+        if is_draining {
             self.end_conversations(worker, cx);
         }
         true

@@ -1,7 +1,7 @@
 //! The laws of `dispatch`: what must hold after each step.
 
 use super::machine::Dispatch;
-use super::seat::{Place, Seat, WorkerList};
+use super::seat::{InTurns, Seat, WorkerList};
 use super::service_queue::ServiceQueue;
 use super::stage::Stage;
 use crate::engine::catalog::Catalog;
@@ -47,7 +47,7 @@ impl Dispatch {
             self.busy
         );
         for (key, queue) in self.queues.iter() {
-            self.check_places(queue)?;
+            self.check_turns(queue)?;
             let count = counts.get(&key).copied().unwrap_or(0);
             let name = &catalog[key].name;
             law!(count == queue.busy, "law 1: {name} counts {} busy, are {count}", queue.busy);
@@ -67,10 +67,10 @@ impl Dispatch {
             seat.list_by_state()
         );
         law!(
-            seat.place == self.place_of(key, catalog),
+            seat.in_turns == self.turns_of(key, catalog),
             "law 1: worker {id} is in {:?}, should be in {:?}",
-            seat.place,
-            self.place_of(key, catalog)
+            seat.in_turns,
+            self.turns_of(key, catalog)
         );
         law!(
             seat.is_reserved == (entry.reserved == Some(key)),
@@ -113,7 +113,7 @@ impl Dispatch {
             let is_right = [Some(Stage::Bound(key)), Some(Stage::Ended(key))].contains(&stage);
             law!(is_right, "law 2: worker {id} has {at:?}, which is {stage:?}");
             law!(
-                seat.running() == 1 || t.is_some_and(|t| !t.must_run_alone),
+                seat.running() == 1 || t.is_some_and(|t| !t.must_run_alone()),
                 "law 2: worker {id} has {at:?}, which must run alone, among others"
             );
         }
@@ -137,19 +137,21 @@ impl Dispatch {
     }
 
     /// The lists of a service hold the workers that belong there, each once.
-    fn check_places(&self, queue: &ServiceQueue) -> Result<(), String> {
-        for (place, turns) in
-            [(Place::Idle, &queue.idle), (Place::Room, &queue.room), (Place::Ahead, &queue.ahead)]
-        {
+    fn check_turns(&self, queue: &ServiceQueue) -> Result<(), String> {
+        for (list, turns) in [
+            (InTurns::Idle, &queue.idle),
+            (InTurns::Room, &queue.room),
+            (InTurns::Ahead, &queue.ahead),
+        ] {
             let listed: Vec<WorkerKey> = turns.iter(&self.seats).take(turns.len() + 1).collect();
-            let belong = queue.workers.iter().filter(|&&key| self.seats[key].place == place);
+            let belong = queue.workers.iter().filter(|&&key| self.seats[key].in_turns == list);
             let set: BTreeSet<WorkerKey> = listed.iter().copied().collect();
             law!(
                 listed.len() == turns.len()
                     && set.len() == listed.len()
                     && belong.count() == listed.len()
-                    && listed.iter().all(|&key| self.seats[key].place == place),
-                "law 1: {place:?} lists {listed:?}, counts {}",
+                    && listed.iter().all(|&key| self.seats[key].in_turns == list),
+                "law 1: {list:?} lists {listed:?}, counts {}",
                 turns.len()
             );
         }
@@ -193,7 +195,7 @@ impl Dispatch {
             for flush in &caller.flushes {
                 let keys =
                     caller.in_flight.iter().filter_map(|(_, key)| self.transactions.get(key));
-                let left = keys.filter(|t| t.id <= flush.last && !t.was_taken).count();
+                let left = keys.filter(|t| t.id <= flush.last && !t.was_sent()).count();
                 law!(
                     left == flush.left && left > 0,
                     "law 6: client {} has a flush that waits for {}, are {left}",
@@ -313,7 +315,7 @@ impl Dispatch {
                         b.id
                     );
                 }
-                let is_right = keys.iter().all(|&k| self.transactions[k].must_run_alone == alone);
+                let is_right = keys.iter().all(|&k| self.transactions[k].must_run_alone() == alone);
                 law!(is_right, "law 6: a request waits in the wrong queue of {name}");
             }
             let count = waiting.get(&key).copied().unwrap_or(0);

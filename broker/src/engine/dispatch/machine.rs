@@ -6,7 +6,7 @@ use super::buckets::Buckets;
 use super::caller::Caller;
 use super::flow::Flow;
 use super::poison::Poison;
-use super::seat::{Availability, Logout, Place, Seat};
+use super::seat::{Availability, InTurns, Logout, Seat};
 use super::service_queue::ServiceQueue;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
@@ -259,7 +259,7 @@ impl Dispatch {
 
     /// A lazy worker is gone from the configuration.
     pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
-        self.set_place(key, Place::Nowhere);
+        self.set_turns(key, InTurns::Nowhere);
         if let Some(seat) = self.seats.remove(key) {
             self.queues[seat.service].workers.remove(&key);
         }

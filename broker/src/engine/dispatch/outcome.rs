@@ -2,7 +2,7 @@
 //! time that is over. `replies` has the reply itself.
 
 use super::machine::Dispatch;
-use super::seat::{Availability, Place};
+use super::seat::{Availability, InTurns};
 use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
 use crate::engine::context::Context;
@@ -29,10 +29,10 @@ impl Dispatch {
         let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
         let (stage, client) = (transaction.stage, transaction.client.take());
         if let Stage::Ended(worker) = stage
-            && self.seats[worker].place == Place::Ahead
+            && self.seats[worker].in_turns == InTurns::Ahead
         {
             // Requests that it holds beyond an overdue one would have to wait for that one.
-            self.set_place(worker, Place::Nowhere);
+            self.set_turns(worker, InTurns::Nowhere);
         }
         if let Some(client) = client {
             let caller = &mut self.callers[client];
@@ -79,7 +79,7 @@ impl Dispatch {
         let client = transaction.client;
         let code = error.code;
         self.stop_waiting(key);
-        if !self.transactions[key].was_taken {
+        if !self.transactions[key].was_sent() {
             self.not_taken(key, cx);
         }
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;

@@ -2,7 +2,7 @@
 //! gets a request first.
 
 use super::machine::Dispatch;
-use super::seat::{Availability, Place};
+use super::seat::{Availability, InTurns};
 use super::stage::{Stage, StageEvent};
 use super::transaction::Conversation;
 use crate::engine::action::Action;
@@ -85,8 +85,8 @@ impl Dispatch {
         }
         if is_last {
             self.completed(key, worker, cx);
-        } else if self.seats[worker].place == Place::Ahead {
-            self.set_place(worker, Place::Nowhere);
+        } else if self.seats[worker].in_turns == InTurns::Ahead {
+            self.set_turns(worker, InTurns::Nowhere);
         }
     }
 

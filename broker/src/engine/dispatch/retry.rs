@@ -6,6 +6,7 @@ use super::poison::Poison;
 use super::retry_budget::Level;
 use super::seat::{Availability, Logout};
 use super::stage::StageEvent;
+use super::transaction::Past;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
@@ -51,7 +52,9 @@ impl Dispatch {
                 let transaction = &mut self.transactions[key];
                 // Nobody knows which of several it was.
                 transaction.deaths += u64::from(loss.is_death && is_alone);
-                transaction.must_run_alone |= loss.is_death && !is_alone;
+                if loss.is_death && !is_alone {
+                    transaction.past = Past::SentAmongOthers;
+                }
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }

@@ -1,8 +1,7 @@
 //! What `dispatch` knows of one worker: whether it can take a request, what it has, what it owes,
 //! and its figures. A seat is there as long as its worker is configured: figures outlive a login.
 
-use super::turns::Neighbours;
-use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::keys::{OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use bytes::Bytes;
 use protocol::{ClientId, LinkId, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
@@ -34,7 +33,7 @@ pub(super) enum Availability {
 
 /// The list of its service that a worker takes its turn in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum InTurns {
     /// None: it can't be given a request now.
     Nowhere,
     /// `idle`: it has none.
@@ -43,6 +42,18 @@ pub(super) enum Place {
     Room,
     /// `ahead`: it has one, and may hold more (`prefetch`).
     Ahead,
+}
+
+/// The neighbours of a worker in that list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbours {
+    pub(super) before: OptionKey<WorkerKey>,
+    pub(super) after: OptionKey<WorkerKey>,
+}
+
+impl Neighbours {
+    /// Of a worker that is in no list.
+    const NONE: Self = Self { before: OptionKey::NONE, after: OptionKey::NONE };
 }
 
 /// What a worker said of its end.
@@ -88,7 +99,8 @@ pub(crate) struct Seat {
     pub(super) announced: u32,
     /// The same by the setting `concurrency` of its service, too; at least 1.
     pub(crate) capacity: u32,
-    /// It said at its login that it understands `cancel`.
+    /// It said at its login that it understands `cancel`. Independent of all else: it never changes
+    /// on a connection.
     pub(super) hears_cancel: bool,
     /// What it said of its end. Independent of `availability`: it may be drained for other reasons.
     pub(super) logout: Logout,
@@ -113,7 +125,7 @@ pub(crate) struct Seat {
     pub(crate) list: WorkerList,
     /// The list of its service that it is in, which a law checks. Independent of `list`: only some
     /// of the busy ones have room.
-    pub(super) place: Place,
+    pub(super) in_turns: InTurns,
     /// Its neighbours in that list.
     pub(super) neighbours: Neighbours,
     /// A `Timer::Overlong` of it is set. Independent of what it has: the timer outlives a request.
@@ -166,7 +178,7 @@ impl Seat {
             overlong: None,
             held: VecDeque::new(),
             list: WorkerList::Lazy,
-            place: Place::Nowhere,
+            in_turns: InTurns::Nowhere,
             neighbours: Neighbours::NONE,
             is_timed: false,
             transactions: 0,

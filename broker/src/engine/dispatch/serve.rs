@@ -2,9 +2,9 @@
 //! that makes a worker or a request available ends in `serve`.
 
 use super::machine::Dispatch;
-use super::seat::{Place, WorkerList};
+use super::seat::{InTurns, WorkerList};
 use super::stage::{Stage, StageEvent};
-use super::transaction::Transaction;
+use super::transaction::{Past, Transaction};
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
@@ -34,14 +34,16 @@ impl Dispatch {
 
     /// Puts a request into the queue of its service, in its place by arrival.
     pub(super) fn add_to_queue(&mut self, key: TransactionKey) {
-        let Transaction { service, must_run_alone, .. } = self.transactions[key];
-        let entry = &mut self.queues[service];
+        let transaction = &self.transactions[key];
+        let must_run_alone = transaction.must_run_alone();
+        let entry = &mut self.queues[transaction.service];
         entry.queue_of(must_run_alone).add(key, &mut self.transactions);
     }
 
     /// Takes a request out of the queue of its service.
     pub(super) fn take_out_of_queue(&mut self, key: TransactionKey) {
-        let Transaction { service, must_run_alone, .. } = self.transactions[key];
+        let transaction = &self.transactions[key];
+        let (service, must_run_alone) = (transaction.service, transaction.must_run_alone());
         let entry = &mut self.queues[service];
         entry.queue_of(must_run_alone).remove(key, &mut self.transactions);
         if must_run_alone && entry.alone.count() == 0 {
@@ -117,7 +119,7 @@ impl Dispatch {
         self.idle -= 1;
         self.busy += 1;
         let seat = &mut self.seats[key];
-        (seat.list, seat.place) = (WorkerList::Busy, Place::Nowhere);
+        (seat.list, seat.in_turns) = (WorkerList::Busy, InTurns::Nowhere);
         Some(key)
     }
 
@@ -125,7 +127,7 @@ impl Dispatch {
     /// a request to it.
     fn take_room(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let key = self.queues[service].room.pop(&mut self.seats)?;
-        self.seats[key].place = Place::Nowhere;
+        self.seats[key].in_turns = InTurns::Nowhere;
         Some(key)
     }
 
@@ -137,7 +139,7 @@ impl Dispatch {
         {
             entry.reserved = Some(worker);
             self.seats[worker].is_reserved = true;
-            self.set_place(worker, Place::Nowhere);
+            self.set_turns(worker, InTurns::Nowhere);
         }
     }
 
@@ -173,72 +175,72 @@ impl Dispatch {
             let entry = &mut self.queues[service];
             entry.queue.remove(key, &mut self.transactions);
             entry.rate.taken(cx.now, entry.queue.count());
-            self.set_place(worker, Place::Nowhere);
+            self.set_turns(worker, InTurns::Nowhere);
             self.transactions[key].enter(StageEvent::Hold(worker));
             self.seats[worker].held.push_back(key);
             self.send_request(key, worker, cx);
-            self.update_place(worker, cx);
+            self.update_turns(worker, cx);
         }
     }
 
     /// The list of its service that a worker belongs in.
-    pub(super) fn place_of(&self, key: WorkerKey, catalog: &Catalog) -> Place {
+    pub(super) fn turns_of(&self, key: WorkerKey, catalog: &Catalog) -> InTurns {
         let seat = &self.seats[key];
         let Some(current) = seat.current.map(|current| &self.transactions[current]) else {
-            return if seat.list == WorkerList::Idle { Place::Idle } else { Place::Nowhere };
+            return if seat.list == WorkerList::Idle { InTurns::Idle } else { InTurns::Nowhere };
         };
         if seat.capacity > 1 {
-            return if self.has_room_beside(key) { Place::Room } else { Place::Nowhere };
+            return if self.has_room_beside(key) { InTurns::Room } else { InTurns::Nowhere };
         }
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
         let is_one_frame = !current.takes_frames() && !current.stage.is_ended();
         if prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available() {
-            Place::Ahead
+            InTurns::Ahead
         } else {
-            Place::Nowhere
+            InTurns::Nowhere
         }
     }
 
     /// Whether a worker may be given a request beside those that it has.
     pub(super) fn has_room_beside(&self, key: WorkerKey) -> bool {
         let seat = &self.seats[key];
-        let runs_alone = seat.current.is_some_and(|at| self.transactions[at].must_run_alone);
+        let runs_alone = seat.current.is_some_and(|at| self.transactions[at].must_run_alone());
         seat.has_room() && !runs_alone
     }
 
     /// Puts a worker into the list of its service that it belongs in.
-    fn update_place(&mut self, key: WorkerKey, cx: &Context<'_>) {
-        let place = self.place_of(key, cx.catalog);
-        self.set_place(key, place);
+    fn update_turns(&mut self, key: WorkerKey, cx: &Context<'_>) {
+        let turns = self.turns_of(key, cx.catalog);
+        self.set_turns(key, turns);
     }
 
     /// The same for a busy worker that was reserved.
     fn update_room(&mut self, key: WorkerKey) {
         let seat = &self.seats[key];
         if seat.capacity > 1 && seat.list == WorkerList::Busy && self.has_room_beside(key) {
-            self.set_place(key, Place::Room);
+            self.set_turns(key, InTurns::Room);
         }
     }
 
     /// Puts a worker into this list of its service, at its end.
-    pub(super) fn set_place(&mut self, key: WorkerKey, place: Place) {
+    pub(super) fn set_turns(&mut self, key: WorkerKey, turns: InTurns) {
         let seat = &mut self.seats[key];
-        if seat.place == place {
+        if seat.in_turns == turns {
             return;
         }
-        let before = std::mem::replace(&mut seat.place, place);
+        let before = std::mem::replace(&mut seat.in_turns, turns);
         let entry = &mut self.queues[seat.service];
         match before {
-            Place::Nowhere => {}
-            Place::Idle => entry.idle.remove(key, &mut self.seats),
-            Place::Room => entry.room.remove(key, &mut self.seats),
-            Place::Ahead => entry.ahead.remove(key, &mut self.seats),
+            InTurns::Nowhere => {}
+            InTurns::Idle => entry.idle.remove(key, &mut self.seats),
+            InTurns::Room => entry.room.remove(key, &mut self.seats),
+            InTurns::Ahead => entry.ahead.remove(key, &mut self.seats),
         }
-        match place {
-            Place::Nowhere => {}
-            Place::Idle => entry.idle.push(key, &mut self.seats),
-            Place::Room => entry.room.push(key, &mut self.seats),
-            Place::Ahead => entry.ahead.push(key, &mut self.seats),
+        match turns {
+            InTurns::Nowhere => {}
+            InTurns::Idle => entry.idle.push(key, &mut self.seats),
+            InTurns::Room => entry.room.push(key, &mut self.seats),
+            InTurns::Ahead => entry.ahead.push(key, &mut self.seats),
         }
     }
 
@@ -274,7 +276,7 @@ impl Dispatch {
             self.queues[self.seats[key].service].reserved = None;
             self.seats[key].is_reserved = false;
         }
-        self.update_place(key, cx);
+        self.update_turns(key, cx);
     }
 
     /// Gives a request to a worker that may take it, complete or not.
@@ -314,7 +316,7 @@ impl Dispatch {
             self.watch_overlong(worker, cx.now.plus_millis(kill_after_ms), cx);
         }
         if has_prefetch || self.seats[worker].capacity > 1 {
-            self.update_place(worker, cx);
+            self.update_turns(worker, cx);
         }
     }
 
@@ -339,7 +341,10 @@ impl Dispatch {
         if transaction.attempt == 1 {
             self.queues[transaction.service].retry_budget.first(cx.now);
         }
-        let is_first = !std::mem::replace(&mut transaction.was_taken, true);
+        let is_first = !transaction.was_sent();
+        if is_first {
+            transaction.past = Past::Sent;
+        }
         let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
         let is_held = matches!(transaction.stage, Stage::Held(_));
         let is_kept = transaction.is_one_frame() && (is_held || must_keep);

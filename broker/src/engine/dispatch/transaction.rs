@@ -52,12 +52,9 @@ pub(crate) struct Transaction {
     pub(crate) replied: u64,
     /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
-    /// It was sent to a worker, be it that it never reached that one. Independent of the stage: it
-    /// may wait again.
-    pub(super) was_taken: bool,
-    /// A worker died that had others beside it: when it is repeated, it runs alone, so that it is
-    /// known which one is to blame. Independent of the stage: it stays so.
-    pub(crate) must_run_alone: bool,
+    /// Whether a worker was sent it before, and what became of that one. Independent of the stage:
+    /// it may wait again.
+    pub(super) past: Past,
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
     /// while a worker has it.
     pub(crate) is_complete: bool,
@@ -70,6 +67,18 @@ pub(crate) struct Transaction {
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue. Valid in `Waiting`.
     pub(crate) next: OptionKey<TransactionKey>,
+}
+
+/// What happened to a request so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was sent to no worker.
+    Unsent,
+    /// It was sent to a worker, be it that it never reached that one.
+    Sent,
+    /// A worker died that had others beside it: when it is repeated, it runs alone, so that it is
+    /// known which one is to blame.
+    SentAmongOthers,
 }
 
 /// Whether a worker may wait for a frame of the client. Independent of the stage: it outlives the
@@ -104,6 +113,16 @@ impl Transaction {
     /// Whether a further frame of the client may belong to it.
     pub(super) fn takes_frames(&self) -> bool {
         !self.is_complete || self.conversation == Conversation::Open
+    }
+
+    /// Whether it was sent to a worker.
+    pub(super) fn was_sent(&self) -> bool {
+        self.past != Past::Unsent
+    }
+
+    /// Whether its worker may have no other beside it.
+    pub(super) fn must_run_alone(&self) -> bool {
+        self.past == Past::SentAmongOthers
     }
 
     /// Whether it ends by itself: a conversation without a deadline does not.

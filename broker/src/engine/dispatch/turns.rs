@@ -1,7 +1,7 @@
 //! Workers that take turns: those that are idle, or that have room. They are linked through their
 //! seats, so that coming, going, and leaving from the middle cost the same however many there are.
 
-use super::seat::Seat;
+use super::seat::{Neighbours, Seat};
 use crate::engine::keys::{OptionKey, SideTable, WorkerKey};
 
 /// The table of all seats, which has those of the list.
@@ -9,18 +9,6 @@ type Seats = SideTable<WorkerKey, Seat>;
 
 /// No worker: the end of the list.
 const NONE: OptionKey<WorkerKey> = OptionKey::NONE;
-
-/// The neighbours of a worker in the list that it is in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Neighbours {
-    before: OptionKey<WorkerKey>,
-    after: OptionKey<WorkerKey>,
-}
-
-impl Neighbours {
-    /// Of a worker that is in no list.
-    pub(super) const NONE: Self = Self { before: NONE, after: NONE };
-}
 
 /// Workers by turn. A worker is in one such list at most.
 #[derive(Debug)]

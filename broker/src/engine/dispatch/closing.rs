@@ -1,10 +1,11 @@
-//! Who gives up, or leaves in order: `cancel`, `flush` and the end of what a client sends, the
+//! Who gives up, or closes in order: `cancel`, `flush` and the end of what a client sends, the
 //! `logout` of a worker.
 
 use super::caller::Flush;
 use super::machine::Dispatch;
 use super::seat::{Availability, Logout};
 use super::stage::Stage;
+use super::transaction::Past;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -23,7 +24,8 @@ impl Dispatch {
         }
     }
 
-    /// Ends a transaction because nobody wants its answer any more. Returns whether it may have run.
+    /// Ends a transaction because nobody wants its answer any more. Returns whether it may have
+    /// run.
     pub(crate) fn give_up(&mut self, key: TransactionKey, why: &str, cx: &mut Context<'_>) -> Ran {
         let transaction = &self.transactions[key];
         let is_untouched = transaction.stage.waits() && transaction.attempt == 0;
@@ -44,7 +46,7 @@ impl Dispatch {
             return;
         }
         let in_flight = caller.in_flight.keys();
-        let left = in_flight.filter(|&key| !self.transactions[key].was_taken).count();
+        let left = in_flight.filter(|&key| !self.transactions[key].was_sent()).count();
         let last = protocol::TransactionId(self.next_transaction);
         self.callers[client].flushes.push_back(Flush { sequence, last, left });
         self.answer_flushes(client, cx);
@@ -73,7 +75,7 @@ impl Dispatch {
 
     /// A transaction ends that no worker took.
     pub(super) fn not_taken(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
-        self.transactions[key].was_taken = true;
+        self.transactions[key].past = Past::Sent;
         if let Some(client) = self.transactions[key].client {
             let caller = &mut self.callers[client];
             caller.refused += 1;
