@@ -2,13 +2,20 @@
 //! (`open_ended`), which take no room in their worker, on which locks and watches stand.
 
 use super::machine::Dispatch;
+use super::service_queue::LostConversations;
 use super::stage::{Stage, StageEvent};
 use super::transaction::NEVER;
 use crate::engine::context::Context;
-use crate::engine::keys::{TransactionKey, WorkerKey};
+use crate::engine::effect::Effect;
+use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use protocol::header::FLAG_EXTENDABLE;
 use protocol::limits::DEADLINE_MS_MAX;
-use protocol::{ErrorBody, ErrorCode, Ran, ServiceSetting, Setting, Tick};
+use protocol::{ErrorBody, ErrorCode, Ran, ServiceSetting, Setting, Tick, TransactionId, WorkerId};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+/// Most conversations that end in one step because their worker is gone or drained.
+const ENDED_MAX: usize = 512;
 
 impl Dispatch {
     /// A worker sent a part of a reply, and `deadline_ms` with it. Returns whether the part may be
@@ -73,6 +80,7 @@ impl Dispatch {
         let is_draining = !seat.is_available();
         self.next_for(worker, cx);
         if is_draining {
+            self.seats[worker].ended_up_to = TransactionId(0);
             self.end_conversations(worker, cx);
         }
         true
@@ -124,18 +132,94 @@ impl Dispatch {
         self.seats[worker].parked.remove(&transaction.id);
     }
 
-    /// The conversations of a worker that is drained end.
+    /// The conversations of a worker that is drained end; if they are many, part by part.
     pub(super) fn end_conversations(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let seat = &self.seats[worker];
-        if seat.parked.is_empty() {
+        let entry = &mut self.queues[seat.service];
+        if seat.parked.is_empty() || entry.draining.contains(&worker) {
             return;
         }
-        let text = format!("worker {} is drained, stopped or restarted", seat.id);
-        let error = ErrorBody::new(ErrorCode::ConversationEnded, text);
-        for key in seat.parked().collect::<Vec<_>>() {
-            if !self.transactions[key].stage.is_ended() {
-                self.fail(key, error.clone(), cx);
+        entry.draining.push_back(worker);
+        let service = seat.service;
+        self.end_some(service, cx);
+    }
+
+    /// The conversations without a deadline of a worker that is gone end; if they are many, part by
+    /// part.
+    pub(super) fn lose_conversations(
+        &mut self,
+        parked: BTreeMap<TransactionId, TransactionKey>,
+        (worker, service): (WorkerId, ServiceKey),
+        why: &str,
+        cx: &mut Context<'_>,
+    ) {
+        if parked.is_empty() {
+            return;
+        }
+        self.queues[service].parked -= parked.len();
+        let name = &cx.catalog[service].name;
+        let text = format!("worker {worker} of service '{name}' {why} in the conversation");
+        let mut left = VecDeque::with_capacity(parked.len());
+        for (id, key) in parked {
+            if self.transactions[key].stage.is_ended() {
+                self.free(key);
+                continue;
+            }
+            let transaction = &mut self.transactions[key];
+            transaction.enter(StageEvent::Lose);
+            if let Some(client) = transaction.client {
+                self.callers[client].parked -= 1;
+            }
+            left.push_back((id, key));
+        }
+        self.queues[service].lost.push_back(LostConversations { text, left });
+        self.end_some(service, cx);
+    }
+
+    /// What is left of long work for a service: conversations that end, and requests that are given
+    /// to workers.
+    pub(crate) fn serve_next(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        self.end_some(service, cx);
+        self.serve(service, cx);
+    }
+
+    /// Ends some of the conversations of workers that are gone or drained.
+    fn end_some(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        for _ in 0..ENDED_MAX {
+            if let Some(lost) = self.queues[service].lost.front_mut() {
+                let Some((id, key)) = lost.left.pop_front() else {
+                    self.queues[service].lost.pop_front();
+                    continue;
+                };
+                let error = ErrorBody::new(ErrorCode::WorkerDied, lost.text.as_str());
+                if self.transactions.get(key).is_some_and(|t| t.id == id) {
+                    self.fail(key, error, cx);
+                }
+            } else if let Some(&worker) = self.queues[service].draining.front() {
+                if !self.end_next(worker, cx) {
+                    self.queues[service].draining.pop_front();
+                }
+            } else {
+                return;
             }
         }
+        cx.effects.push(Effect::Serve { service });
+    }
+
+    /// Ends the next conversation of a worker that is drained; `false` = there is none.
+    fn end_next(&mut self, worker: WorkerKey, cx: &mut Context<'_>) -> bool {
+        let Some(seat) = self.seats.get(worker).filter(|seat| !seat.is_available()) else {
+            return false;
+        };
+        // Those that have ended stay until the worker's last frame: the others are behind them.
+        let from = seat.ended_up_to;
+        let next = seat.parked.range((Bound::Excluded(from), Bound::Unbounded)).next();
+        let Some((&id, &key)) = next else { return false };
+        let text = format!("worker {} is drained, stopped or restarted", seat.id);
+        self.seats[worker].ended_up_to = id;
+        if !self.transactions[key].stage.is_ended() {
+            self.fail(key, ErrorBody::new(ErrorCode::ConversationEnded, text), cx);
+        }
+        true
     }
 }

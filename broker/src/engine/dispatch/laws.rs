@@ -236,6 +236,8 @@ impl Dispatch {
                 "law 2: transaction {id} is held by nobody"
             ),
             Stage::Waiting | Stage::Blocked => {}
+            // It is still to get its error.
+            Stage::Lost if is_working => {}
             Stage::Lost | Stage::Gone => {
                 law!(false, "law 4: transaction {id} is {:?} and is there", t.stage)
             }

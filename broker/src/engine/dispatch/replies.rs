@@ -256,6 +256,7 @@ impl Dispatch {
         if !self.owes_answers(worker) {
             cx.effects.push(Effect::Emptied { worker, is_overdue });
         }
+        self.seats[worker].ended_up_to = TransactionId(0);
         self.end_conversations(worker, cx);
     }
 

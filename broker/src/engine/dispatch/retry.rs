@@ -68,28 +68,9 @@ impl Dispatch {
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
-        self.lose_conversations(parked.into_values(), (id, service), loss.why, cx);
+        self.lose_conversations(parked, (id, service), loss.why, cx);
         self.serve(service, cx);
         had
-    }
-
-    /// The conversations without a deadline of a worker that is gone end.
-    fn lose_conversations(
-        &mut self,
-        parked: impl Iterator<Item = TransactionKey>,
-        (worker, service): (WorkerId, ServiceKey),
-        why: &str,
-        cx: &mut Context<'_>,
-    ) {
-        for key in parked {
-            if !self.transactions[key].stage.is_ended() {
-                let name = &cx.catalog[service].name;
-                let text = format!("worker {worker} of service '{name}' {why} in the conversation");
-                self.fail(key, ErrorBody::new(ErrorCode::WorkerDied, text), cx);
-            }
-            self.queues[service].parked -= 1;
-            self.free(key);
-        }
     }
 
     /// A worker that is gone or has logged out never began a request that it was sent: that goes to

@@ -112,6 +112,8 @@ pub(crate) struct Seat {
     pub(super) beside: Vec<(TransactionId, TransactionKey)>,
     /// Its conversations without a deadline (`open_ended`), which take no room.
     pub(super) parked: BTreeMap<TransactionId, TransactionKey>,
+    /// The last of them that was ended because the worker is drained; 0 = none.
+    pub(super) ended_up_to: TransactionId,
     /// It gets no request until it has none, because one waits that must run alone. Independent of
     /// `availability`: no operator said so.
     pub(super) is_reserved: bool,
@@ -174,6 +176,7 @@ impl Seat {
             current: None,
             beside: Vec::new(),
             parked: BTreeMap::new(),
+            ended_up_to: TransactionId(0),
             is_reserved: false,
             overlong: None,
             held: VecDeque::new(),

@@ -6,9 +6,9 @@ use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
 use super::turns::Turns;
-use crate::engine::keys::WorkerKey;
-use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::engine::keys::{TransactionKey, WorkerKey};
+use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick, TransactionId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Counters and histograms of a service since the start or the last `reset`.
 #[derive(Debug, Default)]
@@ -45,6 +45,15 @@ impl ServiceFigures {
     }
 }
 
+/// What a worker that is gone leaves behind, if it had more conversations than end in one step.
+#[derive(Debug)]
+pub(super) struct LostConversations {
+    /// The text of the error.
+    pub(super) text: String,
+    /// Those that are left; some may have ended otherwise.
+    pub(super) left: VecDeque<(TransactionId, TransactionKey)>,
+}
+
 /// The requests of a service that wait, and the workers that can take one.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceQueue {
@@ -63,6 +72,10 @@ pub(crate) struct ServiceQueue {
     pub(crate) ahead: Turns,
     /// Its conversations without a deadline (`open_ended`).
     pub(crate) parked: usize,
+    /// Conversations that are still to get their error, because their worker is gone.
+    pub(super) lost: VecDeque<LostConversations>,
+    /// Workers that are drained, and whose conversations are still to be ended.
+    pub(super) draining: VecDeque<WorkerKey>,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.
