@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 /// Most conversations that end in one step because their worker is gone or drained.
-const ENDED_MAX: usize = 512;
+const ENDED_MAX: usize = 256;
 
 impl Dispatch {
     /// A worker sent a part of a reply, and `deadline_ms` with it. Returns whether the part may be
