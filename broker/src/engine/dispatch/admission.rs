@@ -237,6 +237,9 @@ impl Dispatch {
         // A request that a worker can take at once needs no place in the queue.
         let has_taker = !queue.idle.is_empty() || (head.more == 0 && !queue.with_room.is_empty());
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
+        if must_wait {
+            queue.may_wait()?;
+        }
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && queue.queue.count() as u64 >= queue_max {
             return refuse(

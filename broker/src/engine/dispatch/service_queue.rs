@@ -54,6 +54,8 @@ pub(crate) struct ServiceQueue {
     pub(crate) idle: Turns,
     /// Its busy workers that may hold a further request (`prefetch`), in turn.
     pub(crate) with_room: Turns,
+    /// Why no worker can come that takes what waits, for the clients; `None` = one may.
+    pub(super) no_worker: Option<String>,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.

@@ -62,6 +62,7 @@ pub(crate) fn config_service(
     let line = service_command(&hub.catalog[key], &different);
     hub.changed(origin, format!("config service {name}{words}"), vec![line]);
     hub.dispatch.service_changed(key, context!(hub));
+    hub.supervision.service_changed(key, context!(hub));
     let verb = if known.is_some() { "changed" } else { "configured" };
     Ok(OpReply::line(verb, format!("{verb} service->id = {id}, service->name = {name}"), fields))
 }
@@ -138,6 +139,7 @@ fn add_worker(
     let worker = hub.supervision.worker(key);
     let (id, line) = (worker.id, worker_line(hub, worker));
     hub.dispatch.add_worker(key, id, service);
+    hub.supervision.tell_outlook(service, context!(hub));
     Ok((id, vec![line]))
 }
 
@@ -217,6 +219,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
     }
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
+    hub.supervision.remove_service(key);
     let line = format!("delete service {name}");
     hub.changed(origin, line.clone(), vec![line]);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))

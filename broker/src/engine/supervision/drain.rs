@@ -170,7 +170,9 @@ impl Supervision {
 
     /// A worker takes no further request, and ends when it has answered those that it has.
     pub(crate) fn logged_out(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let service = self.workers[key].service;
         self.shut_worker(key, cx);
+        self.repeat_outlook(service, cx);
     }
 
     /// The broker ends, and this worker with it.

@@ -1,17 +1,20 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
+use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
 use crate::engine::supervision::host::{Host, Hosts};
 use protocol::{HostName, WorkerId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Supervision {
     pub(super) workers: Workers,
     pub(super) hosts: Hosts,
+    /// Of each service but `op`: whether a worker may come for its requests.
+    pub(super) services: BTreeMap<ServiceKey, ServiceOutlook>,
     /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.

@@ -42,6 +42,7 @@ impl Supervision {
     pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
         cx.effects.push(Effect::Available { worker: key, is_available });
+        self.review(key, cx);
     }
 
     /// The ids in facts about a worker: its own, its service, its host.
@@ -114,6 +115,7 @@ impl Supervision {
     ) {
         let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
+        let service = worker.service;
         worker.connection = None;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
@@ -138,6 +140,7 @@ impl Supervision {
             let wait = self.return_wait_ms(key, had.work_ms, cx);
             self.wait_for(key, wait, Timer::Return(id, run), cx);
         }
+        self.repeat_outlook(service, cx);
     }
 
     /// Ends what runs of a lazy worker that is to be removed from the configuration.
@@ -150,8 +153,9 @@ impl Supervision {
     }
 
     /// Removes a worker from the configuration; see [`forget_worker`](Self::forget_worker).
-    pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
-        self.workers.remove(key);
+    pub(crate) fn remove_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = self.workers.remove(key);
+        self.forget_outlook(&worker, cx);
     }
 
     /// The process of a worker has ended and its connection is gone: decides by the cause whether,
@@ -317,12 +321,16 @@ impl Supervision {
     pub(crate) fn host_gone(&mut self, host: HostKey, cx: &mut Context<'_>) {
         let here: Vec<WorkerKey> =
             self.workers.on_host(&self.hosts[host].name).map(|(key, _)| key).collect();
+        let is_unfit = self.hosts[host].unfit.is_some();
         for key in here {
             let worker = &mut self.workers[key];
             worker.run.is_unreachable |= matches!(
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
+            if is_unfit {
+                self.review(key, cx);
+            }
         }
         cx.effects.push(Effect::HostGone { host });
     }
