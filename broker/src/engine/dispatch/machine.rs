@@ -248,7 +248,7 @@ impl Dispatch {
     /// A worker logged in.
     pub(crate) fn open(&mut self, key: WorkerKey, link: LinkId) {
         let seat = &mut self.seats[key];
-        seat.link = Some(link);
+        (seat.link, seat.has_answered) = (Some(link), false);
         if seat.availability == Availability::Draining {
             seat.availability = Availability::Unavailable;
         }

@@ -117,6 +117,7 @@ impl Supervision {
         let worker = &mut self.workers[key];
         let service = worker.service;
         worker.connection = None;
+        worker.run.has_served |= had.has_answered;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
@@ -124,7 +125,10 @@ impl Supervision {
         let (id, run) = (worker.id, worker.run.id);
         if worker.is_self_started {
             if cx.may_cause(Class::SelfStarted, None) {
-                let what = format!("(started by itself) {why}");
+                let is_announced = worker.run.expected_end == ExpectedEnd::Announced
+                    && worker.run.killed.is_none();
+                let how = if is_announced { "ended as it had announced" } else { why };
+                let what = format!("(started by itself) {how}");
                 self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
             }
             self.forget_worker(key, cx);
@@ -193,6 +197,8 @@ impl Supervision {
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
+        let order = worker.run.order_of_end(worker.exit_cause);
+        let has_served = worker.run.has_served;
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
         self.update_available(key, cx);
@@ -203,11 +209,18 @@ impl Supervision {
             }
             return;
         }
-        if !is_killed {
+        if let Some(order) = order {
+            self.worker_fact(FactKind::WorkerEnded, key, &format!("ended {order}: {how}"), cx);
+        } else if !is_killed {
             // When it was killed, that and the reason were recorded.
             self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), cx);
         }
-        let decision = self.workers[key].restart.ended(cx.now, ready, cx.settings);
+        let restart = &mut self.workers[key].restart;
+        let decision = if order.is_some() && has_served {
+            restart.ended_in_order()
+        } else {
+            restart.ended(cx.now, ready, cx.settings)
+        };
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {
