@@ -47,8 +47,10 @@ impl Supervision {
         let Some(entry) = self.services.get_mut(&service) else { return };
         if entry.takes_self_started {
             let until = cx.now.plus_millis(cx.settings.get(Setting::ReturnMs));
-            entry.awaited_until = Some(until);
-            cx.timers.add(until, Timer::SelfStart(cx.catalog[service].id));
+            // Those that come and go fast set no timer each.
+            if entry.awaited_until.replace(until).is_none() {
+                cx.timers.add(until, Timer::SelfStart(cx.catalog[service].id));
+            }
         }
     }
 
@@ -56,10 +58,14 @@ impl Supervision {
     pub(crate) fn on_self_start_due(&mut self, id: ServiceId, cx: &mut Context<'_>) {
         let Some(service) = cx.catalog.find_id(id) else { return };
         let Some(entry) = self.services.get_mut(&service) else { return };
-        // One may have come and gone after the timer was set.
-        if entry.awaited_until.is_some_and(|until| until <= cx.now) {
-            entry.awaited_until = None;
-            self.tell_outlook(service, cx);
+        match entry.awaited_until {
+            Some(until) if until <= cx.now => {
+                entry.awaited_until = None;
+                self.tell_outlook(service, cx);
+            }
+            // One came and went after the timer was set.
+            Some(until) => cx.timers.add(until, Timer::SelfStart(id)),
+            None => {}
         }
     }
 
