@@ -25,6 +25,9 @@ impl Dispatch {
         self.check_seats(catalog)?;
         self.check_transactions(catalog, now, is_working)?;
         self.check_queues(catalog, is_working)?;
+        if !is_working {
+            self.check_outlooks(catalog)?;
+        }
         self.flow.check()
     }
 
