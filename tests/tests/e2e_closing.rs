@@ -86,6 +86,8 @@ fn what_crosses_the_logout_of_an_idle_worker_is_answered_by_another() {
             other => panic!("not an answer: {other:?}"),
         }
     }
+    // Those that wait for a request are told to end.
+    broker.op("stop echo");
     for worker in workers {
         worker.join().expect("a worker");
     }

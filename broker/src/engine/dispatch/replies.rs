@@ -199,6 +199,7 @@ impl Dispatch {
 
     /// A worker is done with a transaction that has its outcome: it gets the next one that it holds
     /// or that waits, or becomes idle, or ends if it was stopped.
+    #[inline]
     pub(super) fn freed(&mut self, worker: WorkerKey, key: TransactionKey, cx: &mut Context<'_>) {
         if let Stage::ParkedEnded(_) = self.transactions[key].stage {
             self.unpark(key, worker);
@@ -226,6 +227,12 @@ impl Dispatch {
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
+            return;
+        }
+        if self.becomes_idle(worker) {
+            if self.queues[service].waiting() > 0 {
+                self.serve(service, cx);
+            }
             return;
         }
         self.arrange(worker, cx);

@@ -112,7 +112,8 @@ pub(crate) struct Seat {
     pub(super) beside: Vec<(TransactionId, TransactionKey)>,
     /// Its conversations without a deadline (`open_ended`), which take no room.
     pub(super) parked: BTreeMap<TransactionId, TransactionKey>,
-    /// The last of them that was ended because the worker is drained; 0 = none.
+    /// The last of them that was ended because the worker is drained; 0 = none. Valid while it is
+    /// drained.
     pub(super) ended_up_to: TransactionId,
     /// It gets no request until it has none, because one waits that must run alone. Independent of
     /// `availability`: no operator said so.
@@ -254,7 +255,17 @@ impl Seat {
     }
 
     /// It works on a transaction no more.
+    #[inline]
     pub(super) fn give_up(&mut self, key: TransactionKey) {
+        if self.beside.is_empty() && self.overlong.is_none() && self.current == Some(key) {
+            self.current = None;
+        } else {
+            self.give_up_one(key);
+        }
+    }
+
+    #[cold]
+    fn give_up_one(&mut self, key: TransactionKey) {
         if self.overlong == Some(key) {
             self.overlong = None;
             // The timer that is set is for that one, and comes too late for others.

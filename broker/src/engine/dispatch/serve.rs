@@ -244,6 +244,26 @@ impl Dispatch {
         }
     }
 
+    /// Does what [`arrange`](Self::arrange) would do with a busy worker that has nothing any more and
+    /// may be given requests: the usual case, which costs the least. Returns whether it was that.
+    pub(super) fn becomes_idle(&mut self, key: WorkerKey) -> bool {
+        let seat = &mut self.seats[key];
+        let is_usual = seat.current.is_none()
+            && seat.is_available()
+            && seat.in_turns == InTurns::Nowhere
+            && seat.list == WorkerList::Busy
+            && !seat.is_reserved;
+        if is_usual {
+            (seat.list, seat.in_turns) = (WorkerList::Idle, InTurns::Idle);
+            let entry = &mut self.queues[seat.service];
+            entry.busy -= 1;
+            self.busy -= 1;
+            self.idle += 1;
+            entry.idle.push(key, &mut self.seats);
+        }
+        is_usual
+    }
+
     /// Puts a worker into the lists it belongs in. Whoever calls this with one that may have become
     /// idle serves its service next.
     pub(super) fn arrange(&mut self, key: WorkerKey, cx: &Context<'_>) {
