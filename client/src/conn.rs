@@ -272,6 +272,23 @@ impl Conn {
         }
     }
 
+    /// Shuts the direction to the broker. A silent broker can't be pinged any more, so silence means
+    /// nothing from now on.
+    pub(crate) fn finish(&mut self, until: Option<Instant>) -> Result<(), Lost> {
+        self.keepalive.begin(0);
+        self.stream.shut_write();
+        while self.stream.has_unsent() {
+            if !self.wait_writable(until)? {
+                return Err(Lost::Io(ErrorKind::TimedOut.into()));
+            }
+            match self.stream.flush().map_err(|e| (e.kind(), e)) {
+                Ok(()) | Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => {}
+                Err((_, e)) => return Err(self.lost(e)),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes bytes that need not be a frame; for programs that test a broker.
     pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> Result<(), WriteFault> {
         self.write_all(bytes, &[], None)
