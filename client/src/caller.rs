@@ -9,7 +9,7 @@ use crate::session::{Event, Session};
 use crate::{clock, retry};
 use bytes::{Bytes, BytesMut};
 use protocol::bodies::LoginOk;
-use protocol::{ErrorCode, Frame, Ran};
+use protocol::{ErrorCode, Ran};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -218,6 +218,16 @@ impl Peer {
         }
     }
 
+    /// Adds bytes that were read from the pipe.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.inbox.push(bytes);
+    }
+
+    /// The next frame that has come, without reading.
+    pub fn buffered(&mut self) -> Option<Frame> {
+        self.inbox.next_frame().unwrap()
+    }
+
     pub fn frame(&mut self) -> Frame {
         self.next().expect("a frame, not the end of the connection")
     }
