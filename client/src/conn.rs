@@ -20,7 +20,7 @@ use protocol::limits::{BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::{Channel, ErrorCode, Frame, WireError};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use transport::stream::Stream;
 
@@ -446,6 +446,12 @@ impl Conn {
     /// What is known of the broker's silence.
     pub(crate) fn keepalive(&mut self) -> &mut Keepalive {
         &mut self.keepalive
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -10,11 +10,12 @@ use protocol::bodies::{Logout, WorkerLoginOk};
 use protocol::{ErrorCode, Frame, Header, Ran, ServiceName, WorkerId};
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 pub use concurrent::{ConcurrentWorker, OwnedRequest, serve_concurrently};
 pub use options::WorkerOptions;
-pub use program::{help, misused, own_args, run};
+pub use program::{help, misused, own_args, run, run_concurrent};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
@@ -173,8 +174,16 @@ impl Worker {
     /// Checks, without waiting, whether the present request is over ([`Worker::over`] says why). A
     /// program that streams a long answer calls this now and then, to stop when nobody reads it.
     pub fn is_over(&mut self) -> bool {
-        while self.over.is_none() && self.conn.is_some() && self.take_in(Wait::Not) {}
+        // Behind its `end` the broker sends nothing, and still takes the answer.
+        let may_hear = |worker: &Self| worker.over.is_none() && !worker.ended;
+        while may_hear(self) && self.conn.is_some() && self.take_in(Wait::Not) {}
         self.over.is_some()
+    }
+
+    /// The socket, for programs of this crate that wait for something else as well. When it is
+    /// readable, [`is_over`](Self::is_over) reads it.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.conn.as_ref().filter(|_| !self.ended).map(Conn::as_fd)
     }
 
     /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is
