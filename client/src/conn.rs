@@ -285,8 +285,8 @@ impl Conn {
         result
     }
 
-    /// Shuts the direction to the broker. A silent broker can't be pinged any more, so silence means
-    /// nothing from now on.
+    /// Shuts the direction to the broker. A silent broker can't be pinged any more, so silence
+    /// means nothing from now on.
     pub(crate) fn finish(&mut self, until: Option<Instant>) -> Result<(), Lost> {
         self.keepalive.begin(0);
         self.stream.shut_write();
@@ -407,8 +407,8 @@ impl Conn {
     }
 }
 
-/// For a connection that threads share behind a lock. Each call returns at once; who has to wait does
-/// so without the lock, on the descriptor.
+/// For a connection that threads share behind a lock. Each call returns at once; who has to wait
+/// does so without the lock, on the descriptor.
 impl Conn {
     /// A descriptor of the socket to wait on.
     pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {

@@ -10,74 +10,15 @@
 use crate::error::Error;
 use bytes::Bytes;
 use protocol::bodies::{Flushed, LoginOk};
-use protocol::header::{FLAG_EXTENDABLE, FLAG_IDEMPOTENT};
-use protocol::limits::{BODY_BYTES_DEFAULT, DEADLINE_MS_MAX};
+use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::{Challenge, ClientId, ErrorCode, Frame, Header, Kind, Login, Proof, Ran};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The properties of one frame of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Send {
-    /// Whether further frames of the same request follow.
-    pub more: bool,
-    /// Whether the broker may give the request to another worker if its worker dies.
-    pub idempotent: bool,
-    /// Priority of this request, 1 to 255, lower is served first; 0 = the login's.
-    pub priority: u8,
-    /// How long the answer is worth waiting for, at most an hour; `None` = the service's default.
-    pub deadline: Option<Duration>,
-    /// Whether the worker may put the deadline off, with what it sends before its last frame; in
-    /// all up to an hour.
-    pub extendable: bool,
-    /// Whether an answer is wanted. Without one nothing comes back, not even an error.
-    pub reply: bool,
-    /// For the second and later frames: the sequence of the first frame, and the worker of the
-    /// reply that this answers; 0 while no worker has replied.
-    pub conversation: Option<(u32, u32)>,
-    /// W3C trace id, zero = none.
-    pub trace_id: [u8; 16],
-    /// W3C parent id, zero = none.
-    pub span_id: u64,
-}
+pub(crate) use message::millis;
+pub use message::{Reply, Send};
 
-impl Default for Send {
-    fn default() -> Self {
-        Self {
-            more: false,
-            idempotent: false,
-            priority: 0,
-            deadline: None,
-            extendable: false,
-            reply: true,
-            conversation: None,
-            trace_id: [0; 16],
-            span_id: 0,
-        }
-    }
-}
-
-/// One frame of an answer, or the error that ended the request.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The sequence of the request.
-    pub sequence: u32,
-    /// The bytes of the worker; empty with an error of the broker. With an error of the worker they
-    /// are the text that it gave.
-    pub body: Bytes,
-    /// Whether further frames of the same answer follow.
-    pub more: bool,
-    /// With `more`: the worker that may wait for the next frame of the conversation.
-    pub worker: u32,
-    /// With `more`, of an extendable request: the next frame comes within this time, which replaces
-    /// the deadline. `None` = the deadline stays.
-    pub next_within: Option<Duration>,
-    /// The broker's number for the transaction, as events and logs show it.
-    pub transaction: u64,
-    /// Why the request ended without an answer, or the worker's own error, which is an answer with
-    /// a body; `None` = there is no error.
-    pub error: Option<Error>,
-}
+mod message;
 
 /// The meaning of a frame from the broker.
 #[derive(Clone, Debug)]
@@ -334,7 +275,7 @@ impl Session {
             reply: u16::from(send.reply),
             more: u16::from(send.more),
             priority: send.priority,
-            flags: flags(send),
+            flags: send.flags(),
             deadline_ms: send.deadline.map_or(0, millis),
             trace_id: send.trace_id,
             span_id: send.span_id,
@@ -541,18 +482,6 @@ impl Session {
             .collect();
         (error, replies)
     }
-}
-
-fn flags(send: &Send) -> u8 {
-    let idempotent = if send.idempotent { FLAG_IDEMPOTENT } else { 0 };
-    let extendable = if send.extendable { FLAG_EXTENDABLE } else { 0 };
-    idempotent | extendable
-}
-
-/// A deadline in milliseconds for the header; never 0, because that would mean none.
-pub(crate) fn millis(span: Duration) -> u32 {
-    let millis = span.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(DEADLINE_MS_MAX));
-    u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
 fn unexpected(kind: Kind) -> Error {

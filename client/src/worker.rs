@@ -273,9 +273,9 @@ impl Worker {
         }
     }
 
-    /// Takes so many more requests, and then logs out with the last answer: [`Worker::next`] returns
-    /// `None`. For programs that are to begin anew now and then, because they lose memory or were
-    /// replaced; execd starts them again at once.
+    /// Takes so many more requests, and then logs out with the last answer: [`Worker::next`]
+    /// returns `None`. For programs that are to begin anew now and then, because they lose memory
+    /// or were replaced; execd starts them again at once.
     pub fn end_after(&mut self, requests: u64) {
         self.left = Some(requests);
     }

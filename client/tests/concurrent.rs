@@ -48,8 +48,7 @@ fn echo(mut request: OwnedRequest) {
 }
 
 fn cancel(peer: &mut Peer, transaction: u64) {
-    let head =
-        Header { transaction, error: ErrorCode::Cancelled.number(), ..Header::default() };
+    let head = Header { transaction, error: ErrorCode::Cancelled.number(), ..Header::default() };
     peer.send(Frame::Cancel { head, text: "given up".into() });
 }
 
@@ -124,8 +123,7 @@ fn requests_that_came_with_the_login_are_not_missed() {
     peer.worker_login();
     let head = Header { transaction: 1, ..Header::default() };
     let frames = [Frame::WorkerLoginOk(login_ok()), Frame::data(head, Bytes::from_static(b"x"))];
-    let bytes: Vec<u8> =
-        frames.into_iter().flat_map(encode::to_bytes).collect();
+    let bytes: Vec<u8> = frames.into_iter().flat_map(encode::to_bytes).collect();
     peer.raw(&bytes);
     assert_eq!(answered(&mut peer, 1), "x");
     peer.send(Frame::End);
@@ -291,8 +289,8 @@ fn garbage_ends_the_worker_with_an_error_that_names_it() {
 fn a_broker_that_reads_nothing_holds_up_those_that_write_and_not_the_reader() {
     const SIZE: usize = 48 << 20;
     let (tell, told) = channel();
-    let (mut peer, thread) = serving(&FakeBroker::unix(), move |mut request| {
-        match &request.body[..] {
+    let (mut peer, thread) =
+        serving(&FakeBroker::unix(), move |mut request| match &request.body[..] {
             b"large" => request.reply(vec![5; SIZE]),
             _ => {
                 tell.send("begun").unwrap();
@@ -300,8 +298,7 @@ fn a_broker_that_reads_nothing_holds_up_those_that_write_and_not_the_reader() {
                 tell.send("over").unwrap();
                 request.reply("over");
             }
-        }
-    });
+        });
     peer.request(1, "large", false);
     peer.request(2, "large", false);
     peer.request(3, "wait", true);
@@ -424,8 +421,7 @@ fn a_silent_broker_is_pinged_and_given_up() {
     let broker = FakeBroker::unix();
     let options = options(&broker);
     let thread = beside(move || serve_concurrently(ConcurrentWorker::connect(options)?, echo));
-    let mut peer =
-        broker.worker(WorkerLoginOk { silence_ms: 300, reconnect_ms: 0, ..login_ok() });
+    let mut peer = broker.worker(WorkerLoginOk { silence_ms: 300, reconnect_ms: 0, ..login_ok() });
     assert_eq!(peer.frame(), Frame::Ping { sequence: 0 });
     let error = failed(thread.join().unwrap(), ErrorCode::BrokerLost);
     assert!(error.text.contains("said nothing for"), "{error}");

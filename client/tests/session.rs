@@ -390,8 +390,8 @@ fn only_the_worker_of_an_extendable_request_puts_its_deadline_off() {
     }
 }
 
-/// Any order of sending, cancelling, giving up, answers and errors: each request has at most one final outcome,
-/// and exactly one by the end of the connection, unless it was given up.
+/// Any order of sending, cancelling, giving up, answers and errors: each request has at most one
+/// final outcome, and exactly one by the end of the connection, unless it was given up.
 #[test]
 fn every_request_has_exactly_one_outcome() {
     for seed in 0..200u64 {

@@ -80,8 +80,8 @@ fn echo(worker: &mut Worker, request: Request) -> Result<(), Error> {
     worker.reply(piece.body)
 }
 
-/// Answers requests of one piece on this thread, because it is done within a microsecond; the others
-/// on threads of their own, because they wait for their clients.
+/// Answers requests of one piece on this thread, because it is done within a microsecond; the
+/// others on threads of their own, because they wait for their clients.
 fn echo_concurrently(mut worker: ConcurrentWorker) -> Result<(), Error> {
     thread::scope(|scope| {
         while let Some(mut request) = worker.next()? {
@@ -118,9 +118,8 @@ mod tests {
 
     #[test]
     fn its_arguments_are_words_with_numbers() {
-        let read = |text: &str| {
-            plan(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        };
+        let read =
+            |text: &str| plan(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(read(""), Ok(Plan::default()));
         let both = Plan { concurrency: Some(1024), end_after: Some(0) };
         assert_eq!(read("end 0 concurrency 1024"), Ok(both));

@@ -43,8 +43,8 @@ impl Worker {
 
     /// As [`Worker::reply_piece`], and says that the next frame of the answer comes within this
     /// time. It replaces the deadline, up to an hour after the request came, if the client made the
-    /// request [extendable](super::Request::extendable); otherwise the deadline stays. An empty piece is
-    /// good for that, too.
+    /// request [extendable](super::Request::extendable); otherwise the deadline stays. An empty
+    /// piece is good for that, too.
     ///
     /// # Errors
     /// There is no request to answer.

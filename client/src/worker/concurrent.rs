@@ -145,8 +145,8 @@ impl ConcurrentWorker {
     }
 
     /// Takes no further request: [`next`](Self::next) returns `None` once the broker has said that
-    /// nothing more comes, after two seconds at most. Those that the broker has sent meanwhile go to
-    /// other workers. Those that the program has still may be answered.
+    /// nothing more comes, after two seconds at most. Those that the broker has sent meanwhile go
+    /// to other workers. Those that the program has still may be answered.
     pub fn log_out(&mut self) {
         if self.logged_out_at.is_some() || self.ended {
             return;
@@ -162,8 +162,8 @@ impl ConcurrentWorker {
     }
 
     /// Waits for the next request; `None` = no further one comes, because the broker asks this
-    /// worker to end, or it logged out. If the broker is lost, it tries to connect again for as long
-    /// as the login allowed.
+    /// worker to end, or it logged out. If the broker is lost, it tries to connect again for as
+    /// long as the login allowed.
     ///
     /// Only here the broker is heard: it answers pings, learns that nobody waits for a request any
     /// more, and gets further pieces of requests. So be here nearly always, and answer on other

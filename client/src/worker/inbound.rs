@@ -81,9 +81,9 @@ impl Worker {
         self.held.push_back(Request { body, head, received: clock::now(), number });
     }
 
-    /// Handles a cancel or an error frame: nobody waits for a request any more, or the broker will close the
-    /// connection. The request still needs a final answer, which the broker drops, but which frees
-    /// this worker there.
+    /// Handles a cancel or an error frame: nobody waits for a request any more, or the broker will
+    /// close the connection. The request still needs a final answer, which the broker drops, but
+    /// which frees this worker there.
     fn failed(&mut self, head: &Header, error: Error) {
         let which = head.transaction;
         if which == 0 {

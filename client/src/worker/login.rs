@@ -92,8 +92,7 @@ fn log_in(options: &WorkerOptions, concurrency: u32) -> Result<(Conn, WorkerLogi
         Err(WriteFault::Broken(_)) => conn.read_ahead(),
     }
     loop {
-        let frame =
-            conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
+        let frame = conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
         match frame {
             Some(Frame::WorkerLoginOk(ok)) => {
                 if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {

@@ -123,8 +123,8 @@ impl Link {
         drop(self.flush_outbox(outbox, true));
     }
 
-    /// Puts a frame behind those that wait, and never waits itself, unless the reader does. It leaves
-    /// before the reader waits, or with another one.
+    /// Puts a frame behind those that wait, and never waits itself, unless the reader does. It
+    /// leaves before the reader waits, or with another one.
     pub(super) fn put_off(&self, frame: Frame) {
         let outbox = self.put(frame);
         if outbox.is_reader_waiting {
@@ -260,8 +260,9 @@ impl Link {
         // Rounded up, so that the last fraction of a millisecond does not become a busy loop.
         let timeout = match span {
             None => PollTimeout::NONE,
-            Some(span) => PollTimeout::try_from(span + Duration::from_millis(1))
-                .unwrap_or(PollTimeout::MAX),
+            Some(span) => {
+                PollTimeout::try_from(span + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            }
         };
         let mut fds = [PollFd::new(self.descriptor.as_fd(), events)];
         match poll(&mut fds, timeout) {

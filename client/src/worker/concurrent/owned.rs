@@ -147,8 +147,8 @@ impl OwnedRequest {
         mem::take(&mut self.request.body)
     }
 
-    /// Why nobody waits for the answer any more, as far as this side knows: its client gave it up or
-    /// is gone, its time is over, or the connection broke. A final answer must be given all the
+    /// Why nobody waits for the answer any more, as far as this side knows: its client gave it up
+    /// or is gone, its time is over, or the connection broke. A final answer must be given all the
     /// same, which frees the worker; it is sent as a failure.
     pub fn over(&self) -> Option<&Error> {
         self.state.over.get()
@@ -186,8 +186,8 @@ impl OwnedRequest {
     }
 
     /// As [`reply_piece`](Self::reply_piece), and says that the next frame of the answer comes
-    /// within this time, as [`Worker::reply_piece_within`](super::super::Worker::reply_piece_within)
-    /// does.
+    /// within this time, as
+    /// [`Worker::reply_piece_within`](super::super::Worker::reply_piece_within) does.
     pub fn reply_piece_within(&mut self, body: impl Into<Bytes>, next: Duration) {
         self.reply_in_pieces(body.into(), true, Some(next));
     }

@@ -1,5 +1,5 @@
-//! Threads that answer the requests of a worker. The calling thread only takes them, so the broker is
-//! heard while all others work.
+//! Threads that answer the requests of a worker. The calling thread only takes them, so the broker
+//! is heard while all others work.
 
 use super::link::lock;
 use super::{ConcurrentWorker, OwnedRequest};
@@ -28,9 +28,9 @@ struct Pool {
 }
 
 /// Answers requests with `answer`, each on a thread of its own, as many at a time as the login of
-/// the worker says. Threads are started when they are needed first. Returns when the broker asks the
-/// worker to end, or it has [taken as many requests as it
-/// should](ConcurrentWorker::end_after), and all that it had are answered.
+/// the worker says. Threads are started when they are needed first. Returns when the broker asks
+/// the worker to end, or it has [taken as many requests as it should](ConcurrentWorker::end_after),
+/// and all that it had are answered.
 ///
 /// A request that `answer` drops without an answer is answered as a failure.
 ///
