@@ -211,6 +211,11 @@ impl Worker {
         }
         loop {
             if let Some(request) = self.held.pop_front() {
+                self.begun = self.begun.max(request.number);
+                if request.is_over {
+                    self.give_up(&request);
+                    continue;
+                }
                 if self.ended_early.contains(&request.head.transaction) {
                     continue;
                 }
@@ -222,7 +227,6 @@ impl Worker {
                     worker_more: false,
                     was_open: false,
                 });
-                self.begun = self.begun.max(request.number);
                 self.left = self.left.map(|left| left.saturating_sub(1));
                 return Ok(Some(request));
             }
@@ -265,7 +269,12 @@ impl Worker {
                 current.worker_more = false;
                 return Ok(Some(request));
             }
-            let until = current.until;
+            if self.ended {
+                self.over = Some(conversation_ended());
+                return Ok(None);
+            }
+            // Once a piece of the answer has left, only the broker knows until when.
+            let until = current.until.filter(|_| !current.was_open);
             if !self.take_in(Wait::Until(until)) {
                 let text = "the client did not send the rest of its request within the deadline";
                 self.over = Some(Error::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe));
@@ -303,4 +312,10 @@ impl Worker {
     fn goodbye(&self) -> Frame {
         Frame::Logout(Logout { received: Some(self.begun) })
     }
+}
+
+/// Why no further piece of a request comes after the broker's `end`.
+fn conversation_ended() -> Error {
+    let text = "the broker sends this worker nothing more, so the client's next frame can't come";
+    Error::new(ErrorCode::ConversationEnded, text)
 }

@@ -395,7 +395,9 @@ fn conversations_go_on_beside_each_other() {
 #[test]
 fn a_request_that_takes_long_says_so_and_an_unfinished_one_ends_at_its_deadline() {
     let (mut peer, thread) = serving(&FakeBroker::unix(), |mut request| {
-        request.extend(Duration::from_secs(2));
+        if request.body != "early" {
+            request.extend(Duration::from_secs(2));
+        }
         if request.next_piece().is_some() || request.body.is_empty() {
             request.reply("done");
         }
@@ -407,12 +409,20 @@ fn a_request_that_takes_long_says_so_and_an_unfinished_one_ends_at_its_deadline(
     peer.waits_for_nothing(Duration::from_millis(100));
     peer.request(1, "go on", false);
     assert_eq!(answered(&mut peer, 1), "done");
-    // Its deadline stays.
+    // Its deadline stays, and the broker says when it is over.
     let head = Header { transaction: 2, more: 1, deadline_ms: 50, ..Header::default() };
     peer.send(Frame::data(head, Bytes::from_static(b"half")));
     assert_eq!(peer.data().0.more, 1);
+    cancel(&mut peer, 2);
     failure(&mut peer, 2);
+    // No piece of the answer has left.
+    peer.send(Frame::data(Header { transaction: 3, ..head }, Bytes::from_static(b"early")));
+    failure(&mut peer, 3);
+    // What waits for its client when nothing more comes is over.
+    peer.request(4, "half", true);
+    assert_eq!(peer.data().0.more, 1);
     peer.send(Frame::End);
+    failure(&mut peer, 4);
     thread.join().unwrap().unwrap();
 }
 

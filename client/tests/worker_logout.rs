@@ -79,11 +79,12 @@ fn a_cancel_says_why_nobody_waits_and_ends_what_is_held() {
     peer.request(2, "held", true);
     peer.request(3, "third", false);
     cancel(&mut peer, 2, ErrorCode::Deadline);
-    let (head, _) = peer.data();
-    assert_eq!((head.transaction, head.more, head.error), (2, 0, 1));
     cancel(&mut peer, 1, ErrorCode::Cancelled);
-    let (head, _) = peer.data();
-    assert_eq!((head.transaction, head.more, head.error), (1, 0, 1));
+    // In the order in which they came.
+    for transaction in [1, 2] {
+        let (head, _) = peer.data();
+        assert_eq!((head.transaction, head.more, head.error), (transaction, 0, 1));
+    }
     assert_eq!(answered(&mut peer, 3), "third");
     // Pieces that crossed the cancel belong to nothing.
     peer.request(2, "crossed", false);
@@ -104,6 +105,25 @@ fn a_cancel_of_nothing_is_passed_over_and_one_without_a_transaction_is_refused()
     cancel(&mut peer, 1, ErrorCode::Cancelled);
     cancel(&mut peer, 0, ErrorCode::Cancelled);
     assert!(thread.join().unwrap().unwrap_err().is(ErrorCode::BadState));
+}
+
+#[test]
+fn a_conversation_is_over_when_the_broker_sends_nothing_more() {
+    let (mut peer, thread) = with_worker(|mut worker| {
+        worker.next()?.unwrap();
+        worker.reply_piece("go on")?;
+        assert!(worker.next_piece()?.is_none());
+        assert!(worker.over().is_some_and(|why| why.is(ErrorCode::ConversationEnded)));
+        assert!(worker.next()?.is_none());
+        Ok(())
+    });
+    peer.request(1, "", false);
+    assert_eq!(peer.data().1, "go on");
+    peer.send(Frame::End);
+    peer.pipe.end_writing();
+    let (head, _) = peer.data();
+    assert_eq!((head.transaction, head.more, head.error), (1, 0, 1));
+    thread.join().unwrap().unwrap();
 }
 
 #[test]

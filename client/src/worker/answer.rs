@@ -1,11 +1,9 @@
 //! The answer to the present request: whole, in pieces, or a failure.
 
-use super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Worker};
-use crate::clock;
+use super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Request, Worker};
 use crate::error::Error;
 use crate::session::millis;
 use bytes::Bytes;
-use protocol::header::FLAG_EXTENDABLE;
 use protocol::{ErrorCode, Frame, Header, WorkerId};
 use std::time::Duration;
 
@@ -43,7 +41,7 @@ impl Worker {
 
     /// As [`Worker::reply_piece`], and says that the next frame of the answer comes within this
     /// time. It replaces the deadline, up to an hour after the request came, if the client made the
-    /// request [extendable](super::Request::extendable); otherwise the deadline stays. An empty
+    /// request [extendable](Request::extendable); otherwise the deadline stays. An empty
     /// piece is good for that, too.
     ///
     /// # Errors
@@ -78,9 +76,6 @@ impl Worker {
     fn put_off(&mut self, next: Duration) {
         if let Some(current) = &mut self.current {
             current.next_ms = millis(next);
-            if current.head.flags & FLAG_EXTENDABLE != 0 {
-                current.until = Some(clock::until(next));
-            }
         }
     }
 
@@ -138,6 +133,12 @@ impl Worker {
         } else {
             self.write(frame);
         }
+    }
+
+    /// Ends a request that the program was not given.
+    pub(super) fn give_up(&mut self, request: &Request) {
+        let head = Header { error: GAVE_UP, ..answer_head(&request.head, self.limits.worker) };
+        self.write(Frame::data(head, Bytes::from_static(GAVE_UP_TEXT)));
     }
 
     /// Removes the present request.

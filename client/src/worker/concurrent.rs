@@ -267,7 +267,8 @@ impl ConcurrentWorker {
     fn handle(&mut self, link: &Arc<Link>, frame: Frame) {
         match Word::of(frame) {
             Word::Request(head, body) => {
-                let request = Request { body, head, received: clock::now(), number: 0 };
+                let request =
+                    Request { body, head, received: clock::now(), number: 0, is_over: false };
                 let taken = match self.logged_out_at {
                     None => lock(&link.open).take(request),
                     // What crossed the logout goes to another worker; pieces of others come still.
@@ -292,7 +293,10 @@ impl ConcurrentWorker {
             }
             Word::Ping(sequence) => link.put_off(Frame::Pong { sequence }),
             Word::Pong => {}
-            Word::End => self.ended = true,
+            Word::End => {
+                self.ended = true;
+                lock(&link.open).end_pieces();
+            }
             Word::Reinit => {
                 if let Some(handler) = &mut self.on_reinit {
                     handler();

@@ -1,8 +1,7 @@
 //! What the broker sends to a worker: frames are read, kept or handled, and the end of the
 //! connection ends what came by it.
 
-use super::answer::answer_head;
-use super::{GAVE_UP, GAVE_UP_TEXT, Request, STATUS_BYTES_MAX, StatusHandler, Worker, login};
+use super::{Request, STATUS_BYTES_MAX, StatusHandler, Worker, login};
 use crate::clock;
 use crate::conn::{Lost, Wait, WriteFault};
 use crate::error::Error;
@@ -78,7 +77,7 @@ impl Worker {
             self.received = self.received.wrapping_add(1);
         }
         let number = if is_further { 0 } else { self.received };
-        self.held.push_back(Request { body, head, received: clock::now(), number });
+        self.held.push_back(Request { body, head, received: clock::now(), number, is_over: false });
     }
 
     /// Handles a cancel or an error frame: nobody waits for a request any more, or the broker will
@@ -93,15 +92,17 @@ impl Worker {
         } else if self.current.as_ref().is_some_and(|current| current.head.transaction == which) {
             self.over = Some(error);
         } else if let Some(at) = self.held.iter().position(|r| r.head.transaction == which) {
-            let unread = self.held[at].head;
             let last = self.held.iter().rev().find(|r| r.head.transaction == which);
             if last.is_some_and(Request::more) {
                 self.note_ended_early(which);
             }
-            self.held.retain(|request| request.head.transaction != which);
-            let head = answer_head(&unread, self.limits.worker);
-            let head = Header { error: GAVE_UP, ..head };
-            self.write(Frame::data(head, Bytes::from_static(GAVE_UP_TEXT)));
+            // It is answered when its turn comes: answers keep the order of the requests.
+            self.held[at].is_over = true;
+            let mut index = 0;
+            self.held.retain(|request| {
+                index += 1;
+                index <= at + 1 || request.head.transaction != which
+            });
         }
     }
 

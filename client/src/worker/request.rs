@@ -15,6 +15,8 @@ pub struct Request {
     pub(super) received: Instant,
     /// Counts the requests of the connection; a further piece has that of its request, or 0.
     pub(super) number: u32,
+    /// Nobody waits for it any more, and the program was not given it.
+    pub(super) is_over: bool,
 }
 
 impl Request {

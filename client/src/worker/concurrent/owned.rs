@@ -1,13 +1,12 @@
 //! A request that its program owns: any thread may answer it, at any time and in any order.
 
 use super::super::answer::answer_head;
-use super::super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Request};
+use super::super::{ENDED_EARLY_MAX, GAVE_UP, GAVE_UP_TEXT, Request, conversation_ended};
 use super::link::{Link, lock};
 use crate::clock;
 use crate::error::Error;
 use crate::session::millis;
 use bytes::Bytes;
-use protocol::header::FLAG_EXTENDABLE;
 use protocol::{ErrorCode, Frame, Header};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -32,9 +31,17 @@ pub(super) struct Open {
 #[derive(Default)]
 pub(super) struct State {
     over: OnceLock<Error>,
-    pieces: Mutex<VecDeque<Request>>,
-    /// A piece came, or the request is over.
+    pieces: Mutex<Pieces>,
+    /// A piece came, or none comes any more, or the request is over.
     changed: Condvar,
+}
+
+/// Further pieces of a request.
+#[derive(Default)]
+struct Pieces {
+    came: VecDeque<Request>,
+    /// The broker sends nothing more.
+    is_ended: bool,
 }
 
 impl State {
@@ -50,7 +57,7 @@ impl Open {
     /// Takes a further piece of a request; returns what is none.
     pub(super) fn take_piece(&mut self, piece: Request) -> Option<Request> {
         let Some(state) = self.requests.get(&piece.head.transaction) else { return Some(piece) };
-        lock(&state.pieces).push_back(piece);
+        lock(&state.pieces).came.push_back(piece);
         state.changed.notify_all();
         None
     }
@@ -78,6 +85,14 @@ impl Open {
     pub(super) fn set_all_over(&mut self, why: &Error) {
         for state in mem::take(&mut self.requests).into_values() {
             state.set_over(why.clone());
+        }
+    }
+
+    /// No further piece comes for any of them.
+    pub(super) fn end_pieces(&self) {
+        for state in self.requests.values() {
+            lock(&state.pieces).is_ended = true;
+            state.changed.notify_all();
         }
     }
 
@@ -220,18 +235,25 @@ impl OwnedRequest {
             if self.state.over.get().is_some() || !(self.client_more || self.worker_more) {
                 return None;
             }
-            if let Some(piece) = pieces.pop_front() {
+            if let Some(piece) = pieces.came.pop_front() {
                 self.client_more = piece.more();
                 self.worker_more = false;
                 return Some(piece);
             }
+            if pieces.is_ended {
+                let _first_counts = self.state.over.set(conversation_ended());
+                return None;
+            }
             let changed = &self.state.changed;
-            pieces = match self.until.map(clock::left) {
+            // Once a piece of the answer has left, only the broker knows until when.
+            let until = self.until.filter(|_| !self.was_open);
+            pieces = match until.map(clock::left) {
                 None => changed.wait(pieces).unwrap_or_else(PoisonError::into_inner),
                 Some(Duration::ZERO) => {
                     let text =
                         "the client did not send the rest of its request within the deadline";
-                    let _ = self.state.over.set(Error::new(ErrorCode::Deadline, text));
+                    let error = Error::new(ErrorCode::Deadline, text);
+                    let _first_counts = self.state.over.set(error);
                     return None;
                 }
                 Some(left) => {
@@ -282,9 +304,6 @@ impl OwnedRequest {
         }
         let head = answer_head(&self.request.head, self.link.worker);
         let deadline_ms = next.map_or(0, millis);
-        if let Some(next) = next.filter(|_| self.request.head.flags & FLAG_EXTENDABLE != 0) {
-            self.until = Some(clock::until(next));
-        }
         self.worker_more = more;
         self.was_open |= more;
         if !more {
@@ -298,7 +317,7 @@ impl OwnedRequest {
     fn finish(&mut self) {
         self.is_answered = true;
         let mut open = lock(&self.link.open);
-        let last = lock(&self.state.pieces).back().map(Request::more);
+        let last = lock(&self.state.pieces).came.back().map(Request::more);
         let is_early = last.unwrap_or(self.client_more) || self.was_open;
         open.remove(self.request.head.transaction, is_early);
         drop(open);
