@@ -255,6 +255,34 @@ fn a_worker_that_ends_after_some_requests_finishes_those_that_it_has() {
 }
 
 #[test]
+fn a_worker_that_ends_takes_the_rest_of_what_it_has_first() {
+    let broker = FakeBroker::unix();
+    let (mut peer, mut worker) = connect(&broker);
+    worker.end_after(1);
+    let thread = beside(move || {
+        serve_concurrently(worker, |mut request| {
+            let mut body = request.take_body().to_vec();
+            while let Some(piece) = request.next_piece() {
+                body.extend_from_slice(&piece.body);
+            }
+            request.reply(body);
+        })
+    });
+    peer.request(1, "in ", true);
+    peer.request(2, "of another worker", false);
+    peer.waits_for_nothing(Duration::from_millis(20));
+    peer.request(1, "two pieces", false);
+    let mut frames = [peer.frame(), peer.frame()];
+    // The logout and the answer leave in any order.
+    frames.sort_by_key(|frame| matches!(frame, Frame::Data { .. }));
+    assert_eq!(frames[0], logout(1));
+    assert!(matches!(&frames[1], Frame::Data { body, .. } if body == "in two pieces"));
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+    assert_eq!(peer.next(), None);
+}
+
+#[test]
 fn a_loss_ends_what_came_by_the_connection_and_the_next_one_counts_anew() {
     let broker = FakeBroker::unix();
     let (give, take) = held();

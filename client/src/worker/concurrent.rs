@@ -139,7 +139,7 @@ impl ConcurrentWorker {
     }
 
     /// Takes so many more requests, and then logs out: [`next`](Self::next) returns `None`. Those
-    /// that are not answered then still may be.
+    /// that are not answered then still may be; conversations that wait for their client are over.
     pub fn end_after(&mut self, requests: u64) {
         self.left = Some(requests);
     }
@@ -175,7 +175,7 @@ impl ConcurrentWorker {
     #[expect(clippy::should_implement_trait, reason = "an iterator could not give errors with `?`")]
     pub fn next(&mut self) -> Result<Option<OwnedRequest>, Error> {
         if self.left == Some(0) {
-            self.log_out();
+            self.drain();
         }
         loop {
             if let Some(link) = self.link.as_ref().filter(|link| link.is_full()) {
@@ -211,11 +211,24 @@ impl ConcurrentWorker {
 
     /// Counts a request that the program is given.
     fn give(&mut self, request: OwnedRequest) -> OwnedRequest {
+        request.begin();
         self.left = self.left.map(|left| left.saturating_sub(1));
-        if self.left == Some(0) {
+        if self.left == Some(0) && !self.has_partial() {
             self.log_out();
         }
         request
+    }
+
+    /// Logs out, once the requests that the program has came whole, or two seconds later: behind
+    /// the logout no further piece comes.
+    fn drain(&mut self) {
+        let until = clock::until(LOGOUT_TIMEOUT);
+        while self.has_partial() && !self.ended && self.take_in(Some(until)) {}
+        self.log_out();
+    }
+
+    fn has_partial(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| lock(&link.open).has_partial())
     }
 
     fn come_back(&mut self) -> Result<(), Error> {

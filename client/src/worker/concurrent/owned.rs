@@ -40,6 +40,8 @@ pub(super) struct State {
 #[derive(Default)]
 struct Pieces {
     came: VecDeque<Request>,
+    /// The program has the request, and the client has not sent all of it.
+    is_partial: bool,
     /// The broker sends nothing more.
     is_ended: bool,
 }
@@ -57,7 +59,10 @@ impl Open {
     /// Takes a further piece of a request; returns what is none.
     pub(super) fn take_piece(&mut self, piece: Request) -> Option<Request> {
         let Some(state) = self.requests.get(&piece.head.transaction) else { return Some(piece) };
-        lock(&state.pieces).came.push_back(piece);
+        let mut pieces = lock(&state.pieces);
+        pieces.is_partial &= piece.more();
+        pieces.came.push_back(piece);
+        drop(pieces);
         state.changed.notify_all();
         None
     }
@@ -86,6 +91,11 @@ impl Open {
         for state in mem::take(&mut self.requests).into_values() {
             state.set_over(why.clone());
         }
+    }
+
+    /// Whether the program has a request that its client has not sent whole.
+    pub(super) fn has_partial(&self) -> bool {
+        self.requests.values().any(|state| lock(&state.pieces).is_partial)
     }
 
     /// No further piece comes for any of them.
@@ -261,6 +271,12 @@ impl OwnedRequest {
                 }
             };
         }
+    }
+
+    /// Notes that the program gets it now.
+    pub(super) fn begin(&self) {
+        let mut pieces = lock(&self.state.pieces);
+        pieces.is_partial = pieces.came.back().map_or(self.client_more, Request::more);
     }
 
     /// Forgets it without an answer, because it goes to another worker.
