@@ -93,6 +93,10 @@ pub struct Cli {
     #[arg(long)]
     pub idempotent: bool,
 
+    /// The worker may put the deadline off while it sends parts of its answer, in all up to an hour
+    #[arg(long)]
+    pub extendable: bool,
+
     /// File with the token to log in with [default: $ISECT_TOKEN_FILE, else $ISECT_TOKEN is the
     /// token itself]
     #[arg(long, value_name = "FILE")]

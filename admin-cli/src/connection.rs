@@ -7,7 +7,7 @@ use crate::status::Failure;
 use bytes::Bytes;
 use client::caller::{Caller, Options, Reply, Send};
 use client::error::{Code, Error};
-use protocol::header::FLAG_IDEMPOTENT;
+use protocol::header::{FLAG_EXTENDABLE, FLAG_IDEMPOTENT};
 use protocol::op::table::COMMANDS;
 use protocol::{Command, ErrorCode, Format, Header, Kind, ServiceName, show};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +49,7 @@ pub struct Connection {
     service: ServiceName,
     timeout: Option<Duration>,
     idempotent: bool,
+    extendable: bool,
     debug: bool,
     /// The width of the terminal, in columns, that the login named.
     columns: Option<u16>,
@@ -100,6 +101,7 @@ impl Connection {
             service: cli.service.clone(),
             timeout,
             idempotent: cli.idempotent,
+            extendable: cli.extendable,
             debug: cli.debug,
             columns,
             conversation: None,
@@ -129,13 +131,19 @@ impl Connection {
         out: &mut Output,
     ) -> Result<(), Failure> {
         let is_stream = self.service.is_op() && is_watch(&body);
-        let until = self.until();
+        let mut until = self.until();
         let sequence = self.dispatch(body, false, out)?;
         loop {
-            let reply = self.receive(sequence, until, stop, out)?;
+            let reply = self.receive(sequence, until, stop, out).inspect_err(|_| {
+                // Interrupted, or too late: its worker need not go on.
+                self.caller.give_up(sequence);
+            })?;
             self.print(&reply, is_stream, out)?;
             if !reply.more {
                 break;
+            }
+            if let Some(next) = reply.next_within {
+                until = now().checked_add(next + GRACE);
             }
         }
         if self.service.is_op() { out.end_line() } else { out.end_answer() }
@@ -213,6 +221,7 @@ impl Connection {
         let send = Send {
             more,
             idempotent: self.idempotent,
+            extendable: self.extendable,
             deadline: self.timeout,
             conversation: self.conversation,
             ..Send::default()
@@ -313,7 +322,8 @@ fn sent(sequence: u32, send: &Send, body: &Bytes) -> String {
         reply: u16::from(send.reply),
         more: u16::from(send.more),
         priority: send.priority,
-        flags: if send.idempotent { FLAG_IDEMPOTENT } else { 0 },
+        flags: if send.idempotent { FLAG_IDEMPOTENT } else { 0 }
+            | if send.extendable { FLAG_EXTENDABLE } else { 0 },
         workerid: send.conversation.map_or(0, |(_, worker)| worker),
         deadline_ms: send
             .deadline
@@ -382,6 +392,7 @@ mod tests {
             body: Bytes::new(),
             more: false,
             worker: 0,
+            next_within: None,
             transaction: 12,
             error: Some(Error::new(ErrorCode::WorkerDied, "gone")),
         };

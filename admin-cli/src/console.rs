@@ -162,9 +162,8 @@ fn messages(
         match result {
             Ok(()) => {}
             Err(failure @ Failure::Output(_)) => return Err(failure),
-            Err(Failure::Interrupted) => {
-                *connection = Connection::open(cli, Purpose::Console, out)?
-            }
+            // The request is given up, and its worker told.
+            Err(Failure::Interrupted) => {}
             Err(failure) if cli.keep => return Err(failure),
             Err(failure) => tell(&failure, out),
         }

@@ -9,7 +9,7 @@ use crate::session::{Event, Session};
 use crate::{clock, retry};
 use bytes::{Bytes, BytesMut};
 use protocol::bodies::LoginOk;
-use protocol::{ErrorCode, Frame, Ran};
+use protocol::{ErrorCode, Ran};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ pub use crate::session::{Reply, Send};
 pub use options::Options;
 pub(crate) use options::hostname;
 
+mod control;
 mod login;
 mod options;
 
@@ -40,6 +41,15 @@ enum Received {
     Lost(Error),
 }
 
+/// What the broker answered to flushes.
+#[derive(Debug, Default)]
+struct Flushed {
+    /// The last one that was answered.
+    number: u32,
+    /// Requests that were refused, and that the program has not been told of.
+    refused: u64,
+}
+
 /// A client that has logged in.
 pub struct Caller {
     addresses: Vec<Address>,
@@ -49,6 +59,9 @@ pub struct Caller {
     lost: Option<Error>,
     queue: VecDeque<Reply>,
     queue_bytes: usize,
+    flushed: Flushed,
+    /// Whether this side of the connection is shut.
+    is_finished: bool,
     used: Instant,
 }
 
@@ -80,6 +93,8 @@ impl Caller {
             lost: None,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            flushed: Flushed::default(),
+            is_finished: false,
             used: clock::now(),
         };
         caller.connect(None)?;
@@ -106,8 +121,8 @@ impl Caller {
     ///
     /// # Errors
     /// The error of the broker, the worker or the connection, with whether the work ran.
-    /// [`ErrorCode::Timeout`] if nothing came within the deadline and half a second; a later answer
-    /// is dropped.
+    /// [`ErrorCode::Timeout`] if nothing came within the deadline and half a second; the request is
+    /// given up then ([`Caller::give_up`]).
     pub fn call(
         &mut self,
         body: impl Into<Bytes>,
@@ -116,7 +131,8 @@ impl Caller {
         self.call_with(body, &Send { deadline, ..Send::default() })
     }
 
-    /// As [`Caller::call`], with all properties of a request. Ignores `more`, `reply` and
+    /// As [`Caller::call`], with all properties of a request. The worker of an `extendable` one may
+    /// put off the time that this waits. Ignores `more`, `reply` and
     /// `conversation`; [`Caller::send`] uses those.
     ///
     /// # Errors
@@ -159,23 +175,26 @@ impl Caller {
         until: Option<Instant>,
     ) -> Result<Bytes, Error> {
         let sequence = self.dispatch(body, send, until)?;
-        let wait_until = until.and_then(|until| until.checked_add(GRACE));
+        let mut wait_until = until.and_then(|until| until.checked_add(GRACE));
         let mut pieces: Option<BytesMut> = None;
         loop {
             let Some(reply) = self.await_reply(sequence, wait_until)? else {
-                self.session.give_up(sequence);
+                self.give_up(sequence);
                 return Err(Error::new(
                     ErrorCode::Timeout,
                     format!("no answer of service '{}' came in time", self.options.service),
                 ));
             };
             if let Some(error) = reply.error {
-                self.session.give_up(sequence);
+                self.give_up(sequence);
                 return Err(error);
+            }
+            if let Some(next) = reply.next_within {
+                wait_until = clock::now().checked_add(next + GRACE);
             }
             let size = pieces.as_ref().map_or(0, BytesMut::len) + reply.body.len();
             if size > self.options.reply_bytes_max {
-                self.session.give_up(sequence);
+                self.give_up(sequence);
                 let max = self.options.reply_bytes_max;
                 let text = format!(
                     "the answer exceeds reply_bytes_max {max}; take it piece by piece with recv"
@@ -304,7 +323,8 @@ impl Caller {
             if let (None, Some(lost)) = (&self.conn, &self.lost) {
                 return Err(lost.clone().with_ran(Ran::No));
             }
-            if timeout.is_none() && self.session.under_way() == 0 {
+            let is_last = timeout.is_none() || self.is_finished;
+            if is_last && self.session.under_way() == 0 {
                 let text = "no request is under way, so nothing can come";
                 return Err(Error::new(ErrorCode::BadState, text));
             }
@@ -345,31 +365,6 @@ impl Caller {
         })
     }
 
-    /// Forgets a request; its outcome, if it still comes, is dropped.
-    pub fn give_up(&mut self, sequence: u32) {
-        self.session.give_up(sequence);
-        while let Some(at) = self.queue.iter().position(|reply| reply.sequence == sequence) {
-            self.unqueue(at);
-        }
-    }
-
-    /// Logs out and closes the connection. The broker ends the requests under way.
-    ///
-    /// # Errors
-    /// The connection broke before.
-    pub fn logout(mut self) -> Result<(), Error> {
-        let frame = self.session.logout();
-        let Some((mut conn, address)) = self.conn.take() else {
-            return Err(self.lost.unwrap_or_else(|| {
-                Error::new(ErrorCode::BrokerLost, "there is no connection any more")
-            }));
-        };
-        match conn.write(frame, Some(clock::now() + GRACE)) {
-            Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
-            Err(WriteFault::Broken(lost)) => Err(lost.into_error(&address).with_ran(Ran::No)),
-        }
-    }
-
     fn enqueue(&mut self, reply: Reply) {
         self.queue_bytes += reply.body.len();
         self.queue.push_back(reply);
@@ -402,10 +397,7 @@ impl Caller {
 
     fn take_in(&mut self, wait: Wait) -> Received {
         let Some((conn, address)) = self.conn.as_mut() else {
-            let text = "there is no connection any more";
-            return Received::Lost(
-                self.lost.clone().unwrap_or_else(|| Error::new(ErrorCode::BrokerLost, text)),
-            );
+            return Received::Lost(self.no_connection());
         };
         let frame = match conn.next(wait) {
             Ok(Some(frame)) => frame,
@@ -423,6 +415,11 @@ impl Caller {
                 Err(WriteFault::Broken(lost)) => Received::Lost(self.drop_connection(lost)),
             },
             Ok(Event::Dropped(_) | Event::Closing(_) | Event::Quiet) => Received::Other,
+            Ok(Event::Flushed(flushed)) => {
+                self.flushed.number = flushed.flush;
+                self.flushed.refused = self.flushed.refused.saturating_add(flushed.refused);
+                Received::Other
+            }
             Ok(Event::LoggedIn(_) | Event::Refused(_) | Event::Challenged(_)) => Received::Other,
             Err(error) => Received::Lost(self.end(error)),
         }
@@ -459,14 +456,8 @@ impl Caller {
     /// through devices that end silent ones.
     ///
     /// # Errors
-    /// The connection is lost.
+    /// The connection is lost, or this side of it is shut.
     pub fn ping(&mut self) -> Result<(), Error> {
-        let Some((conn, _)) = self.conn.as_mut() else {
-            return Err(Error::new(ErrorCode::BrokerLost, "there is no connection any more"));
-        };
-        match conn.write(Frame::Ping { sequence: 0 }, Some(clock::now() + GRACE)) {
-            Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
-            Err(WriteFault::Broken(lost)) => Err(self.drop_connection(lost)),
-        }
+        self.control(|session| session.ping()).map(|_| ())
     }
 }

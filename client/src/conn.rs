@@ -20,7 +20,7 @@ use protocol::limits::{BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::{Channel, ErrorCode, Frame, WireError};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use transport::stream::Stream;
 
@@ -258,18 +258,48 @@ impl Conn {
     /// # Errors
     /// The frame was not written as a whole, because the time was over or the connection is lost.
     pub(crate) fn write(&mut self, frame: Frame, until: Option<Instant>) -> Result<(), WriteFault> {
+        self.write_after(None, frame, until)
+    }
+
+    /// As [`Conn::write`], with a frame before it in the same write.
+    pub(crate) fn write_after(
+        &mut self,
+        first: Option<Frame>,
+        frame: Frame,
+        until: Option<Instant>,
+    ) -> Result<(), WriteFault> {
         let EncodedFrame { head, body } = encode::encode(frame);
-        if body.len() <= COPY_BYTES_MAX {
-            let mut out = std::mem::take(&mut self.out);
-            out.clear();
-            out.extend_from_slice(&head);
-            out.extend_from_slice(&body);
-            let result = self.write_all(&out, &[], until);
-            self.out = out;
-            result
-        } else {
-            self.write_all(&head, &body, until)
+        let mut out = std::mem::take(&mut self.out);
+        out.clear();
+        if let Some(first) = first {
+            out.extend_from_slice(&encode::to_bytes(first));
         }
+        out.extend_from_slice(&head);
+        let result = if body.len() <= COPY_BYTES_MAX {
+            out.extend_from_slice(&body);
+            self.write_all(&out, &[], until)
+        } else {
+            self.write_all(&out, &body, until)
+        };
+        self.out = out;
+        result
+    }
+
+    /// Shuts the direction to the broker. A silent broker can't be pinged any more, so silence
+    /// means nothing from now on.
+    pub(crate) fn finish(&mut self, until: Option<Instant>) -> Result<(), Lost> {
+        self.keepalive.begin(0);
+        self.stream.shut_write();
+        while self.stream.has_unsent() {
+            if !self.wait_writable(until)? {
+                return Err(Lost::Io(ErrorKind::TimedOut.into()));
+            }
+            match self.stream.flush().map_err(|e| (e.kind(), e)) {
+                Ok(()) | Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => {}
+                Err((_, e)) => return Err(self.lost(e)),
+            }
+        }
+        Ok(())
     }
 
     /// Writes bytes that need not be a frame; for programs that test a broker.
@@ -374,6 +404,54 @@ impl Conn {
             self.ahead.push_back(frame);
         }
         Ok(())
+    }
+}
+
+/// For a connection that threads share behind a lock. Each call returns at once; who has to wait
+/// does so without the lock, on the descriptor.
+impl Conn {
+    /// A descriptor of the socket to wait on.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.stream.as_fd().try_clone_to_owned()
+    }
+
+    /// Reads what is there. Returns its frames, and after those the end of the connection.
+    pub(crate) fn read_now(&mut self) -> (VecDeque<Frame>, Option<Lost>) {
+        self.read_ahead();
+        // The system reports no event for bytes that TLS has decrypted already.
+        while self.ended.is_none() && self.stream.has_more() {
+            self.read_ahead();
+        }
+        self.ahead_bytes = 0;
+        (std::mem::take(&mut self.ahead), self.ended.take())
+    }
+
+    /// Writes what the system takes now, and returns how much that is. Without bytes it sends what
+    /// TLS has taken before.
+    ///
+    /// # Errors
+    /// `Ok(None)`: it takes nothing now. Others: the connection is lost.
+    pub(crate) fn write_now(&mut self, bytes: &[u8]) -> Result<Option<usize>, Lost> {
+        let result = match bytes.is_empty() {
+            true => self.stream.flush().map(|()| 0),
+            false => self.stream.send(bytes, &[]),
+        };
+        match result.map_err(|e| (e.kind(), e)) {
+            Ok(size) => Ok(Some(size)),
+            Err((ErrorKind::WouldBlock | ErrorKind::Interrupted, _)) => Ok(None),
+            Err((_, e)) => Err(self.lost(e)),
+        }
+    }
+
+    /// What is known of the broker's silence.
+    pub(crate) fn keepalive(&mut self) -> &mut Keepalive {
+        &mut self.keepalive
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

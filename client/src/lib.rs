@@ -1,11 +1,11 @@
 //! The library that applications link, to ask a service ([`caller`]) or to answer for one
-//! ([`worker`]). Both are blocking, with one connection and no threads of their own. The broker
-//! takes all decisions about requests.
+//! ([`worker`]). Both are blocking, with one connection and no threads of their own, except those
+//! of [`worker::serve_concurrently`]. The broker takes all decisions about requests.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
-//! | [`worker`] | log in, take requests one by one, answer, connect again after a restart |
+//! | [`worker`] | log in, take requests, one or several at a time, answer, connect again |
 //! | [`session`] | pure: what a client may send, and what it may expect next |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
@@ -47,6 +47,35 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! A program that answers up to eight requests at a time, each on a thread:
+//!
+//! ```no_run
+//! use client::worker::{run_concurrent, serve_concurrently};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     run_concurrent("usage: upper HOST PORT WORKER SERVICE", 8, |worker| {
+//!         serve_concurrently(worker, |request| {
+//!             let upper = String::from_utf8_lossy(&request.body).to_uppercase();
+//!             request.reply(upper);
+//!         })
+//!     })
+//! }
+//! ```
+//!
+//! What a program should know:
+//!
+//! - *Giving up.* [`cancel`](caller::Caller::cancel) tells the broker that nobody wants the answer;
+//!   a call that comes too late does so by itself. The worker learns it by
+//!   [`is_over`](worker::Worker::is_over), and should stop.
+//! - *Long work.* A worker puts the deadline of an [`extendable`](caller::Send::extendable) request
+//!   off with [`reply_piece_within`](worker::Worker::reply_piece_within), up to an hour in all.
+//! - *Requests without an answer.* Only [`flush`](caller::Caller::flush) says whether they were
+//!   taken; [`logout`](caller::Caller::logout) does it, closing a connection does not.
+//! - *Closing one side.* With [`half_close`](caller::Options::half_close) a program may
+//!   [end what it sends](caller::Caller::finish_sending) and then read what is left.
+//! - *A worker that ends by itself* logs out ([`end_after`](worker::Worker::end_after),
+//!   [`reply_and_logout`](worker::Worker::reply_and_logout)), so that no request is lost to it.
 
 pub mod address;
 pub mod caller;

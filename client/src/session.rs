@@ -4,73 +4,21 @@
 //!
 //! ```text
 //! Fresh ──login──► LoggingIn ──login-ok──► Open ──logout, loss──► Closed ──login──► LoggingIn …
-//!             (challenge, proof) ──error──► Closed
+//!             (challenge, proof) ──error──► Closed ◄──loss── Finished ◄──finish── Open
 //! ```
 
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::bodies::LoginOk;
-use protocol::header::FLAG_IDEMPOTENT;
-use protocol::limits::{BODY_BYTES_DEFAULT, DEADLINE_MS_MAX};
+use protocol::bodies::{Flushed, LoginOk};
+use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::{Challenge, ClientId, ErrorCode, Frame, Header, Kind, Login, Proof, Ran};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The properties of one frame of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Send {
-    /// Whether further frames of the same request follow.
-    pub more: bool,
-    /// Whether the broker may give the request to another worker if its worker dies.
-    pub idempotent: bool,
-    /// Priority of this request, 1 to 255, lower is served first; 0 = the login's.
-    pub priority: u8,
-    /// How long the answer is worth waiting for, at most an hour; `None` = the service's default.
-    pub deadline: Option<Duration>,
-    /// Whether an answer is wanted. Without one nothing comes back, not even an error.
-    pub reply: bool,
-    /// For the second and later frames: the sequence of the first frame, and the worker of the
-    /// reply that this answers; 0 while no worker has replied.
-    pub conversation: Option<(u32, u32)>,
-    /// W3C trace id, zero = none.
-    pub trace_id: [u8; 16],
-    /// W3C parent id, zero = none.
-    pub span_id: u64,
-}
+pub(crate) use message::millis;
+pub use message::{Reply, Send};
 
-impl Default for Send {
-    fn default() -> Self {
-        Self {
-            more: false,
-            idempotent: false,
-            priority: 0,
-            deadline: None,
-            reply: true,
-            conversation: None,
-            trace_id: [0; 16],
-            span_id: 0,
-        }
-    }
-}
-
-/// One frame of an answer, or the error that ended the request.
-#[derive(Clone, Debug)]
-pub struct Reply {
-    /// The sequence of the request.
-    pub sequence: u32,
-    /// The bytes of the worker; empty with an error of the broker. With an error of the worker they
-    /// are the text that it gave.
-    pub body: Bytes,
-    /// Whether further frames of the same answer follow.
-    pub more: bool,
-    /// With `more`: the worker that may wait for the next frame of the conversation.
-    pub worker: u32,
-    /// The broker's number for the transaction, as events and logs show it.
-    pub transaction: u64,
-    /// Why the request ended without an answer, or the worker's own error, which is an answer with
-    /// a body; `None` = there is no error.
-    pub error: Option<Error>,
-}
+mod message;
 
 /// The meaning of a frame from the broker.
 #[derive(Clone, Debug)]
@@ -87,6 +35,8 @@ pub enum Event {
     Answer(Frame),
     /// A frame for the request with this sequence, which was given up; it is dropped.
     Dropped(u32),
+    /// The answer to a [`Session::flush`].
+    Flushed(Flushed),
     /// The broker will close the connection for this reason.
     Closing(Error),
     /// Nothing to do; the frame was a pong.
@@ -98,6 +48,8 @@ enum Phase {
     Fresh,
     LoggingIn,
     Open,
+    /// This side sends nothing more, and waits for what is under way.
+    Finished,
     Closed,
 }
 
@@ -123,6 +75,8 @@ struct UnderWay {
     is_half: bool,
     /// Whether an answer is wanted.
     reply: bool,
+    /// Whether its worker may put the deadline off.
+    extendable: bool,
 }
 
 /// Most sequences that are kept from being used again; forgetting one costs at most one request.
@@ -139,6 +93,10 @@ pub struct Session {
     /// piece, it takes any frame with their sequence for the rest of the request.
     halves: BTreeMap<u32, Side>,
     closing: Option<Error>,
+    /// The number of the last flush.
+    last_flush: u32,
+    /// Whether a request without an answer was sent that no flush has asked about.
+    has_unflushed: bool,
 }
 
 impl Default for Session {
@@ -167,6 +125,8 @@ impl Session {
             open: BTreeMap::new(),
             halves: BTreeMap::new(),
             closing: None,
+            last_flush: 0,
+            has_unflushed: false,
         }
     }
 
@@ -201,7 +161,7 @@ impl Session {
                 self.closing = None;
                 Ok(Frame::Login(login))
             }
-            Phase::LoggingIn | Phase::Open => {
+            Phase::LoggingIn | Phase::Open | Phase::Finished => {
                 Err(Error::new(ErrorCode::BadState, "this client is logged in already"))
             }
         }
@@ -217,7 +177,65 @@ impl Session {
         self.phase = Phase::Closed;
         self.open.clear();
         self.halves.clear();
+        self.has_unflushed = false;
         Frame::Logout(protocol::bodies::Logout::default())
+    }
+
+    /// Notes that this side shuts its side of the connection: nothing more is sent, not even the
+    /// answer to a ping, and what is under way still gets its outcomes.
+    ///
+    /// # Errors
+    /// There is no login, or this was said before.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        self.check_open()?;
+        self.phase = Phase::Finished;
+        Ok(())
+    }
+
+    /// The frame that gives up a request. Its outcome still comes, most likely the error
+    /// `cancelled`. One that has ended is no fault.
+    ///
+    /// # Errors
+    /// There is no login, or this side sends nothing more.
+    pub fn cancel(&self, sequence: u32) -> Result<Frame, Error> {
+        self.check_open()?;
+        let head = Header { sequence, ..Header::default() };
+        Ok(Frame::Cancel { head, text: String::new() })
+    }
+
+    /// The frame that asks the broker to say when all that was sent before was taken by a worker or
+    /// refused, and the number that [`Event::Flushed`] then repeats.
+    ///
+    /// # Errors
+    /// There is no login, or this side sends nothing more.
+    pub fn flush(&mut self) -> Result<(u32, Frame), Error> {
+        self.check_open()?;
+        self.last_flush = self.last_flush.wrapping_add(1);
+        self.has_unflushed = false;
+        Ok((self.last_flush, Frame::Flush { sequence: self.last_flush }))
+    }
+
+    /// The frame of a ping.
+    ///
+    /// # Errors
+    /// There is no login, or this side sends nothing more.
+    pub fn ping(&self) -> Result<Frame, Error> {
+        self.check_open()?;
+        Ok(Frame::Ping { sequence: 0 })
+    }
+
+    /// Whether a request without an answer was sent after the last flush.
+    pub fn has_unflushed(&self) -> bool {
+        self.has_unflushed
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        let text = match self.phase {
+            Phase::Open => return Ok(()),
+            Phase::Fresh | Phase::LoggingIn | Phase::Closed => "this client is not logged in",
+            Phase::Finished => "this client has shut its side of the connection",
+        };
+        Err(Error::new(ErrorCode::BadState, text))
     }
 
     /// Makes the frame of a request or of a further piece of one, and assigns its sequence. Call
@@ -227,9 +245,7 @@ impl Session {
     /// # Errors
     /// The limits or the state of the conversation don't allow it. Nothing has changed then.
     pub fn send(&mut self, body: Bytes, send: &Send) -> Result<(u32, Frame), Error> {
-        if self.phase != Phase::Open {
-            return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
-        }
+        self.check_open()?;
         let size = body.len() as u64;
         if size > self.limits.body_bytes_max {
             return Err(Error::new(
@@ -259,7 +275,7 @@ impl Session {
             reply: u16::from(send.reply),
             more: u16::from(send.more),
             priority: send.priority,
-            flags: if send.idempotent { FLAG_IDEMPOTENT } else { 0 },
+            flags: send.flags(),
             deadline_ms: send.deadline.map_or(0, millis),
             trace_id: send.trace_id,
             span_id: send.span_id,
@@ -288,8 +304,9 @@ impl Session {
             }
         }
         if send.reply || send.more {
-            let (ours, reply) = (send.more, send.reply);
-            let open = UnderWay { ours, theirs: false, handed: false, is_half: false, reply };
+            let Send { more: ours, reply, extendable, .. } = *send;
+            let (theirs, handed, is_half) = (false, false, false);
+            let open = UnderWay { ours, theirs, handed, is_half, reply, extendable };
             self.open.insert(self.last, open);
         }
         Ok(self.last)
@@ -303,7 +320,10 @@ impl Session {
             open.is_half = open.ours;
             if !open.reply && !open.ours {
                 self.open.remove(&sequence);
+                self.has_unflushed = true;
             }
+        } else {
+            self.has_unflushed = true;
         }
     }
 
@@ -311,6 +331,9 @@ impl Session {
     /// sequence: an empty last piece, which is not answered. `None` = there is none. Send it before
     /// further requests.
     pub fn finish_half(&mut self) -> Option<Frame> {
+        if !self.is_open() {
+            return None;
+        }
         let ended = self.halves.iter().find(|(_, ended_by)| **ended_by == Side::Broker);
         let sequence = ended.map(|(at, _)| *at)?;
         self.halves.remove(&sequence);
@@ -354,6 +377,7 @@ impl Session {
     pub fn receive(&mut self, frame: Frame) -> Result<Event, Error> {
         let kind = frame.kind();
         match (frame, self.phase) {
+            (Frame::Ping { .. }, Phase::Finished) => Ok(Event::Quiet),
             (Frame::Ping { sequence }, _) => Ok(Event::Answer(Frame::Pong { sequence })),
             (Frame::Pong { .. }, _) => Ok(Event::Quiet),
             (Frame::LoginOk(ok), Phase::LoggingIn) => {
@@ -366,13 +390,17 @@ impl Session {
                 self.phase = Phase::Closed;
                 Ok(Event::Refused(Error::from_body(error)))
             }
-            (Frame::Error { head, error }, Phase::Open) => {
+            (Frame::Error { head, error }, Phase::Open | Phase::Finished) => {
                 Ok(self.failed(&head, Error::from_body(error)))
             }
-            (Frame::Data { head, body }, Phase::Open) => self.answered(&head, body),
-            (_, Phase::Fresh | Phase::LoggingIn | Phase::Open | Phase::Closed) => {
-                Err(unexpected(kind))
+            (Frame::Data { head, body }, Phase::Open | Phase::Finished) => {
+                self.answered(&head, body)
             }
+            (Frame::Flushed(flushed), Phase::Open | Phase::Finished) => Ok(Event::Flushed(flushed)),
+            (
+                _,
+                Phase::Fresh | Phase::LoggingIn | Phase::Open | Phase::Finished | Phase::Closed,
+            ) => Err(unexpected(kind)),
         }
     }
 
@@ -387,6 +415,7 @@ impl Session {
                 body: Bytes::new(),
                 more: false,
                 worker: 0,
+                next_within: None,
                 transaction: head.transaction,
                 error: Some(error),
             }),
@@ -410,6 +439,8 @@ impl Session {
             return Ok(Event::Dropped(head.sequence));
         };
         open.theirs = more;
+        let is_put_off = more && open.extendable && head.deadline_ms > 0;
+        let next_within = is_put_off.then(|| Duration::from_millis(head.deadline_ms.into()));
         if !more {
             self.remove(head.sequence, Side::Broker);
         }
@@ -420,6 +451,7 @@ impl Session {
             body,
             more,
             worker: head.workerid,
+            next_within,
             transaction: head.transaction,
             error,
         }))
@@ -430,6 +462,7 @@ impl Session {
     pub fn lost(&mut self, why: Error) -> (Error, Vec<Reply>) {
         self.phase = Phase::Closed;
         self.halves.clear();
+        self.has_unflushed = false;
         let error = self.closing.take().unwrap_or(why);
         let replies = std::mem::take(&mut self.open)
             .into_iter()
@@ -441,6 +474,7 @@ impl Session {
                     body: Bytes::new(),
                     more: false,
                     worker: 0,
+                    next_within: None,
                     transaction: 0,
                     error: Some(error.clone().with_ran(ran)),
                 }
@@ -448,12 +482,6 @@ impl Session {
             .collect();
         (error, replies)
     }
-}
-
-/// A deadline in milliseconds for the header; never 0, because that would mean none.
-fn millis(span: Duration) -> u32 {
-    let millis = span.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(DEADLINE_MS_MAX));
-    u32::try_from(millis).unwrap_or(u32::MAX)
 }
 
 fn unexpected(kind: Kind) -> Error {

@@ -5,21 +5,22 @@
 use crate::clock;
 use crate::conn::{Conn, Wait};
 use crate::error::Error;
-use crate::token::Token;
 use bytes::Bytes;
-use protocol::bodies::WorkerLoginOk;
-use protocol::limits::{BODY_BYTES_DEFAULT, WORKER_SECRET_VARIABLE};
+use protocol::bodies::{Logout, WorkerLoginOk};
 use protocol::{ErrorCode, Frame, Header, Ran, ServiceName, WorkerId};
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+pub use concurrent::{ConcurrentWorker, OwnedRequest, serve_concurrently};
 pub use options::WorkerOptions;
-pub use program::{help, misused, own_args, run};
+pub use program::{help, misused, own_args, run, run_concurrent};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
 mod answer;
+mod concurrent;
 mod inbound;
 mod login;
 mod misuse;
@@ -33,6 +34,9 @@ const STATUS_BYTES_MAX: usize = 64 * 1024;
 /// Most transactions that are remembered because they ended before their last piece came.
 const ENDED_EARLY_MAX: usize = 1024;
 
+/// Longest time to wait for the broker's `end` after a logout.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The code of the failure that frees a worker whose client never finished its request.
 const GAVE_UP: i16 = 1;
 /// The text of that failure.
@@ -42,6 +46,9 @@ const GAVE_UP_TEXT: &[u8] = b"nobody waits for the answer any more";
 struct Current {
     head: Header,
     until: Option<Instant>,
+    /// What the next frame of the answer says of the time until the one behind it, in milliseconds;
+    /// 0 = nothing.
+    next_ms: u32,
     /// Whether the client's last frame had `more`.
     client_more: bool,
     /// Whether the last frame of this side had `more`.
@@ -64,6 +71,13 @@ pub struct Worker {
     /// Transactions that ended here before their client had sent all: further pieces are dropped.
     ended_early: VecDeque<u64>,
     over: Option<Error>,
+    /// How many requests came by this connection.
+    received: u32,
+    /// The number of the last of them that the program was given.
+    begun: u32,
+    /// How many more requests the program wants; `None` = no limit.
+    left: Option<u64>,
+    is_logged_out: bool,
     ended: bool,
     refused: Option<Error>,
     answered: u64,
@@ -91,49 +105,36 @@ impl Worker {
     ///
     /// # Errors
     /// The program was not started as a worker, nobody answers, or the broker refuses the login.
-    #[expect(clippy::disallowed_methods, reason = "the secret comes by the environment alone")]
     pub fn connect_from_args() -> Result<Self, Error> {
-        let secret = std::env::var(WORKER_SECRET_VARIABLE).unwrap_or_default();
-        let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-        let mut options = WorkerOptions::from_args(args, secret)?;
-        if options.secret.is_empty() {
-            options.token = Token::from_environment()?;
-        }
-        Self::connect(options)
+        Self::connect(WorkerOptions::of_program()?)
     }
 
     /// Connects and logs in.
     ///
     /// # Errors
     /// Nobody answers, or the broker refuses the login.
-    pub fn connect(options: WorkerOptions) -> Result<Self, Error> {
-        let limits = WorkerLoginOk {
-            worker: options.worker,
-            body_bytes_max: BODY_BYTES_DEFAULT as u64,
-            heartbeat_ms: 0,
-            silence_ms: 0,
-            reconnect_ms: 0,
-            concurrency: 1,
-            signature: None,
-        };
+    pub fn connect(mut options: WorkerOptions) -> Result<Self, Error> {
         let until = clock::until(options.start_timeout);
-        let mut worker = Self {
+        let (conn, limits) = login::keep_trying(&mut options, 1, until)?;
+        Ok(Self {
             options,
             limits,
-            conn: None,
+            conn: Some(conn),
             lost_at: None,
             held: VecDeque::new(),
             current: None,
             ended_early: VecDeque::new(),
             over: None,
+            received: 0,
+            begun: 0,
+            left: None,
+            is_logged_out: false,
             ended: false,
             refused: None,
             answered: 0,
             on_status: None,
             on_reinit: None,
-        };
-        worker.keep_trying(until)?;
-        Ok(worker)
+        })
     }
 
     /// The id of this worker; the broker assigns it to a self-started one.
@@ -173,8 +174,16 @@ impl Worker {
     /// Checks, without waiting, whether the present request is over ([`Worker::over`] says why). A
     /// program that streams a long answer calls this now and then, to stop when nobody reads it.
     pub fn is_over(&mut self) -> bool {
-        while self.over.is_none() && self.conn.is_some() && self.take_in(Wait::Not) {}
+        // Behind its `end` the broker sends nothing, and still takes the answer.
+        let may_hear = |worker: &Self| worker.over.is_none() && !worker.ended;
+        while may_hear(self) && self.conn.is_some() && self.take_in(Wait::Not) {}
         self.over.is_some()
+    }
+
+    /// The socket, for programs of this crate that wait for something else as well. When it is
+    /// readable, [`is_over`](Self::is_over) reads it.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.conn.as_ref().filter(|_| !self.ended).map(Conn::as_fd)
     }
 
     /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is
@@ -196,18 +205,29 @@ impl Worker {
             self.answer(Bytes::from_static(GAVE_UP_TEXT), false, GAVE_UP);
         }
         self.over = None;
+        if self.left == Some(0) {
+            self.log_out();
+            return Ok(None);
+        }
         loop {
             if let Some(request) = self.held.pop_front() {
+                self.begun = self.begun.max(request.number);
+                if request.is_over {
+                    self.give_up(&request);
+                    continue;
+                }
                 if self.ended_early.contains(&request.head.transaction) {
                     continue;
                 }
                 self.current = Some(Current {
                     head: request.head,
                     until: request.until(),
+                    next_ms: 0,
                     client_more: request.more(),
                     worker_more: false,
                     was_open: false,
                 });
+                self.left = self.left.map(|left| left.saturating_sub(1));
                 return Ok(Some(request));
             }
             if let Some(error) = self.refused.take() {
@@ -218,7 +238,10 @@ impl Worker {
                 return Ok(None);
             }
             if self.conn.is_none() {
-                self.come_back()?;
+                let until = login::return_until(self.lost_at.take(), &self.limits)?;
+                let (conn, limits) = login::keep_trying(&mut self.options, 1, until)?;
+                (self.conn, self.limits) = (Some(conn), limits);
+                (self.received, self.begun) = (0, 0);
             }
             self.take_in(Wait::Until(None));
         }
@@ -246,7 +269,12 @@ impl Worker {
                 current.worker_more = false;
                 return Ok(Some(request));
             }
-            let until = current.until;
+            if self.ended {
+                self.over = Some(conversation_ended());
+                return Ok(None);
+            }
+            // Once a piece of the answer has left, only the broker knows until when.
+            let until = current.until.filter(|_| !current.was_open);
             if !self.take_in(Wait::Until(until)) {
                 let text = "the client did not send the rest of its request within the deadline";
                 self.over = Some(Error::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe));
@@ -254,14 +282,40 @@ impl Worker {
         }
     }
 
-    /// Ends in order: it takes no further request, and the broker reports a present one as failed.
-    pub fn logout(mut self) {
-        if let Some(conn) = &mut self.conn {
-            // If it can't be written, the closing socket says the same.
-            drop(conn.write(
-                Frame::Logout(protocol::bodies::Logout::default()),
-                Some(clock::now() + Duration::from_millis(500)),
-            ));
-        }
+    /// Takes so many more requests, and then logs out with the last answer: [`Worker::next`]
+    /// returns `None`. For programs that are to begin anew now and then, because they lose memory
+    /// or were replaced; execd starts them again at once.
+    pub fn end_after(&mut self, requests: u64) {
+        self.left = Some(requests);
     }
+
+    /// Ends in order: it takes no further request; those that the broker has sent meanwhile go to
+    /// other workers, and it reports a present one as failed. Waits up to two seconds until the
+    /// broker says that nothing more comes.
+    pub fn logout(mut self) {
+        self.log_out();
+    }
+
+    fn log_out(&mut self) {
+        self.held.clear();
+        if !self.is_logged_out && !self.ended {
+            self.is_logged_out = true;
+            self.write(self.goodbye());
+        }
+        let until = clock::until(LOGOUT_TIMEOUT);
+        let wait = Wait::Until(Some(until));
+        while self.conn.is_some() && !self.ended && self.take_in(wait) {}
+        self.conn = None;
+    }
+
+    /// The logout. What the program was not given counts as not received.
+    fn goodbye(&self) -> Frame {
+        Frame::Logout(Logout { received: Some(self.begun) })
+    }
+}
+
+/// Why no further piece of a request comes after the broker's `end`.
+fn conversation_ended() -> Error {
+    let text = "the broker sends this worker nothing more, so the client's next frame can't come";
+    Error::new(ErrorCode::ConversationEnded, text)
 }

@@ -245,6 +245,7 @@ fn errors_arrive_with_everything_the_broker_and_the_worker_said() {
 fn a_late_answer_is_dropped_and_not_mixed_up() {
     let (mut caller, thread) = with_broker(|_, mut peer| {
         let (first, _) = peer.data();
+        assert!(matches!(peer.frame(), Frame::Cancel { .. }));
         let (second, _) = peer.data();
         peer.answer(&first, "late");
         peer.answer(&second, "in time");

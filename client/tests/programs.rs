@@ -5,7 +5,7 @@
 mod common;
 
 use bytes::Bytes;
-use client::protocol::bodies::WorkerLoginOk;
+use client::protocol::bodies::{Logout, WorkerLoginOk};
 use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
@@ -156,8 +156,12 @@ fn a_program_that_nobody_reads_ends_with_its_status() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = format!("unix:{}", dir.path().join("nobody").display());
     for program in [ECHO, EAT, CRASH, PIPE] {
-        let absent =
-            [nobody.as_str(), "0", "1", "echo", if program == PIPE { "cat" } else { "login" }];
+        let own = match program {
+            ECHO => &["end", "1"][..],
+            PIPE => &["cat"],
+            _ => &["login"],
+        };
+        let absent = [&[nobody.as_str(), "0", "1", "echo"], own].concat();
         for (args, code) in [(&[][..], 2), (&["foo", "bar"], 2), (&["-h"], 0), (&absent, 1)] {
             let child = Command::new(program).args(args).stdout(closed()).stderr(closed()).spawn();
             let status = Program(child.unwrap()).ends();
@@ -192,6 +196,45 @@ fn echo_gives_back_what_it_gets_piece_for_piece() {
         }
         process.finish(peer);
     }
+}
+
+#[test]
+fn echo_has_as_many_requests_at_a_time_as_it_is_told() {
+    let broker = FakeBroker::tcp();
+    let [host, port] = broker.argv();
+    let own = ["concurrency", "3", "end", "5"];
+    let args = [&[host.as_str(), &port, "3", "echo"][..], &own].concat();
+    let mut process = Program::spawn(ECHO, &args);
+    let mut peer = broker.accept();
+    assert_eq!(peer.worker_login().concurrency, 3);
+    peer.send(Frame::WorkerLoginOk(WorkerLoginOk { concurrency: 3, ..worker_login_ok() }));
+    // One waits for its client, and others go on.
+    peer.request(1, "one", true);
+    assert_eq!(peer.data().1, "one");
+    for transaction in 2..=4 {
+        peer.request(transaction, "whole", false);
+        assert_eq!(peer.data().1, "whole");
+    }
+    peer.request(1, "two", false);
+    let (head, body) = peer.data();
+    assert_eq!((head.transaction, head.more, &body[..]), (1, 0, &b"two"[..]));
+    peer.request(5, "last", false);
+    let logout = Frame::Logout(Logout { received: Some(5) });
+    assert_eq!(peer.frame(), logout);
+    assert_eq!(peer.data().1, "last");
+    peer.send(Frame::End);
+    assert_eq!(process.ends().code(), Some(0));
+    assert_eq!(peer.next(), None);
+
+    let (mut process, mut peer) = Program::start(&broker, ECHO, &["end", "1"]);
+    peer.request(1, "only", false);
+    assert_eq!(peer.frame(), Frame::Logout(Logout { received: Some(1) }));
+    assert_eq!(peer.data().1, "only");
+    peer.send(Frame::End);
+    assert_eq!(process.ends().code(), Some(0));
+    let mut process = Program::spawn(ECHO, &[host.as_str(), &port, "3", "echo", "end"]);
+    assert_eq!(process.ends().code(), Some(2));
+    assert!(process.stderr().contains("'end' lacks its number"));
 }
 
 #[test]
@@ -371,6 +414,19 @@ fn pipe_ends_what_is_late_with_all_its_children() {
     peer.error(Header { transaction: 2, ..Header::default() }, ErrorCode::Deadline, "gone");
     while peer.data().0.more != 0 {}
     process.finish(peer);
+    // One that writes nothing, when its caller gives it up. The broker's end does not end it.
+    let script = "read how; eval \"$how\"";
+    let (process, mut peer) = Program::start(&broker, PIPE, &["sh", "-c", script]);
+    peer.request(3, "sleep 60\n", false);
+    let head = Header { transaction: 3, error: ErrorCode::Cancelled.number(), ..Header::default() };
+    peer.send(Frame::Cancel { head, text: "given up".into() });
+    let (head, body) = peer.data();
+    assert_eq!((head.transaction, head.error), (3, 137), "{body:?}");
+    peer.request(4, "sleep 0.1; echo done\n", false);
+    peer.send(Frame::End);
+    peer.pipe.end_writing();
+    assert_eq!(peer.data().1, "done\n");
+    drop(process);
     let (process, mut peer) = Program::start(&broker, PIPE, &["sh", "-c", "sleep 60 & echo $!"]);
     let begun = Instant::now();
     let pid = pipe(&mut peer, "");

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use client::error::{Code, Error};
-use client::protocol::bodies::{ErrorBody, Login, LoginOk};
+use client::protocol::bodies::{ErrorBody, Flushed, Login, LoginOk};
 use client::protocol::errors::{ErrorCode, Ran};
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
@@ -301,8 +301,97 @@ fn pings_are_answered_in_every_state_and_other_kinds_are_not_taken() {
     assert!(open().receive(Frame::data(negative, Bytes::new())).is_err());
 }
 
-/// Any order of sending, giving up, answers and errors: each request has at most one final outcome,
-/// and exactly one by the end of the connection, unless it was given up.
+#[test]
+fn a_request_that_is_cancelled_still_has_its_one_outcome() {
+    let session = Session::new();
+    assert!(session.cancel(1).unwrap_err().is(ErrorCode::BadState));
+    let mut session = open();
+    let first = ask(&mut session, &Send::default());
+    let frame = session.cancel(first).unwrap();
+    assert!(matches!(frame, Frame::Cancel { head, .. } if head.sequence == first));
+    assert!(session.is_under_way(first));
+    let outcome = reply(session.receive(error(first, ErrorCode::Cancelled)).unwrap());
+    assert!(outcome.error.unwrap().is(ErrorCode::Cancelled));
+    // Cancelled behind its answer, and given up as well: no fault.
+    session.cancel(first).unwrap();
+    let second = ask(&mut session, &Send::default());
+    session.cancel(second).unwrap();
+    session.give_up(second);
+    let event = session.receive(error(second, ErrorCode::Cancelled)).unwrap();
+    assert!(matches!(event, Event::Dropped(at) if at == second));
+}
+
+#[test]
+fn a_flush_is_owed_for_requests_without_an_answer_alone() {
+    let mut session = open();
+    assert!(!session.has_unflushed());
+    ask(&mut session, &Send::default());
+    assert!(!session.has_unflushed());
+    let silent = Send { reply: false, ..Send::default() };
+    let (unsent, _) = session.send(Bytes::new(), &silent).unwrap();
+    session.withdraw(unsent);
+    assert!(!session.has_unflushed(), "it did not leave");
+    ask(&mut session, &silent);
+    assert!(session.has_unflushed());
+    let (number, frame) = session.flush().unwrap();
+    assert_eq!(frame, Frame::Flush { sequence: number });
+    assert!(!session.has_unflushed());
+    let first = ask(&mut session, &Send { more: true, ..silent });
+    assert!(!session.has_unflushed(), "it is not whole");
+    ask(&mut session, &Send { conversation: Some((first, 0)), ..silent });
+    assert!(session.has_unflushed());
+    let flushed = Flushed { flush: number, refused: 2 };
+    let event = session.receive(Frame::Flushed(flushed)).unwrap();
+    assert!(matches!(event, Event::Flushed(Flushed { refused: 2, .. })));
+    session.lost(Error::new(ErrorCode::BrokerLost, "gone"));
+    assert!(!session.has_unflushed() && session.flush().is_err());
+}
+
+#[test]
+fn a_side_that_is_shut_sends_nothing_and_gets_what_is_under_way() {
+    let mut session = Session::new();
+    assert!(session.finish().unwrap_err().is(ErrorCode::BadState));
+    let mut session = open();
+    let first = ask(&mut session, &Send::default());
+    let second = ask(&mut session, &Send::default());
+    let half = ask(&mut session, &Send { more: true, ..Send::default() });
+    session.finish().unwrap();
+    assert!(!session.is_open() && session.under_way() == 3);
+    let refusal = refused(session.send(Bytes::new(), &Send::default()), ErrorCode::BadState);
+    assert!(refusal.text.contains("has shut its side"), "{refusal}");
+    assert!(session.finish().is_err() && session.flush().is_err());
+    assert!(session.cancel(first).is_err() && session.login(login()).is_err());
+    assert!(matches!(session.receive(Frame::Ping { sequence: 9 }).unwrap(), Event::Quiet));
+    assert_eq!(reply(session.receive(data(second, 0, 0)).unwrap()).sequence, second);
+    reply(session.receive(error(half, ErrorCode::Deadline)).unwrap());
+    assert!(session.finish_half().is_none());
+    let (_, rest) = session.lost(Error::new(ErrorCode::BrokerLost, "gone"));
+    assert_eq!(rest.iter().map(|reply| reply.sequence).collect::<Vec<_>>(), [first]);
+    session.login(login()).unwrap();
+}
+
+#[test]
+fn only_the_worker_of_an_extendable_request_puts_its_deadline_off() {
+    let mut session = open();
+    let plain = ask(&mut session, &Send::default());
+    let (sequence, frame) =
+        session.send(Bytes::new(), &Send { extendable: true, ..Send::default() }).unwrap();
+    assert!(matches!(frame, Frame::Data { head, .. } if head.flags == 2));
+    for (sequence, more, deadline_ms, wanted) in [
+        (plain, 1, 500, None),
+        (sequence, 1, 0, None),
+        (sequence, 1, 500, Some(Duration::from_millis(500))),
+        (sequence, 1, u32::MAX, Some(Duration::from_millis(u32::MAX.into()))),
+        (sequence, 0, 500, None),
+    ] {
+        let head = Header { sequence, more, deadline_ms, ..Header::default() };
+        let piece = reply(session.receive(Frame::data(head, Bytes::new())).unwrap());
+        assert_eq!(piece.next_within, wanted, "more={more} deadline_ms={deadline_ms}");
+    }
+}
+
+/// Any order of sending, cancelling, giving up, answers and errors: each request has at most one
+/// final outcome, and exactly one by the end of the connection, unless it was given up.
 #[test]
 fn every_request_has_exactly_one_outcome() {
     for seed in 0..200u64 {
@@ -323,7 +412,7 @@ fn every_request_has_exactly_one_outcome() {
         let (mut sent, mut given_up) = (Vec::new(), Vec::new());
         for _ in 0..100 {
             let target = u32::try_from(roll(20)).unwrap();
-            match roll(5) {
+            match roll(7) {
                 0 | 1 => {
                     if let Ok((sequence, _)) = session.send(Bytes::new(), &Send::default()) {
                         sent.push(sequence);
@@ -340,6 +429,12 @@ fn every_request_has_exactly_one_outcome() {
                     if let Event::Reply(r) = session.receive(frame).unwrap() {
                         note(&r);
                     }
+                }
+                4 => {
+                    let _ = session.cancel(target);
+                }
+                5 if roll(20) == 0 => {
+                    let _ = session.finish();
                 }
                 _ => {
                     if session.is_under_way(target) {

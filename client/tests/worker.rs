@@ -386,6 +386,9 @@ fn a_request_that_nobody_waits_for_is_ended_and_frees_the_worker() {
     peer.request(6, "last", false);
     for transaction in [5, 4] {
         peer.error(Header { transaction, ..Header::default() }, ErrorCode::Deadline, "gone");
+    }
+    // Its turn comes when the one before is answered.
+    for transaction in [4, 5] {
         let (head, _) = peer.data();
         assert_eq!((head.transaction, head.more), (transaction, 0));
     }
@@ -442,11 +445,14 @@ fn a_long_answer_stops_when_nobody_reads_it() {
 }
 
 #[test]
-fn a_client_that_never_finishes_frees_the_worker_at_its_deadline() {
+fn once_a_piece_has_left_the_broker_alone_says_when_the_time_is_over() {
     let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
     let head = Header { transaction: 1, more: 1, deadline_ms: 50, ..Header::default() };
     peer.send(Frame::data(head, Bytes::from_static(b"a")));
     assert_eq!(peer.data().0.more, 1);
+    // A conversation without a deadline goes on.
+    peer.waits_for_nothing(Duration::from_millis(100));
+    peer.error(Header { transaction: 1, ..Header::default() }, ErrorCode::Deadline, "late");
     let (head, _) = peer.data();
     assert_eq!((head.transaction, head.more), (1, 0));
     assert!(head.error > 0);

@@ -4,7 +4,7 @@
 use crate::encode;
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
-use crate::header::Header;
+use crate::header::{FLAG_EXTENDABLE, Header};
 use crate::kinds::Kind;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -41,6 +41,7 @@ pub fn line(header: &Header, body: &[u8]) -> String {
         (header.reply != 0, " reply"),
         (header.more != 0, " more"),
         (header.is_idempotent(), " idempotent"),
+        (header.flags & FLAG_EXTENDABLE != 0, " extendable"),
     ] {
         if is_set {
             out.push_str(word);

@@ -37,7 +37,7 @@ impl Io {
             }
             Action::Close { link } => self.close(link),
             Action::ShutWrite { link } => self.shut_write(link),
-            Action::AllowHalfClose { .. } => {}
+            Action::AllowHalfClose { link } => self.allow_half_close(link),
             Action::StopReading { link } => self.stop_reading(link),
             Action::ResumeReading { link } => self.resume_reading(link),
             Action::Dial { host, address } => self.dial(host, address),

@@ -43,6 +43,28 @@ pub(super) enum Phase {
     },
 }
 
+/// What the end of what a peer sends means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HalfClose {
+    /// The connection ends.
+    Refused,
+    /// The engine is told, and the connection stays (`Action::AllowHalfClose`).
+    Allowed,
+    /// The engine has been told.
+    Reported,
+}
+
+/// What the engine must be told of a connection that is read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtEnd {
+    /// The connection is gone.
+    Closed(Close),
+    /// The peer sends nothing more, but still reads.
+    HalfClosed,
+    /// Nothing that it does not know.
+    Nothing,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -73,6 +95,9 @@ pub(super) struct Conn {
     pub(super) is_too_slow: bool,
     /// How the connection broke, if it did: nothing more is sent, received bytes are still read.
     pub(super) broken: Option<Close>,
+    pub(super) half_close: HalfClose,
+    /// The system reported that neither side can send any more, so the peer reads nothing either.
+    pub(super) is_shut_both: bool,
     /// When it was last read.
     pub(super) heard_at: Tick,
     /// The peer is on another machine, as far as its address tells, so `liveness` watches it. It is
@@ -110,6 +135,22 @@ impl Conn {
         part.max(error).max(self.broken.unwrap_or(Close::Eof))
     }
 
+    /// What is to be told once all is read, after a read that `ended` so.
+    pub(super) fn at_end(&mut self, ended: Close) -> AtEnd {
+        let how = ended.max(self.worst_known());
+        if how != Close::Eof || self.is_shut_both {
+            return AtEnd::Closed(how);
+        }
+        match self.half_close {
+            HalfClose::Refused => AtEnd::Closed(how),
+            HalfClose::Allowed => {
+                self.half_close = HalfClose::Reported;
+                AtEnd::HalfClosed
+            }
+            HalfClose::Reported => AtEnd::Nothing,
+        }
+    }
+
     /// Makes a connection in the phase `Open`.
     pub(super) fn new(stream: Stream, role: Role, is_remote: bool) -> Self {
         Self {
@@ -128,6 +169,8 @@ impl Conn {
             is_congested: false,
             is_too_slow: false,
             broken: None,
+            half_close: HalfClose::Refused,
+            is_shut_both: false,
             heard_at: Tick::default(),
             liveness: PeerLiveness::Unwatched,
             is_shutting: false,
@@ -166,4 +209,39 @@ pub(super) fn watch_writable(
 /// Takes a socket out of the loop. Closing it does so as well, so an error does not matter.
 pub(super) fn deregister(stream: &Stream, registry: &Registry) {
     let _ = SourceFd(&stream.as_fd().as_raw_fd()).deregister(registry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn conn() -> (Conn, UnixStream) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Conn::new(one.into(), Role::Client, false), other)
+    }
+
+    #[test]
+    fn the_end_of_what_a_peer_sends_is_told_once_and_only_where_it_may_be_that() {
+        let (mut conn, _peer) = conn();
+        assert_eq!(conn.at_end(Close::Eof), AtEnd::Closed(Close::Eof));
+        conn.half_close = HalfClose::Allowed;
+        for how in [Close::Torn, Close::Reset, Close::TimedOut] {
+            assert_eq!(conn.at_end(how), AtEnd::Closed(how));
+        }
+        assert_eq!(conn.at_end(Close::Eof), AtEnd::HalfClosed);
+        assert_eq!(conn.at_end(Close::Eof), AtEnd::Nothing);
+        // What breaks afterwards is the end of the connection.
+        conn.broken = Some(Close::Reset);
+        assert_eq!(conn.at_end(Close::Eof), AtEnd::Closed(Close::Reset));
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_any_more_is_gone() {
+        for told in [HalfClose::Allowed, HalfClose::Reported] {
+            let (mut conn, _peer) = conn();
+            (conn.half_close, conn.is_shut_both) = (told, true);
+            assert_eq!(conn.at_end(Close::Eof), AtEnd::Closed(Close::Eof));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::authenticator::Authenticator;
 use super::built_in_execd::BuiltInExecd;
-use super::conn::{Phase, deregister, watch_writable};
+use super::conn::{HalfClose, Phase, deregister, watch_writable};
 use super::dial::Redial;
 use super::helpers::Helpers;
 use super::links::{Links, Ready};
@@ -335,6 +335,10 @@ impl Io {
             return;
         }
         if conn.reader.ended.is_some() || conn.broken.is_some() {
+            if conn.half_close == HalfClose::Reported {
+                // TLS tells a peer that still reads that nothing is missing.
+                conn.stream.shut_write();
+            }
             self.drop_link(link);
             return;
         }
@@ -376,6 +380,13 @@ impl Io {
             if !mem::replace(&mut conn.is_dirty, true) {
                 self.dirty.push(link);
             }
+        }
+    }
+
+    /// From now on the end of what a link's peer sends is not the end of the link.
+    pub(super) fn allow_half_close(&mut self, link: LinkId) {
+        if let Some(conn) = self.links.get(link) {
+            conn.half_close = HalfClose::Allowed;
         }
     }
 

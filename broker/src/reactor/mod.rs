@@ -223,6 +223,7 @@ impl Reactor {
             self.io.writable(link);
         }
         let Some(conn) = self.io.links.get(link) else { return };
+        conn.is_shut_both |= event.is_write_closed();
         if event.is_read_closed() || event.is_error() {
             conn.reader.is_hung_up = true;
             conn.reader.is_readable = true;

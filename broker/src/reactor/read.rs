@@ -2,7 +2,7 @@
 //! at once. So a worker has its request before the next connection is read.
 
 use super::Reactor;
-use super::conn::{Conn, Phase};
+use super::conn::{AtEnd, Conn, Phase};
 use super::listen::who_is;
 use crate::engine::input::Input;
 use crate::translate::inbound::{self, Arrived};
@@ -166,11 +166,14 @@ impl Reactor {
                 conn.reader.ended = None;
                 self.garbage(link, WireError::fatal(ErrorCode::Tls, fault_text, 0));
             }
-            Some(how) => {
-                let how = how.max(conn.worst_known());
-                self.io.drop_link(link);
-                self.step(Input::Closed { link, how });
-            }
+            Some(how) => match conn.at_end(how) {
+                AtEnd::Closed(how) => {
+                    self.io.drop_link(link);
+                    self.step(Input::Closed { link, how });
+                }
+                AtEnd::HalfClosed => self.step(Input::HalfClosed { link }),
+                AtEnd::Nothing => {}
+            },
         }
     }
 

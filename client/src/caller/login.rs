@@ -95,6 +95,7 @@ impl Caller {
                     self.session = session;
                     self.conn = Some((conn, address));
                     self.lost = None;
+                    self.is_finished = false;
                     self.used = clock::now();
                     return Ok(());
                 }
@@ -112,7 +113,11 @@ impl Caller {
                     Ok(()) | Err(WriteFault::NotBegun) => {}
                     Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
                 },
-                Event::Reply(_) | Event::Dropped(_) | Event::Closing(_) | Event::Quiet => {}
+                Event::Reply(_)
+                | Event::Dropped(_)
+                | Event::Flushed(_)
+                | Event::Closing(_)
+                | Event::Quiet => {}
             }
         }
     }

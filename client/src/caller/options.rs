@@ -27,6 +27,12 @@ pub struct Options {
     /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
     /// the end. Pings are answered only there.
     pub heartbeat: bool,
+    /// Whether [`Caller::finish_sending`](super::Caller::finish_sending) may be used: the broker
+    /// then takes the end of what this client sends for that, and not for the end of the client.
+    pub half_close: bool,
+    /// Longest time that [`Caller::logout`](super::Caller::logout) waits for requests without an
+    /// answer to be taken by a worker.
+    pub flush_timeout: Duration,
     /// The commands of this connection to `op` are one script (`docs/config.md`).
     pub script: bool,
     /// Longest time to try each address; with `reconnect` also the longest time in all to log in
@@ -52,6 +58,8 @@ impl Options {
             token: None,
             trust: None,
             heartbeat: false,
+            half_close: false,
+            flush_timeout: Duration::from_secs(5),
             script: false,
             connect_timeout: Duration::from_secs(5),
             reconnect: false,
@@ -71,7 +79,7 @@ impl Options {
             format: self.format,
             heartbeat: self.heartbeat,
             script: self.script,
-            half_close: false,
+            half_close: self.half_close,
         }
     }
 }

@@ -216,7 +216,9 @@ impl Child {
                 let text = "killed: the request's deadline passed".to_owned();
                 return Ok(Step::Ended(Ended { code: 128 + 9, text }));
             }
-            if let Err(e) = self.wait(!input.is_empty()) {
+            // Also while the program writes nothing.
+            self.is_unheard = worker.is_over();
+            if let Err(e) = self.wait(!input.is_empty(), worker) {
                 self.kill();
                 let text = format!("lost sight of the program: {e}");
                 return Ok(Step::Ended(Ended { code: 126, text }));
@@ -244,13 +246,17 @@ impl Child {
     }
 
     /// Waits until something can be done: input is taken, output is there, a signal comes, the
-    /// deadline passes.
-    fn wait(&self, feeding: bool) -> nix::Result<()> {
+    /// deadline passes, the broker says something.
+    fn wait(&self, feeding: bool, worker: &Worker) -> nix::Result<()> {
+        if self.is_unheard {
+            return Ok(());
+        }
         let stdin = self.stdin.as_ref().filter(|_| feeding);
         let mut fds = vec![PollFd::new(self.signals.fd.as_fd(), PollFlags::POLLIN)];
         fds.extend(stdin.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
         fds.extend(self.stdout.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.stderr.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        fds.extend(worker.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let timeout = match self.request.remaining() {
             None => PollTimeout::NONE,
             Some(left) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),

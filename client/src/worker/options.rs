@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::token::Token;
 use crate::trust::Trust;
-use protocol::limits::ISDARGMAX;
+use protocol::limits::{ISDARGMAX, WORKER_SECRET_VARIABLE};
 use protocol::{Claim, ErrorCode, HostName, ServiceName, WorkerId, WorkerLogin};
 use std::fmt;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub struct WorkerOptions {
     pub token: Option<Token>,
     /// The files for a `tls://` address; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
+    /// Most requests that a [`ConcurrentWorker`](super::ConcurrentWorker) answers at a time, 1 to
+    /// 1024; a [`Worker`](super::Worker) has one, whatever is set here.
+    pub concurrency: u32,
     /// Longest time for one attempt to connect and log in.
     pub connect_timeout: Duration,
     /// Longest time for all attempts at the start; zero = one attempt.
@@ -35,6 +38,23 @@ pub struct WorkerOptions {
 }
 
 impl WorkerOptions {
+    /// Options as the arguments and the environment of this program say; execd gives them to the
+    /// programs that it starts. Without a secret in `ISECT_WORKER_SECRET` the program started
+    /// itself, and it proves the token that the environment names.
+    ///
+    /// # Errors
+    /// The program was not started as a worker.
+    #[expect(clippy::disallowed_methods, reason = "the secret comes by the environment alone")]
+    pub fn of_program() -> Result<Self, Error> {
+        let secret = std::env::var(WORKER_SECRET_VARIABLE).unwrap_or_default();
+        let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+        let mut options = Self::from_args(args, secret)?;
+        if options.secret.is_empty() {
+            options.token = Token::from_environment()?;
+        }
+        Ok(options)
+    }
+
     /// Options of a self-started worker, for example in a container or under a debugger.
     pub fn self_started(address: Address, service: ServiceName) -> Self {
         Self {
@@ -45,6 +65,7 @@ impl WorkerOptions {
             secret: String::new(),
             token: None,
             trust: None,
+            concurrency: 1,
             connect_timeout: Duration::from_secs(5),
             start_timeout: Duration::ZERO,
         }
@@ -83,15 +104,15 @@ impl WorkerOptions {
     }
 
     /// The `worker-login` with these options and this claim.
-    pub(super) fn login(&self, token: Option<Claim>) -> WorkerLogin {
+    pub(super) fn login(&self, concurrency: u32, token: Option<Claim>) -> WorkerLogin {
         WorkerLogin {
             worker: self.worker,
             service: self.service.clone(),
             host: self.host.clone(),
             hostpid: std::process::id(),
             secret: self.secret.clone(),
-            concurrency: 1,
-            cancel: false,
+            concurrency,
+            cancel: true,
             token,
         }
     }

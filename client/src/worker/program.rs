@@ -1,7 +1,7 @@
 //! Helps the `main` of a worker: its own arguments, its usage, and an end with a reason. Text that
 //! nobody reads any more is dropped, because the exit status says it, too.
 
-use super::{ISDARGMAX, Worker};
+use super::{ConcurrentWorker, ISDARGMAX, Worker, WorkerOptions};
 use crate::error::Error;
 use protocol::errors::ErrorCode;
 use protocol::show;
@@ -39,12 +39,28 @@ pub fn misused(why: &str, usage: &str) -> ExitCode {
 /// A SIGSEGV or SIGBUS that somebody sends ends the program, as it does in C. Rust's runtime would
 /// ignore the first.
 pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) -> ExitCode {
+    run_main(usage, || serve(&mut Worker::connect_from_args()?))
+}
+
+/// As [`run`], for a worker that answers up to `concurrency` requests at a time.
+/// [`serve_concurrently`](super::serve_concurrently) may be all that `serve` calls.
+pub fn run_concurrent(
+    usage: &str,
+    concurrency: u32,
+    serve: impl FnOnce(ConcurrentWorker) -> Result<(), Error>,
+) -> ExitCode {
+    run_main(usage, || {
+        let options = WorkerOptions { concurrency, ..WorkerOptions::of_program()? };
+        serve(ConcurrentWorker::connect(options)?)
+    })
+}
+
+fn run_main(usage: &str, work: impl FnOnce() -> Result<(), Error>) -> ExitCode {
     default_faults();
     if let Some(status) = help(usage) {
         return status;
     }
-    let done = Worker::connect_from_args().and_then(|mut worker| serve(&mut worker));
-    match done {
+    match work() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is(ErrorCode::Usage) => misused(&error.text, usage),
         Err(error) => {

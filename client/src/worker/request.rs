@@ -2,7 +2,7 @@
 
 use crate::clock;
 use bytes::Bytes;
-use protocol::header::Header;
+use protocol::header::{FLAG_EXTENDABLE, Header};
 use std::time::{Duration, Instant};
 
 /// A request, or with `more` the next piece of one.
@@ -13,6 +13,10 @@ pub struct Request {
     /// The header as the broker sent it.
     pub head: Header,
     pub(super) received: Instant,
+    /// Counts the requests of the connection; a further piece has that of its request, or 0.
+    pub(super) number: u32,
+    /// Nobody waits for it any more, and the program was not given it.
+    pub(super) is_over: bool,
 }
 
 impl Request {
@@ -36,6 +40,12 @@ impl Request {
     /// Whether the client allows a repetition on another worker.
     pub fn idempotent(&self) -> bool {
         self.head.is_idempotent()
+    }
+
+    /// Whether the client allows that the deadline is put off
+    /// ([`Worker::reply_piece_within`](super::Worker::reply_piece_within)).
+    pub fn extendable(&self) -> bool {
+        self.head.flags & FLAG_EXTENDABLE != 0
     }
 
     /// Whether the client waits for an answer. The worker must answer in any case, which frees it.

@@ -171,17 +171,26 @@ pub fn worker_login_ok() -> WorkerLoginOk {
 
 pub trait Pipe: Read + Write + Send {
     fn end_writing(&self);
+    fn set_timeout(&self, timeout: Duration);
 }
 
 impl Pipe for TcpStream {
     fn end_writing(&self) {
         self.shutdown(std::net::Shutdown::Write).unwrap();
     }
+
+    fn set_timeout(&self, timeout: Duration) {
+        self.set_read_timeout(Some(timeout)).unwrap();
+    }
 }
 
 impl Pipe for UnixStream {
     fn end_writing(&self) {
         self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    fn set_timeout(&self, timeout: Duration) {
+        self.set_read_timeout(Some(timeout)).unwrap();
     }
 }
 
@@ -207,6 +216,16 @@ impl Peer {
                 Err(e) => panic!("the other side sent nothing: {e}"),
             }
         }
+    }
+
+    /// Adds bytes that were read from the pipe.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.inbox.push(bytes);
+    }
+
+    /// The next frame that has come, without reading.
+    pub fn buffered(&mut self) -> Option<Frame> {
+        self.inbox.next_frame().unwrap()
     }
 
     pub fn frame(&mut self) -> Frame {
@@ -248,6 +267,17 @@ impl Peer {
             self.raw(&[byte]);
             std::thread::yield_now();
         }
+    }
+
+    /// Waits this long for a frame, and fails if one comes.
+    pub fn waits_for_nothing(&mut self, span: Duration) {
+        self.pipe.set_timeout(span);
+        let mut byte = [0];
+        match self.pipe.read(&mut byte) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            other => panic!("nothing was to come: {other:?}"),
+        }
+        self.pipe.set_timeout(TIMEOUT);
     }
 
     /// Sends the answer to a client's request.

@@ -6,7 +6,7 @@ use super::source::Source;
 use bytes::Bytes;
 use client::error::Error;
 use client::session::{Event, Reply, Send, Session};
-use protocol::bodies::{ErrorBody, Login, LoginOk};
+use protocol::bodies::{ErrorBody, Flushed, Login, LoginOk};
 use protocol::decode::Limits;
 use protocol::encode;
 use protocol::errors::{ERRORS, ErrorCode};
@@ -74,11 +74,40 @@ impl World {
                 }
             }
             14 => {
-                check_sent(self.session.logout());
-                self.open.clear();
+                self.goodbye(source);
             }
             _ => self.lost(),
         }
+    }
+
+    fn goodbye(&mut self, source: &mut Source<'_>) {
+        let is_open = self.session.is_open();
+        let under_way = self.session.under_way();
+        match source.below(5) {
+            0 => {
+                check_sent(self.session.logout());
+                self.open.clear();
+                return;
+            }
+            1 => {
+                assert_eq!(self.session.finish().is_ok(), is_open);
+                assert!(!self.session.is_open() && self.session.finish_half().is_none());
+            }
+            2 => {
+                let flush = self.session.flush();
+                assert_eq!(flush.is_ok(), is_open);
+                if let Ok((_, frame)) = flush {
+                    check_sent(frame);
+                    assert!(!self.session.has_unflushed());
+                }
+            }
+            _ => {
+                let cancel = self.session.cancel(source.below(16) as u32);
+                assert_eq!(cancel.is_ok(), is_open);
+                cancel.into_iter().for_each(check_sent);
+            }
+        }
+        assert_eq!(self.session.under_way(), under_way, "what is under way keeps its outcome");
     }
 
     fn send(&mut self, source: &mut Source<'_>) {
@@ -88,6 +117,7 @@ impl World {
         let send = Send {
             more: flags & 6 == 6,
             idempotent: flags & 8 != 0,
+            extendable: flags & 128 != 0,
             reply: flags & 16 == 0,
             deadline: (flags & 32 != 0).then(|| Duration::from_nanos(source.number())),
             conversation,
@@ -128,7 +158,7 @@ impl World {
                 let proof = Proof { proof: [7; 32] };
                 check_sent(self.session.prove(proof));
             }
-            Ok(Event::Closing(_) | Event::Quiet) => {}
+            Ok(Event::Flushed(_) | Event::Closing(_) | Event::Quiet) => {}
             // The connection can't be trusted: the caller closes it.
             Err(error) => {
                 assert!(!error.to_string().is_empty());
@@ -187,9 +217,11 @@ fn frame(source: &mut Source<'_>) -> Frame {
         error: if flags & 12 == 12 { i16::from(source.byte() as i8) } else { 0 },
         workerid: source.below(4) as u32,
         transaction: u64::from(flags),
+        deadline_ms: u32::from(flags >> 4),
         ..Header::default()
     };
-    match source.below(8) {
+    match source.below(9) {
+        8 => Frame::Flushed(Flushed { flush: source.word(), refused: source.number() }),
         0 | 1 => {
             let row = ERRORS[source.below(ERRORS.len())];
             let code = ErrorCode::of(row.number).unwrap_or(ErrorCode::Internal);

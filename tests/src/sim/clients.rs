@@ -331,7 +331,7 @@ impl World {
         let client = &mut self.clients[index];
         let kind = frame.kind();
         match client.session.receive(frame) {
-            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Flushed(_) | Heard::Quiet) => {}
             Ok(Heard::Challenged(_)) => {
                 let token = client.token;
                 if let Some(conn) = client.conn {
