@@ -32,6 +32,11 @@ pub(super) const REASON: Field = field("reason", Type::Text, "the reason of that
 pub(super) const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
 pub(super) const SINCE: Field = field("since", Type::Time, "when that state began");
 
+pub(super) const ERROR: Field =
+    field("error", Type::Text, "the name of an error, as in docs/errors.md");
+pub(super) const RAN: Field =
+    field("ran", Type::Word(&["no", "maybe", "yes"]), "whether the work ran");
+
 pub(super) const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
 /// A remark besides, or instead of, what was asked for.
 pub(super) const NOTE: Shape = object("note", &[TEXT]).sometimes();
@@ -280,6 +285,13 @@ pub(super) const EVENT: &[Field] = &[
     HOST.maybe(),
     TRANSACTION.maybe(),
     field("who", Type::Text, "who asked for it").maybe(),
+    field("waited_us", Type::Micros, "how long the request waited for its worker").maybe(),
+    field("worked_us", Type::Micros, "how long the worker had it, or the process ran").maybe(),
+    field("delay_us", Type::Micros, "how long it takes until that happens").maybe(),
+    field("attempt", Type::Number, "how many workers the request was given to").maybe(),
+    field("deaths", Type::Number, "how many workers died of the request").maybe(),
+    ERROR.maybe(),
+    RAN.maybe(),
 ];
 
 pub(super) const LATENCY: Shape = array(

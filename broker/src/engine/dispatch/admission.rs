@@ -8,7 +8,7 @@ use super::transaction::{Conversation, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::fact::{About, FactKind};
+use crate::engine::fact::{About, FactKind, Values};
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::limits::DEADLINE_MS_MAX;
@@ -330,7 +330,15 @@ impl Dispatch {
             return;
         }
         self.queues[service].overload_recorded = Some(cx.now);
-        let about = About { service: Some(cx.catalog[service].name.clone()), ..About::default() };
+        let about = About {
+            service: Some(cx.catalog[service].name.clone()),
+            values: Values {
+                error: Some(ErrorCode::Overloaded),
+                ran: Some(Ran::No),
+                ..Values::default()
+            },
+            ..About::default()
+        };
         cx.record(FactKind::Overloaded, about, text.to_owned());
     }
 

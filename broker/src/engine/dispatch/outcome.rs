@@ -7,7 +7,7 @@ use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::fact::{About, FactKind};
+use crate::engine::fact::{About, FactKind, Values};
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use protocol::{ClientId, ErrorBody, ErrorCode, Header, Ran, show};
@@ -102,6 +102,11 @@ impl Dispatch {
             service: Some(cx.catalog[transaction.service].name.clone()),
             transaction: Some(transaction.id),
             worker: transaction.stage.worker().map(|worker| self.seats[worker].id),
+            values: Values {
+                error: Some(error.code),
+                ran: Some(error.ran),
+                ..transaction.values(cx.now)
+            },
             ..About::default()
         };
         let said = show::brief(&error.text, LINE_BYTES_MAX);
@@ -223,6 +228,7 @@ impl Dispatch {
             return;
         };
         let (id, worker_id) = (transaction.id, self.seats[worker].id);
+        let values = Values { deaths: None, ..transaction.values(cx.now) };
         let had = cx.now.since(transaction.dispatched).as_millis();
         let text = format!(
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
@@ -233,6 +239,7 @@ impl Dispatch {
                 worker: Some(worker_id),
                 service: Some(name),
                 transaction: Some(id),
+                values,
                 ..About::default()
             };
             cx.record(FactKind::RequestOverdue, about, text.clone());

@@ -12,7 +12,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{TransactionKey, WorkerKey};
 use crate::engine::quotas::Class;
 use bytes::Bytes;
-use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceSetting, Tick};
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceSetting, Tick, TransactionId};
 
 impl Dispatch {
     /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
@@ -163,6 +163,7 @@ impl Dispatch {
         let about = About {
             worker: Some(seat.id),
             service: Some(cx.catalog[seat.service].name.clone()),
+            transaction: Some(TransactionId(transaction)),
             ..About::default()
         };
         cx.record(FactKind::LateReply, about, text);

@@ -119,6 +119,7 @@ impl Dispatch {
             service: Some(service.name.clone()),
             transaction: Some(transaction.id),
             worker: Some(worker),
+            values: transaction.values(cx.now),
             ..About::default()
         };
         if self.transactions[key].is_whole_in_memory()

@@ -2,6 +2,7 @@
 //! with it. `stage` has its states.
 
 use super::stage::{Stage, StageEvent};
+use crate::engine::fact::Values;
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::{Header, ServiceSetting, ServiceSettings, Tick, TransactionId};
@@ -86,6 +87,19 @@ impl Transaction {
             Conversation::None | Conversation::Open if is_last => Conversation::None,
             Conversation::None | Conversation::Open => Conversation::Open,
         };
+    }
+
+    /// What facts say of it: how long it waited, how long its worker has had it.
+    pub(super) fn values(&self, now: Tick) -> Values {
+        let begun = matches!(self.stage, Stage::Bound(_) | Stage::Ended(_));
+        let waited = if begun { self.dispatched } else { now }.since(self.arrived);
+        Values {
+            waited: Some(waited),
+            worked: begun.then(|| now.since(self.dispatched)),
+            attempt: Some(self.attempt),
+            deaths: Some(self.deaths),
+            ..Values::default()
+        }
     }
 
     /// Whether a further frame of the client may belong to it.
