@@ -106,5 +106,7 @@ impl Engine {
         let announced = (reconnect_ms, silence_ms);
         let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
         self.supervision.logged_in(key, entry, context!(self));
+        let host = self.supervision.worker(key).host.clone();
+        self.dispatch.name_process(key, login.hostpid, host);
     }
 }

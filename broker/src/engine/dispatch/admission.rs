@@ -4,6 +4,7 @@
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use super::stage::Stage;
+use super::trace::Trace;
 use super::transaction::{Conversation, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
@@ -184,6 +185,7 @@ impl Dispatch {
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,
+            trace: Trace::default(),
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
         };

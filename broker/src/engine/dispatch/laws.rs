@@ -24,6 +24,7 @@ impl Dispatch {
         self.check_seats(catalog)?;
         self.check_transactions(catalog, now, is_working)?;
         self.check_queues(catalog, is_working)?;
+        law!(self.traces.is_sound(), "law 6: the bytes of the time lines are counted wrong");
         self.flow.check()
     }
 

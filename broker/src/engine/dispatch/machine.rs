@@ -8,13 +8,14 @@ use super::flow::Flow;
 use super::poison::Poison;
 use super::seat::{Availability, Seat};
 use super::service_queue::ServiceQueue;
+use super::traces::Traces;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
 use crate::engine::context::Context;
 use crate::engine::keys::{
     ClientKey, Key, ServiceKey, SideTable, Table, TransactionKey, WorkerKey,
 };
-use protocol::{LinkId, Tick, TransactionId, WorkerId};
+use protocol::{HostName, LinkId, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
@@ -62,6 +63,7 @@ pub(crate) struct Dispatch {
     /// Whether priority alone decides who is served next (`preempt on`).
     pub(super) is_strict_priority: bool,
     pub(super) poison: VecDeque<Poison>,
+    pub(super) traces: Traces,
     pub(super) buckets: Buckets,
     pub(super) totals: Totals,
 }
@@ -187,6 +189,16 @@ impl Dispatch {
         &self.poison
     }
 
+    /// How requests went that ended.
+    pub(crate) const fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// The number of the transaction that was accepted last.
+    pub(crate) const fn last_transaction(&self) -> TransactionId {
+        TransactionId(self.next_transaction)
+    }
+
     /// Which links are held back.
     pub(crate) const fn flow(&self) -> &Flow {
         &self.flow
@@ -277,6 +289,17 @@ impl Dispatch {
     /// A frame that is no request is sent to a worker.
     pub(crate) fn count_sent(&mut self, key: WorkerKey) {
         self.seats[key].to_count += 1;
+    }
+
+    /// Notes which process logged in as a worker, and where it runs.
+    pub(crate) fn name_process(&mut self, key: WorkerKey, pid: u32, host: HostName) {
+        let seat = &mut self.seats[key];
+        (seat.pid, seat.host) = (pid, Some(host));
+    }
+
+    /// See [`traces`](Self::traces).
+    pub(crate) const fn traces_mut(&mut self) -> &mut Traces {
+        &mut self.traces
     }
 
     /// See [`flow`](Self::flow).

@@ -10,6 +10,8 @@
 //! | `replies` | what a worker's frames mean |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
 //! | `leave` | who gives up, or leaves in order |
+//! | `intervention` | an operator gives up one request |
+//! | `trace`, `trace_notes`, `traces` | how a request went, for `why` |
 //! | `clients` | clients come, go, are blocked and moved |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
 //! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
@@ -25,6 +27,7 @@ mod clients;
 mod flow;
 mod histogram;
 mod in_flight;
+mod intervention;
 mod laws;
 mod leave;
 pub(crate) mod machine;
@@ -39,6 +42,9 @@ mod serve;
 pub(crate) mod service_queue;
 mod service_rate;
 pub(crate) mod stage;
+pub(crate) mod trace;
+mod trace_notes;
+pub(crate) mod traces;
 pub(crate) mod transaction;
 mod turns;
 mod wheel;

@@ -75,6 +75,7 @@ impl Dispatch {
         if cx.may_cause(Class::LoggedInDebug, client.map(|(_, link)| link)) {
             self.record_failed(key, client.map(|(id, _)| id), &error, cx);
         }
+        self.keep_failed(key, &error, cx);
         if let Some((_, link)) = client {
             let head = Header { transaction: id.0, ..head };
             cx.answer_error(link, &head, error);
@@ -158,6 +159,7 @@ impl Dispatch {
         let stage = self.transactions[key].stage;
         self.totals.orphaned += 1;
         self.stop_waiting(key);
+        self.keep_left(key, cx);
         self.finish(key, cx);
         match stage {
             Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {

@@ -44,6 +44,7 @@ impl Dispatch {
         let transaction = &mut self.transactions[key];
         transaction.worker_said(is_last);
         transaction.replied += body.len() as u64;
+        transaction.trace.error = head.error;
         let (request, id) = (transaction.head, transaction.id);
         if transaction.stage.is_ended() {
             if is_last {
@@ -77,6 +78,7 @@ impl Dispatch {
         if is_last {
             self.completed(key, worker, cx);
         } else {
+            self.transactions[key].trace.piece_came(cx.now);
             self.set_has_room(worker, false);
         }
     }
@@ -145,6 +147,7 @@ impl Dispatch {
         seat.transactions += 1;
         seat.busy_micros += ran.0;
         seat.last_micros = ran.0;
+        self.keep_answered(key, cx);
         self.finish(key, cx);
         self.freed(worker, cx);
     }

@@ -42,10 +42,12 @@ impl Dispatch {
                 self.free(key);
             } else {
                 self.transactions[key].deaths += u64::from(loss.is_death);
+                self.note_lost(key, worker, loss.why, cx.now);
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
         for key in held {
+            self.note_lost(key, worker, loss.why, cx.now);
             if loss.is_orderly {
                 self.transactions[key].attempt -= 1;
             }

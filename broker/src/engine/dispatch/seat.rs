@@ -3,7 +3,7 @@
 
 use crate::engine::keys::{ServiceKey, TransactionKey};
 use bytes::Bytes;
-use protocol::{ClientId, LinkId, Tick, TransactionId, WorkerId};
+use protocol::{ClientId, HostName, LinkId, Tick, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.
@@ -56,6 +56,12 @@ pub(crate) struct Seat {
     /// Its connection, from its login until that is lost. Independent of `availability`: a paused
     /// worker is connected, too.
     pub(crate) link: Option<LinkId>,
+    /// Process id of the program that logged in last; 0 = not known. Independent of the rest: it
+    /// stays until the next login.
+    pub(super) pid: u32,
+    /// Name of the host of that program; `None` = none logged in yet. Independent of the rest, as
+    /// `pid` is.
+    pub(super) host: Option<HostName>,
     /// Whether it may be given requests, as `supervision` says.
     pub(super) availability: Availability,
     /// The transaction that it has. Valid in the list `Busy`.
@@ -107,6 +113,8 @@ impl Seat {
             id,
             service,
             link: None,
+            pid: 0,
+            host: None,
             availability: Availability::Unavailable,
             current: None,
             held: VecDeque::new(),

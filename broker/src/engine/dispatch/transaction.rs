@@ -2,6 +2,7 @@
 //! with it. `stage` has its states.
 
 use super::stage::{Stage, StageEvent};
+use super::trace::Trace;
 use crate::engine::fact::Values;
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
@@ -54,6 +55,8 @@ pub(crate) struct Transaction {
     /// Its client is not read, because the pieces that wait are too many bytes. Independent of the
     /// stage: pieces may wait while it is blocked, too.
     pub(super) holds_reader: bool,
+    /// What is noted for `why`.
+    pub(super) trace: Trace,
     /// The transaction before it in the queue. Valid in `Waiting`.
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue. Valid in `Waiting`.
