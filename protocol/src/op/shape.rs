@@ -410,8 +410,9 @@ const TRACE_ID: Field =
     field("trace", Type::Text, "the trace id of its header, in hexadecimal digits").maybe();
 const OUTCOME: Field = field(
     "state",
-    Type::Word(&["waits", "blocked", "held", "runs", "answered", "failed", "left"]),
-    "where it is, or how it ended; left: its client was gone before it had an outcome",
+    Type::Word(&["waits", "blocked", "held", "runs", "unheard", "answered", "failed", "left"]),
+    "where it is, or how it ended; left: its client was gone before; unheard: it has ended, its \
+     worker is not done with it, and how it ended is not kept",
 );
 const KEPT: Field = field(
     "kept",
@@ -431,7 +432,7 @@ pub(super) const WHY_REQUEST: Shape = object(
         TRANSACTION,
         OUTCOME,
         SERVICE,
-        CLIENT.maybe(),
+        CLIENT,
         SEQUENCE,
         CLIENT_FROM,
         TRACE_ID,
@@ -471,6 +472,7 @@ pub(super) const STEP: &[Field] = &[
             "blocked",
             "held",
             "runs",
+            "unheard",
             "kept_busy",
         ]),
         "what happened; the last one of a request under way says where it is",
@@ -486,7 +488,7 @@ pub(super) const STEP: &[Field] = &[
 /// One request that ended, or that has a trace id.
 pub(super) const TRACE_ROW: &[Field] = &[
     TRANSACTION.wide(18),
-    CLIENT.maybe().column("client id", 10),
+    CLIENT.column("client id", 10),
     SEQUENCE.wide(9),
     SERVICE.wide(12),
     ARRIVED.wide(31),

@@ -185,7 +185,7 @@ impl Dispatch {
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,
-            trace: Trace::default(),
+            trace: Trace::of(self.callers[client].id),
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
         };

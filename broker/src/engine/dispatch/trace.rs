@@ -1,7 +1,7 @@
 //! What is noted of one request on its way, so that `why` can tell how it went. An ordinary request
 //! leaves a few numbers here and no memory. `trace_notes` notes it.
 
-use protocol::{HostName, Tick, WorkerId};
+use protocol::{ClientId, HostName, Tick, WorkerId};
 
 /// Most attempts of one request that are remembered; beyond them, the second is forgotten.
 const ATTEMPTS_MAX: usize = 16;
@@ -9,6 +9,8 @@ const ATTEMPTS_MAX: usize = 16;
 /// What is noted of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
+    /// The client that sent it, which may be gone.
+    pub(crate) client: ClientId,
     /// How many requests it had to wait for when it came, as the queue estimates it.
     pub(super) ahead: u32,
     /// The number of the worker's own error in its last frame; 0 = it sent none.
@@ -41,6 +43,11 @@ pub(crate) struct Attempt {
 }
 
 impl Trace {
+    /// Of a request that this client sent just now.
+    pub(super) fn of(client: ClientId) -> Self {
+        Self { client, ..Self::default() }
+    }
+
     /// A piece of a reply came that is not the last one.
     pub(super) fn piece_came(&mut self, now: Tick) {
         if self.replied == Tick(0) {

@@ -127,8 +127,9 @@ impl Dispatch {
                 Standing::Waits { ahead, is_all }
             }
             Stage::Blocked => Standing::Blocked,
-            Stage::Held(_) | Stage::HeldEnded(_) => Standing::Held,
-            Stage::Bound(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => Standing::Runs,
+            Stage::Held(_) => Standing::Held,
+            Stage::Bound(_) | Stage::Lost => Standing::Runs,
+            Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Gone => Standing::Unheard,
         };
         self.time_line(key, standing, catalog, (now, wall_clock))
     }
@@ -148,7 +149,7 @@ impl Dispatch {
             key,
             transaction: transaction.id,
             service: catalog[transaction.service].name.clone(),
-            client: transaction.client.map(|client| self.callers[client].id),
+            client: trace.client,
             from: String::new(),
             sequence: transaction.head.sequence,
             trace_id: transaction.head.trace_id,

@@ -16,8 +16,8 @@ pub(crate) struct TimeLine {
     pub(crate) transaction: TransactionId,
     /// Name of its service, which may be deleted by now.
     pub(crate) service: ServiceName,
-    /// Its client; `None` = that was gone already.
-    pub(crate) client: Option<ClientId>,
+    /// Its client, which may be gone.
+    pub(crate) client: ClientId,
     /// Host, process and address of the client; empty = not known.
     pub(crate) from: String,
     /// The number that its client gave it.
@@ -68,6 +68,8 @@ pub(crate) enum Standing {
     Held,
     /// A worker has it.
     Runs,
+    /// It has its outcome, its worker is not done with it, and its time line was not kept.
+    Unheard,
     /// It has its outcome.
     Ended {
         /// Since when.
@@ -131,7 +133,8 @@ impl TimeLine {
             | Standing::Waits { .. }
             | Standing::Blocked
             | Standing::Held
-            | Standing::Runs => 0,
+            | Standing::Runs
+            | Standing::Unheard => 0,
         };
         let of = |attempt: &Attempt| {
             size_of::<Attempt>() + attempt.lost.as_ref().map_or(0, |(_, why)| why.len())
@@ -172,11 +175,9 @@ impl Traces {
     /// Names the clients of the newest, as `name` calls them.
     pub(crate) fn name(&mut self, name: impl Fn(ClientId) -> String) {
         for line in self.kept.iter_mut().rev().take(std::mem::take(&mut self.unnamed)) {
-            if let Some(client) = line.client {
-                self.bytes -= line.size();
-                line.from = name(client);
-                self.bytes += line.size();
-            }
+            self.bytes -= line.size();
+            line.from = name(line.client);
+            self.bytes += line.size();
         }
     }
 

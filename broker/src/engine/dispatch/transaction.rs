@@ -56,7 +56,7 @@ pub(crate) struct Transaction {
     /// stage: pieces may wait while it is blocked, too.
     pub(super) holds_reader: bool,
     /// What is noted for `why`.
-    pub(super) trace: Trace,
+    pub(crate) trace: Trace,
     /// The transaction before it in the queue. Valid in `Waiting`.
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue. Valid in `Waiting`.

@@ -17,9 +17,10 @@ use crate::engine::store::Difference;
 use crate::engine::work::Work;
 use protocol::op::spec::{RequestName, WhyOf};
 use protocol::{ClientId, Header, OpError, OpReply, OpRequest, TransactionId, Value};
+use std::collections::BTreeSet;
 
 /// Most requests under way that are found for one command.
-const FOUND_MAX: usize = 1000;
+const FOUND_MAX: usize = 200;
 
 /// `why`: answers it now, or begins to look; `None` = the answer comes later.
 pub(crate) fn begin_why(
@@ -30,10 +31,18 @@ pub(crate) fn begin_why(
 ) -> Option<OpResult> {
     let found = match of {
         WhyOf::Kept => return Some(Ok(why::list_kept(hub))),
-        // One that was in flight before with the same sequence may be kept.
-        WhyOf::Request(RequestName::Sent(client, sequence)) => in_flight(hub, client, sequence)
-            .and_then(|at| why::line_of(hub, at))
-            .or_else(|| kept(hub, |line| is_sent(line, client, sequence)).next().cloned()),
+        WhyOf::Request(RequestName::Sent(sender, sequence)) => {
+            // One that was in flight before with the same sequence may be kept.
+            let found = in_flight(hub, sender, sequence)
+                .and_then(|at| why::line_of(hub, at))
+                .or_else(|| kept(hub, |line| is_sent(line, sender, sequence)).next().cloned());
+            if found.is_none() {
+                // It may have outlived its client.
+                begin(hub, client, head, Sought::Why(of));
+                return None;
+            }
+            found
+        }
         WhyOf::Request(RequestName::Transaction(id)) => {
             let found = kept(hub, |line| line.transaction == id).next().cloned();
             if found.is_none() && id <= hub.dispatch.last_transaction() {
@@ -58,13 +67,13 @@ pub(crate) fn begin_cancel(
     name: RequestName,
 ) -> Option<OpResult> {
     let found = match name {
-        RequestName::Sent(client, sequence) => in_flight(hub, client, sequence),
-        RequestName::Transaction(id) if id > hub.dispatch.last_transaction() => None,
-        RequestName::Transaction(_) => {
-            begin(hub, client, head, Sought::Cancel(name));
-            return None;
-        }
+        RequestName::Sent(sender, sequence) => in_flight(hub, sender, sequence),
+        RequestName::Transaction(_) => None,
     };
+    if found.is_none() {
+        begin(hub, client, head, Sought::Cancel(name));
+        return None;
+    }
     let origin = origin_of(hub, client);
     Some(cancel_recorded(hub, &origin, name, found))
 }
@@ -80,7 +89,7 @@ fn in_flight(
 }
 
 fn is_sent(line: &TimeLine, client: ClientId, sequence: u32) -> bool {
-    line.client == Some(client) && line.sequence == sequence
+    line.client == client && line.sequence == sequence
 }
 
 fn kept(hub: &Engine, is_meant: impl Fn(&TimeLine) -> bool) -> impl Iterator<Item = &TimeLine> {
@@ -121,13 +130,17 @@ fn finish(hub: &mut Engine, seek: &Seek) {
                 // One that has its outcome and is still with its worker is kept, too.
                 let ended: Vec<TimeLine> =
                     kept(hub, |line| line.trace_id == id).take(FOUND_MAX).cloned().collect();
-                lines.retain(|line| ended.iter().all(|e| e.transaction != line.transaction));
+                let known: BTreeSet<_> = ended.iter().map(|line| line.transaction).collect();
+                lines.retain(|line| !known.contains(&line.transaction));
                 lines.extend(ended);
                 lines.sort_by_key(|line| std::cmp::Reverse(line.transaction));
             }
             why::show_found(hub, &lines, &of)
         }
-        Sought::Cancel(name) => cancel_recorded(hub, &origin, name, seek.found.first().copied()),
+        Sought::Cancel(name) => {
+            let newest = seek.found.iter().max_by_key(|(_, id)| *id);
+            cancel_recorded(hub, &origin, name, newest.copied())
+        }
     };
     hub.settle();
     // What was done may have closed the client that asked.

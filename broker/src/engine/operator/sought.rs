@@ -41,9 +41,12 @@ impl Sought {
         match self {
             Self::Why(WhyOf::Request(RequestName::Transaction(id)))
             | Self::Cancel(RequestName::Transaction(id)) => transaction.id == id,
+            Self::Why(WhyOf::Request(RequestName::Sent(client, sequence)))
+            | Self::Cancel(RequestName::Sent(client, sequence)) => {
+                transaction.trace.client == client && transaction.head.sequence == sequence
+            }
             Self::Why(WhyOf::Trace(id)) => transaction.head.trace_id == id,
-            Self::Why(WhyOf::Kept | WhyOf::Request(RequestName::Sent(..)))
-            | Self::Cancel(RequestName::Sent(..)) => false,
+            Self::Why(WhyOf::Kept) => false,
         }
     }
 

@@ -42,8 +42,7 @@ pub(crate) fn line_of(
 ) -> Option<TimeLine> {
     hub.dispatch.transaction(key).filter(|t| t.id == id)?;
     let mut line = hub.dispatch.time_line_so_far(key, &hub.catalog, (hub.now, &hub.wall_clock));
-    let client = line.client.and_then(|id| hub.sessions.find_client(id));
-    if let Some(key) = client {
+    if let Some(key) = hub.sessions.find_client(line.client) {
         line.from = from(&hub.sessions, key);
     }
     Some(line)
@@ -78,7 +77,7 @@ pub(crate) fn list<'a>(
 fn row(hub: &Engine, line: &TimeLine) -> Vec<Value> {
     vec![
         number(line.transaction.0),
-        line.client.map_or(Value::None, |id| number(id.0)),
+        number(line.client.0),
         number(line.sequence),
         text(&line.service),
         Value::Time(line.wall),
@@ -99,7 +98,7 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         ("transaction", number(line.transaction.0)),
         ("state", Value::Word(state_word(&line.standing))),
         ("service", text(&line.service)),
-        ("client", line.client.map_or(Value::None, |id| number(id.0))),
+        ("client", number(line.client.0)),
         ("sequence", number(line.sequence)),
         ("from", from),
         ("trace", trace_id(line)),
@@ -118,19 +117,22 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         ("application_error", application_error),
         ("kept", kept_word(&line.standing)),
     ];
-    let client = line.client.map_or_else(
-        || "a client that is gone".to_owned(),
-        |id| format!("client {id}, sequence {}", line.sequence),
-    );
     let (state, took) = (state_text(&line.standing), millis(took(hub, line)));
     let state = match line.standing {
         Standing::Ended { .. } => format!("{state} after {took}"),
-        Standing::Waits { .. } | Standing::Blocked | Standing::Held | Standing::Runs => {
+        Standing::Waits { .. }
+        | Standing::Blocked
+        | Standing::Held
+        | Standing::Runs
+        | Standing::Unheard => {
             format!("{state}, {took} after it came")
         }
     };
-    let (id, service) = (line.transaction, &line.service);
-    let said = format!("transaction {id} of {client}, for service '{service}': {state}");
+    let TimeLine { transaction, client, sequence, service, .. } = line;
+    let said = format!(
+        "transaction {transaction} of client {client}, sequence {sequence}, for service \
+         '{service}': {state}"
+    );
     let mut reply = table("steps", steps(hub, line));
     reply.blocks.insert(0, Block::Line { name: "traced", text: said, fields });
     reply
@@ -140,7 +142,11 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
 fn took(hub: &Engine, line: &TimeLine) -> Micros {
     let end = match line.standing {
         Standing::Ended { at, .. } => at,
-        Standing::Waits { .. } | Standing::Blocked | Standing::Held | Standing::Runs => hub.now,
+        Standing::Waits { .. }
+        | Standing::Blocked
+        | Standing::Held
+        | Standing::Runs
+        | Standing::Unheard => hub.now,
     };
     end.since(line.arrived)
 }
@@ -151,6 +157,7 @@ const fn state_word(standing: &Standing) -> &'static str {
         Standing::Blocked => "blocked",
         Standing::Held => "held",
         Standing::Runs => "runs",
+        Standing::Unheard => "unheard",
         Standing::Ended { outcome, .. } => match outcome {
             Outcome::Answered { .. } => "answered",
             Outcome::Failed { .. } => "failed",
@@ -165,6 +172,7 @@ fn state_text(standing: &Standing) -> String {
         Standing::Blocked => "its client is blocked".into(),
         Standing::Held => "a worker holds it".into(),
         Standing::Runs => "a worker has it".into(),
+        Standing::Unheard => "it has ended, how is not kept, and its worker still has it".into(),
         Standing::Ended { outcome, .. } => match outcome {
             Outcome::Answered { error: 0 } => "answered".into(),
             Outcome::Answered { error } => format!("answered with the worker's error {error}"),
@@ -177,7 +185,11 @@ fn state_text(standing: &Standing) -> String {
 fn kept_word(standing: &Standing) -> Value {
     match standing {
         Standing::Ended { kept, .. } => Value::Word(kept.word()),
-        Standing::Waits { .. } | Standing::Blocked | Standing::Held | Standing::Runs => Value::None,
+        Standing::Waits { .. }
+        | Standing::Blocked
+        | Standing::Held
+        | Standing::Runs
+        | Standing::Unheard => Value::None,
     }
 }
 
@@ -194,7 +206,8 @@ fn error_of(line: &TimeLine) -> (Value, Value, Value) {
         | Standing::Waits { .. }
         | Standing::Blocked
         | Standing::Held
-        | Standing::Runs => (Value::None, Value::None, Value::None),
+        | Standing::Runs
+        | Standing::Unheard => (Value::None, Value::None, Value::None),
     }
 }
 
@@ -303,7 +316,7 @@ fn add_standing(hub: &Engine, line: &TimeLine, steps: &mut Steps) {
             let said = format!("{} holds it and has not begun it", of(last));
             steps.add(hub.now, word, last, said);
         }
-        Standing::Runs => {
+        Standing::Runs | Standing::Unheard => {
             let begun = last.and_then(|attempt| attempt.begun).unwrap_or(line.arrived);
             let said = format!("{} has it since {}", of(last), millis(hub.now.since(begun)));
             steps.add(hub.now, word, last, said);
