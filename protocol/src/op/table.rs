@@ -545,7 +545,7 @@ commands! {
         answer: &[shape::WHOAMI],
     }
     Why(of: WhyOf = WHY_OF) = beyond "why" Read {
-        usage: "why [transaction]\nwhy clientid sequence\nwhy trace traceid",
+        usage: "why [transaction | clientid sequence | trace traceid]",
         syntax: "why [transaction]",
         short: "shows what became of a request, and when",
         long: "The time line of one request: when it came and from whom, behind how many it waited, which worker, process and host it was given to at each attempt and how that ended, the first part of the reply, the outcome. It shows those under way, and those that are kept after their end: all that failed or whose client left, those that took trace_slow_ms or longer, and one of trace_sample; at most traces_max. With a trace id it lists the requests that have it, and shows the time line if that is one. Without arguments it lists the newest that are kept. No bytes of a request are shown: 'last' and 'poison' do that.",
