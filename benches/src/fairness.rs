@@ -82,6 +82,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
         clients_unix: false,
         clients_tls: false,
         prefetch: 0,
+        concurrency: 1,
     };
     let isect = Isect::start(setup, &options)?;
     isect.op(Format::Text)?.run(&format!("config service {BULK} selfstart=1"))?;

@@ -33,6 +33,7 @@ pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Vec<f64>, Str
         clients_unix: true,
         clients_tls: false,
         prefetch: 0,
+        concurrency: 1,
     };
     let isect = Isect::start(&setup, &options)?;
     let mut op = isect.op(Format::Json)?;

@@ -81,6 +81,18 @@ pub const STEPS: &[StepRow] = &[
         allocations_max: 1,
         make: || Beat::make(16, 4, 10_000),
     },
+    StepRow {
+        name: "engine-10000-parked",
+        text: "the same with 10,000 conversations without a deadline in another service",
+        allocations_max: 1,
+        make: || Beat::beside_parked(10_000),
+    },
+    StepRow {
+        name: "engine-concurrency",
+        text: "the same with 4 workers that take 8 at a time, 16 of which they have",
+        allocations_max: 1,
+        make: || Beat::concurrent(4, 8, 16),
+    },
 ];
 
 impl StepRow {
@@ -188,10 +200,11 @@ impl Beat {
 
     fn staff(&mut self, clients: u32, workers: u32) -> Result<(), String> {
         for index in 0..workers {
-            self.hire(LinkId { index, generation: 0 }, "echo")?;
+            self.hire(LinkId { index, generation: 0 }, "echo", 1)?;
         }
         for index in workers..workers + clients {
-            self.attach(LinkId { index, generation: 0 })?;
+            self.attach(LinkId { index, generation: 0 }, "echo")?;
+            self.clients.push(LinkId { index, generation: 0 });
         }
         Ok(())
     }
@@ -202,9 +215,47 @@ impl Beat {
         for index in 0..services {
             let text = format!("config service beside{index} selfstart=1");
             beat.give(Input::Script { origin: Origin::File("bench".into()), text });
-            beat.hire(LinkId { index: 100 + index, generation: 0 }, &format!("beside{index}"))?;
+            beat.hire(LinkId { index: 100 + index, generation: 0 }, &format!("beside{index}"), 1)?;
         }
         beat.staff(1, 4)?;
+        Ok(Box::new(beat))
+    }
+
+    /// One client and four workers, while so many conversations go on in another service.
+    fn beside_parked(count: u32) -> Result<Box<dyn Step>, String> {
+        let (worker, client) =
+            (LinkId { index: 100, generation: 0 }, LinkId { index: 101, generation: 0 });
+        let mut beat = Self::idle();
+        let text = "config service lock selfstart=1 open_ended=1".to_owned();
+        beat.give(Input::Script { origin: Origin::File("bench".into()), text });
+        beat.hire(worker, "lock", 1)?;
+        beat.attach(client, "lock")?;
+        for sequence in 1..=count {
+            let head = Header { len: 64, sequence, reply: 1, ..Header::default() };
+            let body = || Bytes::from_static(&BODY);
+            beat.give(Input::Request { link: client, head, body: body() });
+            beat.take_sent()?;
+            let (_, transaction) = beat.with_workers.pop_front().ok_or("no worker has it")?;
+            let head = Header { len: 64, transaction, more: 1, ..Header::default() };
+            beat.give(Input::Reply { link: worker, head, body: body() });
+            beat.out.clear();
+        }
+        beat.staff(1, 4)?;
+        Ok(Box::new(beat))
+    }
+
+    /// Workers that take several requests at a time, and have so many.
+    fn concurrent(workers: u32, each: u32, under_way: u32) -> Result<Box<dyn Step>, String> {
+        let mut beat = Self::idle();
+        for index in 0..workers {
+            beat.hire(LinkId { index, generation: 0 }, "echo", each)?;
+        }
+        for index in workers..workers + 4 {
+            beat.attach(LinkId { index, generation: 0 }, "echo")?;
+            beat.clients.push(LinkId { index, generation: 0 });
+        }
+        (0..under_way).for_each(|_| beat.ask());
+        beat.take_sent()?;
         Ok(Box::new(beat))
     }
 
@@ -212,14 +263,14 @@ impl Beat {
         self.engine.step(self.now, input, &mut self.out);
     }
 
-    fn hire(&mut self, link: LinkId, service: &str) -> Result<(), String> {
+    fn hire(&mut self, link: LinkId, service: &str, concurrency: u32) -> Result<(), String> {
         let login = WorkerLogin {
             worker: WorkerId(0),
             service: ServiceName::new(service).map_err(|e| e.to_string())?,
             host: HostName::new("localhost").map_err(|e| e.to_string())?,
             hostpid: 1,
             secret: String::new(),
-            concurrency: 1,
+            concurrency,
             cancel: false,
             token: None,
         };
@@ -228,11 +279,13 @@ impl Beat {
         self.welcomed("worker-login-ok", |frame| matches!(frame, Frame::WorkerLoginOk(_)))
     }
 
-    fn attach(&mut self, link: LinkId) -> Result<(), String> {
-        let service = ServiceName::new("echo").map_err(|e| e.to_string())?;
+    fn attach(&mut self, link: LinkId, service: &str) -> Result<(), String> {
+        let service = ServiceName::new(service).map_err(|e| e.to_string())?;
         self.give(Input::ClientOpened { link, peer: Peer::default() });
-        self.give(Input::Login { link, login: Box::new(Login::to(service)) });
-        self.clients.push(link);
+        // Whoever has conversations without a deadline promises to answer pings.
+        let heartbeat = service.as_str() != "echo";
+        let login = Login { heartbeat, ..Login::to(service) };
+        self.give(Input::Login { link, login: Box::new(login) });
         self.welcomed("login-ok", |frame| matches!(frame, Frame::LoginOk(_)))
     }
 

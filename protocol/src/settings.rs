@@ -187,7 +187,7 @@ settings! {
     RestartEarlyMax = "restart_early_max", Count, 1, 1000, 5, true, "ends before ready, in a row, after which a worker is failed";
     RestartMinuteMax = "restart_minute_max", Count, 1, 100_000, 10, true, "ends within a minute after which a worker is failed";
     HostRetryMs = "host_retry_ms", Millis, 10, HOUR_MS, 5000, true, "longest wait between attempts to reach a host's execd; the first is 50 ms, then doubling";
-    ConversationsMax = "conversations_max", Count, 0, 1_000_000, 20_000, true, "most conversations without a deadline (open_ended) of one client at once; they do not count for requests_max";
+    ConversationsMax = "conversations_max", Count, 0, 1_000_000, 10_000, true, "most conversations without a deadline (open_ended) of one client at once; they do not count for requests_max";
     EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
     PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
     LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";

@@ -64,7 +64,7 @@ fn spellings() -> Vec<(&'static str, Op)> {
 /// Valid lines and their meaning: all others, by letter.
 fn more_spellings() -> Vec<(&'static str, Op)> {
     vec![
-        ("idle 2", Op::Idle(WorkerId(2))),
+        ("idle 2", Op::Idle(WorkerId(2), None)),
         ("last 2", Op::Last(WorkerId(2))),
         ("latency", Op::Latency(None)),
         ("load", Op::Load(None)),

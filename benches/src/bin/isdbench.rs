@@ -111,6 +111,10 @@ struct SetupArgs {
     /// or nobody's.
     #[arg(long, value_name = "WHOSE", default_value = "isect")]
     batch: Batch,
+    /// Requests that a worker of isect-concurrent takes at a time.
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
+    concurrency: u32,
     /// Requests that a worker of isect-prefetch may hold.
     #[arg(long, value_name = "N", default_value_t = 4)]
     prefetch: u32,
@@ -266,6 +270,7 @@ impl SetupArgs {
             is_real: self.workers == "real",
             batch: self.batch,
             prefetch: self.prefetch,
+            concurrency: self.concurrency,
             set: self.set.clone(),
         })
     }

@@ -40,6 +40,8 @@ pub struct IsectOptions {
     pub clients_tls: bool,
     /// What a worker may hold.
     pub prefetch: u32,
+    /// How many requests at a time a worker takes.
+    pub concurrency: u32,
 }
 
 /// A broker that runs and knows nothing yet.
@@ -175,7 +177,9 @@ impl Isect {
         } else {
             let name = if options.workers_unix { "worker_unix" } else { "worker" };
             let endpoint = self.endpoint(name)?;
-            processes.push(workers(setup, self.dir.path(), ("isect", &endpoint), shape.workers)?);
+            let protocol = format!("isect:{SERVICE}:{}", options.concurrency);
+            let speak = (protocol.as_str(), &endpoint);
+            processes.push(workers(setup, self.dir.path(), speak, shape.workers)?);
         }
         let held = self.queue(shape.queued, &mut op)?;
         let endpoint =

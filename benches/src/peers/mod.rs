@@ -35,12 +35,20 @@ pub struct PeerRow {
 enum PeerKind {
     Direct,
     Limit { is_unix: bool },
-    Isect { workers_unix: bool, clients_unix: bool, prefetch: bool },
+    Isect { workers_unix: bool, clients_unix: bool, ahead: Ahead },
     IsectTls,
     Gearman { is_tuned: bool },
     Nats,
     Redis,
     Zmq,
+}
+
+/// What an isect worker is given beyond one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Nothing,
+    Prefetch,
+    Concurrency,
 }
 
 impl PeerKind {
@@ -53,8 +61,8 @@ const fn row(name: &'static str, kind: PeerKind, text: &'static str) -> PeerRow 
     PeerRow { name, text, kind }
 }
 
-const fn of_isect(workers_unix: bool, clients_unix: bool, prefetch: bool) -> PeerKind {
-    PeerKind::Isect { workers_unix, clients_unix, prefetch }
+const fn of_isect(workers_unix: bool, clients_unix: bool, ahead: Ahead) -> PeerKind {
+    PeerKind::Isect { workers_unix, clients_unix, ahead }
 }
 
 /// TABLE of peers.
@@ -68,21 +76,31 @@ pub const PEERS: &[PeerRow] = &[
     row("direct", PeerKind::Direct, "no broker: clients talk to the workers' process over TCP"),
     row(
         "isect",
-        of_isect(true, false, false),
+        of_isect(true, false, Ahead::Nothing),
         "isectd as installed: workers on its Unix socket, clients on TCP",
     ),
-    row("isect-tcp", of_isect(false, false, false), "isectd, both sides on TCP"),
-    row("isect-unix", of_isect(true, true, false), "isectd, both sides on Unix sockets"),
+    row("isect-tcp", of_isect(false, false, Ahead::Nothing), "isectd, both sides on TCP"),
+    row("isect-unix", of_isect(true, true, Ahead::Nothing), "isectd, both sides on Unix sockets"),
     row("isect-tls", PeerKind::IsectTls, "as isect, and clients come over TLS (1.3, AES-256-GCM)"),
     row(
         "isect-prefetch",
-        of_isect(true, false, true),
+        of_isect(true, false, Ahead::Prefetch),
         "as isect, and workers hold further requests (--prefetch)",
     ),
     row(
         "isect-unix-prefetch",
-        of_isect(true, true, true),
+        of_isect(true, true, Ahead::Prefetch),
         "as isect-unix, and workers hold further requests (--prefetch)",
+    ),
+    row(
+        "isect-concurrent",
+        of_isect(true, false, Ahead::Concurrency),
+        "as isect, and workers take several requests at a time (--concurrency)",
+    ),
+    row(
+        "isect-tcp-concurrent",
+        of_isect(false, false, Ahead::Concurrency),
+        "as isect-tcp, and workers take several requests at a time (--concurrency)",
     ),
     row("gearman", PeerKind::Gearman { is_tuned: true }, "gearmand with one thread"),
     row("gearman-stock", PeerKind::Gearman { is_tuned: false }, "gearmand as Debian starts it"),
@@ -157,6 +175,8 @@ pub struct Setup {
     pub batch: Batch,
     /// What `isect-prefetch` gives a worker to hold.
     pub prefetch: u32,
+    /// How many requests at a time a worker of `isect-concurrent` takes.
+    pub concurrency: u32,
     /// Settings for isectd, `NAME=VALUE`.
     pub set: Vec<String>,
 }
@@ -256,13 +276,14 @@ impl Peer {
         let started = match self.row.kind {
             PeerKind::Direct => plain::direct(setup),
             PeerKind::Limit { is_unix } => plain::limit(setup, shape, is_unix),
-            PeerKind::Isect { workers_unix, clients_unix, prefetch } => {
+            PeerKind::Isect { workers_unix, clients_unix, ahead } => {
                 let options = IsectOptions {
                     program: self.isectd(setup),
                     workers_unix,
                     clients_unix,
                     clients_tls: false,
-                    prefetch: if prefetch { setup.prefetch } else { 0 },
+                    prefetch: if ahead == Ahead::Prefetch { setup.prefetch } else { 0 },
+                    concurrency: if ahead == Ahead::Concurrency { setup.concurrency } else { 1 },
                 };
                 Isect::start(setup, &options)
                     .and_then(|isect| isect.into_running(setup, shape, &options))
@@ -274,6 +295,7 @@ impl Peer {
                     clients_unix: false,
                     clients_tls: true,
                     prefetch: 0,
+                    concurrency: 1,
                 };
                 Isect::start(setup, &options)
                     .and_then(|isect| isect.into_running(setup, shape, &options))
@@ -323,17 +345,21 @@ pub fn workers(
     }
 }
 
-/// A worker's end, by the name that [`workers`] passes on, for isect with `:SERVICE` if it is
-/// another.
+/// A worker's end, by the name that [`workers`] passes on; for isect with `:SERVICE` if it is
+/// another, or `:SERVICE:N` if it takes N requests at a time.
 ///
 /// # Errors
 /// There is no such name.
 pub fn worker_protocol(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Protocol>>, String> {
     let (name, service) = name.split_once(':').unwrap_or((name, SERVICE));
+    let (service, concurrency) = service.split_once(':').unwrap_or((service, "1"));
+    let concurrency: u32 = concurrency.parse().map_err(|e| format!("'{concurrency}': {e}"))?;
     let service = ServiceName::new(service).map_err(|e| e.to_string())?;
     Ok(match name {
         "limit" => Box::new(|| Box::<protocols::limit::Worker>::default()),
-        "isect" => Box::new(move || Box::new(protocols::isect::Worker::new(service.clone()))),
+        "isect" => {
+            Box::new(move || Box::new(protocols::isect::Worker::new(service.clone(), concurrency)))
+        }
         "gearman" => Box::new(|| Box::new(protocols::gearman::Worker)),
         "nats" => Box::new(|| Box::new(protocols::nats::Worker)),
         "redis" => Box::new(|| Box::new(protocols::redis::Worker)),

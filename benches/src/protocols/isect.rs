@@ -29,6 +29,7 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Worker {
     service: ServiceName,
+    concurrency: u32,
 }
 
 fn append(frame: Frame, out: &mut Vec<u8>) {
@@ -100,9 +101,9 @@ impl ClientProtocol for Client {
 }
 
 impl Worker {
-    /// A worker of this service.
-    pub const fn new(service: ServiceName) -> Self {
-        Self { service }
+    /// A worker of this service that takes so many requests at a time.
+    pub const fn new(service: ServiceName, concurrency: u32) -> Self {
+        Self { service, concurrency }
     }
 }
 
@@ -117,7 +118,7 @@ impl Protocol for Worker {
             host,
             hostpid: std::process::id(),
             secret: String::new(),
-            concurrency: 1,
+            concurrency: self.concurrency,
             cancel: false,
             token: None,
         };

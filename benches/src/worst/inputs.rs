@@ -426,8 +426,8 @@ mod tests {
     kinds! {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
-        Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request Reply WorkerLogin StatusReply
-        Report PeerError Ping Pong Heard Sourced Stored Terminate
+        Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request
+        Reply WorkerLogin StatusReply Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Control frames of a client about its requests: `cancel`, `flush`, and the end of what it sends.
 
+use super::action::Action;
 use super::context::context;
 use super::hub::Engine;
+use super::input::Close;
 use super::sessions::connection::End;
 use protocol::LinkId;
 
@@ -24,6 +26,15 @@ pub(crate) fn on_flush(hub: &mut Engine, link: LinkId, sequence: u32) {
 /// A client sends nothing more, and waits for what is still to be answered.
 pub(crate) fn on_half_closed(hub: &mut Engine, link: LinkId) {
     if let Some(End::Client(key)) = hub.sessions.end(link) {
+        hub.sessions.forget_heartbeat(key);
         hub.dispatch.half_close(key, context!(hub));
+    }
+}
+
+/// A client that sends nothing more has all its answers: its connection ends.
+pub(crate) fn on_answered(hub: &mut Engine, link: LinkId) {
+    if hub.sessions.end(link).is_some() {
+        hub.out.push(Action::Close { link });
+        hub.link_gone(link, Close::Eof, "closed its side, and has its answers");
     }
 }

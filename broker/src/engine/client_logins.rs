@@ -42,7 +42,12 @@ impl Engine {
         let admitted = self.sessions.admit_client(link, login, signature, context!(self));
         if let Some(it) = admitted {
             let place = (it.service, it.priority);
-            self.dispatch.attach(it.client, (it.id, link), place, it.requests_max);
+            self.dispatch.attach(
+                it.client,
+                (it.id, link),
+                place,
+                (it.requests_max, it.has_heartbeat),
+            );
             if workers.is_some() {
                 self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
             }

@@ -49,10 +49,11 @@ fn edges<S: Copy + Debug, E: Copy + Debug>(
 fn transaction() -> Vec<Edge> {
     let worker = WorkerKey::of(0);
     let states = all_variants![Stage:
-        Waiting, Blocked, Held(worker), Bound(worker), HeldEnded(worker), Ended(worker), Lost, Gone
+        Waiting, Blocked, Held(worker), Bound(worker), Parked(worker), HeldEnded(worker),
+        Ended(worker), ParkedEnded(worker), Lost, Gone
     ];
     let events = all_variants![StageEvent:
-        Block, Unblock, Give(worker), Hold(worker), Begin, End, Repeat, Lose, Free
+        Block, Unblock, Give(worker), Hold(worker), Begin, Park, End, Repeat, Lose, Free
     ];
     edges(&states, &events, Stage::on)
 }

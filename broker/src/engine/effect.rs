@@ -68,6 +68,8 @@ pub(crate) enum Effect {
     RefuseWorker { worker: WorkerKey, error: ErrorBody },
     /// A worker is to be removed everywhere.
     Forget { worker: WorkerKey },
+    /// A client that sends nothing more has all its answers.
+    Answered { link: LinkId },
     /// The link of a host is to be closed.
     CloseLink { link: LinkId },
     /// A link is to be dropped for a fault.
@@ -105,6 +107,7 @@ impl Effect {
             | Self::SilentHost { .. }
             | Self::Resumed { .. }
             | Self::CloseLink { .. }
+            | Self::Answered { .. }
             | Self::DropLink { .. }
             | Self::HostGone { .. }
             | Self::Serve { .. }

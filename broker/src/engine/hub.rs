@@ -33,6 +33,9 @@ pub struct EngineOptions {
     /// The last run number that may have been given before. Run numbers of this broker are higher,
     /// so that no start is ever taken for one of an earlier broker on the same state directory.
     pub run_base: u64,
+    /// The last number that an earlier broker may have given to a transaction. Those of this broker
+    /// are higher, so that a late reply of an adopted worker never meets a new request.
+    pub transaction_base: u64,
 }
 
 /// The state of the broker, apart from its sockets and files.
@@ -75,7 +78,7 @@ impl Engine {
     /// An engine with these settings, the service `op` and nothing else.
     pub fn new(options: EngineOptions) -> Self {
         let catalog = Catalog::default();
-        let mut dispatch = Dispatch::default();
+        let mut dispatch = Dispatch::new(options.transaction_base);
         dispatch.add_service(catalog.op());
         let mut facts = FactLog::default();
         let events_max = options.settings.get(Setting::EventsMax) as usize;

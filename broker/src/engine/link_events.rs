@@ -260,7 +260,7 @@ impl Engine {
     /// closed.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String) {
         let Some(End::Worker(key)) = self.sessions.end(link) else { return };
-        self.dispatch.on_bad_reply(link, key, text, context!(self));
+        self.dispatch.on_bad_reply(link, (key, None), text, context!(self));
     }
 
     pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError) {

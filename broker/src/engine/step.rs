@@ -236,6 +236,7 @@ impl Engine {
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker);
                 }
+                Effect::Answered { link } => client_frames::on_answered(self, link),
                 Effect::CloseLink { link } => self.close_link(link),
                 Effect::DropLink { link, why } => self.drop_link(link, why),
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),

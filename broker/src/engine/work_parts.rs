@@ -103,7 +103,7 @@ fn part(hub: &mut Engine, work: &mut Work, most: usize) -> usize {
         }
         Work::Serve { service } => {
             if hub.catalog.get(*service).is_some() {
-                hub.dispatch.serve(*service, context!(hub));
+                hub.dispatch.serve_next(*service, context!(hub));
             }
             most
         }

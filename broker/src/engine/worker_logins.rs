@@ -90,6 +90,8 @@ impl Engine {
         let Some(connection) = self.sessions.connection(link) else { return };
         let is_remote = connection.peer.is_remote;
         self.sessions.log_in(link, End::Worker(key), context!(self));
+        let announced = (login.concurrency, login.cancel);
+        let concurrency = self.dispatch.open(key, link, announced, &self.catalog);
         let silence_ms = silence_ms(&self.settings);
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         let ok = WorkerLoginOk {
@@ -98,11 +100,10 @@ impl Engine {
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms,
             reconnect_ms,
-            concurrency: 1,
+            concurrency,
             signature,
         };
         self.out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
-        self.dispatch.open(key, link);
         let announced = (reconnect_ms, silence_ms);
         let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
         self.supervision.logged_in(key, entry, context!(self));

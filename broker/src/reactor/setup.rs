@@ -99,7 +99,11 @@ impl Reactor {
             io.tell(None, Input::CertificatesRead { requester: None, found, more: false });
         }
         io.tls_config = tls_config;
-        let options = EngineOptions { settings: config.settings.clone(), run_base };
+        let options = EngineOptions {
+            settings: config.settings.clone(),
+            run_base,
+            transaction_base: run_base,
+        };
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),

@@ -8,7 +8,7 @@ use super::spec::{
     ShutdownWhat, Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
-use crate::ids::{ClientId, ServiceId, WorkerId};
+use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use std::fmt::{Display, Formatter, Result as Written};
@@ -109,6 +109,14 @@ params! {
         |args| args.host("host"), plain;
     HOST_NAME: HostName = [arg("name", Takes::Host, "what the host is called here")],
         |args| args.host("name"), plain;
+    ITS_TRANSACTION: Option<TransactionId> = [
+            arg("transaction", Takes::Any, "one that it has, as 'requests worker ID' lists them; none = all"),
+        ],
+        |args| {
+            let read = |args: &mut Args<'_>| args.number("transaction", "number", 1, u64::MAX);
+            Ok(args.maybe(read)?.map(TransactionId))
+        },
+        maybe;
     KINDS_KEPT: Vec<String> = [
             arg("kind", Takes::Any, "a kind of event to remember, as 'listevents' prints it; none = all kinds"),
         ],

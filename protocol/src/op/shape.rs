@@ -179,6 +179,9 @@ pub(super) const WORKER_PAGE: Shape = object(
         field("started", Type::Time, "when it was started").maybe(),
         TRANSACTION.maybe(),
         field("held", Type::Number, "further requests that it holds"),
+        field("running", Type::Number, "how many requests it works on"),
+        field("concurrency", Type::Number, "most requests that it is given at a time"),
+        field("parked", Type::Number, "its conversations without a deadline (open_ended)"),
         field("late", Type::Number, "answers that came too late"),
         field("exit_cause", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
@@ -351,7 +354,7 @@ pub(super) const REQUESTS: Shape = array(
         PRIORITY.column("pri", 4),
         field(
             "where",
-            Type::Word(&["queue", "blocked", "held", "worker", "overdue", "unheard"]),
+            Type::Word(&["queue", "blocked", "held", "worker", "parked", "overdue", "unheard"]),
             "where it is",
         )
         .wide(8),
@@ -377,8 +380,12 @@ pub(super) const QUEUE: Shape = array(
         TRANSACTION.wide(12),
         CLIENT.maybe().column("client id", 10),
         PRIORITY.column("pri", 4),
-        field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits")
-            .wide(10),
+        field(
+            "where",
+            Type::Word(&["queue", "blocked", "held", "worker", "parked"]),
+            "where it waits",
+        )
+        .wide(10),
         WORKER.maybe().wide(7),
         field("waited_us", Type::Micros, "how long it has waited").column("waited", 12),
         field("left_us", Type::Micros, "how long it may").column("left", 12),
@@ -410,7 +417,9 @@ const TRACE_ID: Field =
     field("trace", Type::Text, "the trace id of its header, in hexadecimal digits").maybe();
 const OUTCOME: Field = field(
     "state",
-    Type::Word(&["waits", "blocked", "held", "runs", "unheard", "answered", "failed", "left"]),
+    Type::Word(&[
+        "waits", "blocked", "held", "runs", "parked", "unheard", "answered", "failed", "left",
+    ]),
     "where it is, or how it ended; left: its client was gone before; unheard: it has ended, its \
      worker is not done with it, and how it ended is not kept",
 );
@@ -438,7 +447,8 @@ pub(super) const WHY_REQUEST: Shape = object(
         TRACE_ID,
         PRIORITY,
         ARRIVED,
-        field("allowed_us", Type::Micros, "time from its arrival to its deadline"),
+        field("allowed_us", Type::Micros, "time from its arrival to its deadline; null: none")
+            .maybe(),
         field("took_us", Type::Micros, "time from its arrival to its outcome, or so far"),
         field("waited_us", Type::Micros, "time until its last worker began it, or so far"),
         field("received", Type::Number, "bytes of it that came"),
@@ -472,6 +482,7 @@ pub(super) const STEP: &[Field] = &[
             "blocked",
             "held",
             "runs",
+            "parked",
             "unheard",
             "kept_busy",
         ]),

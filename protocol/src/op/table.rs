@@ -6,10 +6,10 @@
 use super::args::Args;
 use super::params::{
     ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, HOST, HOST_NAME,
-    KINDS_KEPT, KINDS_WATCHED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF,
-    POISON_WHAT, PRIORITY, PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME,
-    SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, TARGET,
-    TOPIC, WHY_OF, WORKER, WORKER_FILTER,
+    ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED,
+    ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE,
+    SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
+    SHUTDOWN_WHAT, TARGET, TOPIC, WHY_OF, WORKER, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
@@ -17,7 +17,7 @@ use super::spec::{
     Effect, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
     Spec, Target, WhyOf, WorkerFilter,
 };
-use crate::ids::{ClientId, ServiceId, WorkerId};
+use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use std::fmt;
@@ -193,13 +193,13 @@ commands! {
         long: "Ends the broker in order with exit status 1: clients get the error shutting_down, all workers are asked to end, those on other hosts, too, and so is the execd built in. SIGTERM does the same, with exit status 0, after what is being worked on.",
         answer: &[object("halt", &[shape::TEXT])],
     }
-    Idle(worker: WorkerId = WORKER) = manual "idle" Danger {
+    Idle(worker: WorkerId = WORKER, only: Option<TransactionId> = ITS_TRANSACTION) = manual "idle" Danger {
         usage: "idle workerid",
-        syntax: "idle id",
+        syntax: "idle id [transaction]",
         short: "forcibly idles the busy worker id",
-        long: "Takes the request away from a busy worker and puts the worker on the idle list. The client gets error -1 with the body PROTOCOL INTERVENTION; the work may have run. A late reply is dropped and counted. For a worker that forgot to reply.",
+        long: "Takes the request away from a busy worker and puts the worker on the idle list. Of a worker that has several, all are taken, or the one named. The client gets error -1 with the body PROTOCOL INTERVENTION; the work may have run. A late reply is dropped and counted. For a worker that forgot to reply.",
         example: "idle 2",
-        answer: &[object("idled", &[shape::WORKER])],
+        answer: &[object("idled", &[shape::WORKER, shape::TRANSACTION.maybe()])],
     }
     ListEvents(count: Option<u64> = EVENTS_LISTED) = manual "listevents" Read {
         usage: "listevents [n]",

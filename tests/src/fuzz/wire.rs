@@ -42,12 +42,13 @@ fn again(frame: Frame) {
     assert!(!show::hex(&bytes).is_empty());
 }
 
-/// An error frame's header without what the encoder sets.
+/// The header of a frame that keeps its own, without what the encoder sets.
 fn strip(frame: Frame) -> Frame {
     match frame {
         Frame::Error { head, error } => {
             Frame::Error { head: Header { len: 0, error: error.code.number(), ..head }, error }
         }
+        Frame::Cancel { head, text } => Frame::Cancel { head: Header { len: 0, ..head }, text },
         other => other,
     }
 }

@@ -126,10 +126,12 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
 
     /// `service echo [SETTING=VALUE]… [has N workers [on HOST]]`: configured, started and ready.
     fn act_service(&mut self, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "[SETTING=VALUE]… [has N [lazy] workers [on HOST]]";
+        const KNOWN: &str = "[SETTING=VALUE]… [has N [lazy] workers [on HOST] [takes=N] [cancel]]";
         let name = line.word("the service's name")?;
         let host = line.after("on").unwrap_or_else(|| "localhost".to_owned());
         let is_lazy = line.flag("lazy");
+        let takes: u32 = line.number("takes")?.unwrap_or(0);
+        let hears_cancel = line.flag("cancel");
         let count: u32 = match line.after("has") {
             None => 0,
             Some(count) => count.parse().map_err(|_| format!("'{count}' is no number"))?,
@@ -155,6 +157,8 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         for id in fresh.into_iter().filter(|_| !is_lazy) {
             self.setup(&format!("start {id}"))?;
             let worker = format!("{name}#{id}");
+            let end = self.workers.entry(id).or_default();
+            (end.concurrency, end.hears_cancel) = (takes, hears_cancel);
             self.started(&worker, None)?;
             self.worker_login(&worker, None, true)?;
         }

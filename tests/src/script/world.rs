@@ -139,7 +139,10 @@ impl World {
     /// The engine broke a law.
     pub fn bare(settings: Settings, has_execd: bool) -> Result<Self, String> {
         let mut world = Self {
-            shell: TestShell::new(EngineOptions { settings, run_base: 0 }, CHOICES),
+            shell: TestShell::new(
+                EngineOptions { settings, run_base: 0, transaction_base: 0 },
+                CHOICES,
+            ),
             broken: None,
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -164,7 +167,8 @@ impl World {
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
         let mut fresh = listening(true);
         fresh.wall.epoch_ms += self.shell.now.as_millis();
-        let options = EngineOptions { settings: Settings::default(), run_base };
+        let options =
+            EngineOptions { settings: Settings::default(), run_base, transaction_base: run_base };
         self.shell = TestShell::new(options, CHOICES);
         self.clients.clear();
         self.step(Input::Listening(Box::new(fresh)))?;

@@ -69,7 +69,8 @@ impl World {
         for (setting, value) in &self.plan.settings {
             settings.set(*setting, *value);
         }
-        let options = EngineOptions { settings, run_base: u64::from(self.epoch) * 1_000_000 };
+        let base = u64::from(self.epoch) * 1_000_000;
+        let options = EngineOptions { settings, run_base: base, transaction_base: base };
         let epoch = self.epoch;
         self.note(format_args!("broker {epoch} starts"));
         self.broker = Some(Broker {

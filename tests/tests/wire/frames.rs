@@ -74,6 +74,12 @@ fn frames() -> Vec<(&'static str, Frame)> {
     };
     let idle = ErrorBody::new(ErrorCode::Intervention, ErrorCode::Intervention.row().text);
     let (application, sorry) = reply(12, "no such colour");
+    let over = Header {
+        transaction: 12,
+        workerid: 3,
+        error: ErrorCode::Cancelled.number(),
+        ..Header::default()
+    };
     let in_reply =
         |error| Frame::Error { head: Header { sequence: 7, ..Header::default() }, error };
     vec![
@@ -84,7 +90,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("error-intervention", in_reply(idle)),
         ("ping", Frame::Ping { sequence: 8 }),
         ("pong", Frame::Pong { sequence: 8 }),
-        ("logout", Frame::Logout(protocol::bodies::Logout::default())),
+        ("cancel", Frame::Cancel { head: over, text: "its client gave it up".into() }),
+        ("flush", Frame::Flush { sequence: 7 }),
         ("end", Frame::End),
         ("reinit", Frame::Reinit),
         ("exec-list", Frame::ExecList),
@@ -106,6 +113,7 @@ pub(crate) fn arrived(frame: &Frame) -> Frame {
     match frame.clone() {
         Frame::Data { body, .. } => Frame::Data { head, body },
         Frame::Error { error, .. } => Frame::Error { head, error },
+        Frame::Cancel { text, .. } => Frame::Cancel { head, text },
         other => other,
     }
 }

@@ -5,7 +5,7 @@ use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use super::stage::Stage;
 use super::trace::Trace;
-use super::transaction::{Conversation, Transaction};
+use super::transaction::{Conversation, Past, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -182,6 +182,7 @@ impl Dispatch {
             received: kept,
             replied: 0,
             deaths: 0,
+            past: Past::Unsent,
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,
@@ -228,7 +229,7 @@ impl Dispatch {
         // A client keeps to the limit that was announced to it, though a lower one may be set by
         // now.
         let requests_max = cx.settings.get(Setting::RequestsMax).max(entry.requests_max);
-        if entry.in_flight.len() as u64 >= requests_max {
+        if (entry.in_flight.len() - entry.parked) as u64 >= requests_max {
             return refuse(
                 ErrorCode::TooManyRequests,
                 format!(
@@ -237,16 +238,18 @@ impl Dispatch {
             );
         }
         // A request that a worker can take at once needs no place in the queue.
-        let has_taker = !queue.idle.is_empty() || (head.more == 0 && !queue.with_room.is_empty());
+        let has_taker = !queue.idle.is_empty()
+            || !queue.room.is_empty()
+            || (head.more == 0 && !queue.ahead.is_empty());
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
-        if must_wait && queue.queue.count() as u64 >= queue_max {
+        if must_wait && queue.waiting() as u64 >= queue_max {
             return refuse(
                 ErrorCode::Overloaded,
                 format!(
                     "queue of service '{}' is full ({} of {queue_max} requests, queue_max)",
                     service.name,
-                    queue.queue.count()
+                    queue.waiting()
                 ),
             );
         }
@@ -315,6 +318,7 @@ impl Dispatch {
         self.totals.refused += 1;
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
         self.callers[client].failed += 1;
+        self.callers[client].refused += 1;
         if head.more != 0 {
             self.callers[client].discard_rest(head.sequence, cx.now);
         }

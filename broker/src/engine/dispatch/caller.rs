@@ -2,12 +2,23 @@
 
 use super::in_flight::InFlight;
 use crate::engine::keys::ServiceKey;
-use protocol::{ClientId, Header, LinkId, Tick};
-use std::collections::BTreeMap;
+use protocol::{ClientId, Header, LinkId, Tick, TransactionId};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most entries of `Caller::discarded`. A client with so many may begin no further request in
 /// pieces: if an entry were forgotten, the rest of its request would be taken for a new request.
 const DISCARDED_MAX: usize = 1024;
+
+/// A client wants to know when all requests that came before were taken by a worker or refused.
+#[derive(Debug)]
+pub(super) struct Flush {
+    /// The sequence of the frame.
+    pub(super) sequence: u32,
+    /// The last transaction that came before it.
+    pub(super) last: TransactionId,
+    /// How many up to that one are still to be taken.
+    pub(super) left: usize,
+}
 
 /// A client, from its login until its link is gone.
 #[derive(Debug)]
@@ -25,6 +36,18 @@ pub(crate) struct Caller {
     pub(crate) is_blocked: bool,
     /// How many requests it may have under way, as announced at its login.
     pub(super) requests_max: u64,
+    /// It promised at its login to answer pings. Independent of all else: it never changes.
+    pub(super) has_heartbeat: bool,
+    /// It sends nothing more, and waits for what is still to be answered. Independent of the rest:
+    /// it stays so.
+    pub(super) is_half_closed: bool,
+    /// How many of its transactions are conversations without a deadline (`open_ended`).
+    pub(super) parked: usize,
+    /// What it wants to know when all before it is taken, oldest first.
+    pub(super) flushes: VecDeque<Flush>,
+    /// Requests that were refused, or ended before a worker took them, since the last answer to a
+    /// flush.
+    pub(super) refused: u64,
     /// Its transactions that have no outcome yet, by sequence.
     pub(crate) in_flight: InFlight,
     /// Sequences of requests that ended before their last piece came, and when they ended. Further
@@ -45,7 +68,7 @@ impl Caller {
         id: ClientId,
         link: LinkId,
         (service, priority): (ServiceKey, u8),
-        requests_max: u64,
+        (requests_max, has_heartbeat): (u64, bool),
     ) -> Self {
         Self {
             id,
@@ -54,6 +77,11 @@ impl Caller {
             priority,
             is_blocked: false,
             requests_max,
+            has_heartbeat,
+            is_half_closed: false,
+            parked: 0,
+            flushes: VecDeque::new(),
+            refused: 0,
             in_flight: InFlight::default(),
             discarded: BTreeMap::new(),
             requests: 0,

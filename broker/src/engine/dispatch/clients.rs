@@ -16,10 +16,10 @@ impl Dispatch {
         key: ClientKey,
         (id, link): (ClientId, LinkId),
         place: (ServiceKey, u8),
-        requests_max: u64,
+        promised: (u64, bool),
     ) {
         self.queues[place.0].callers += 1;
-        self.callers.insert(key, Caller::new(id, link, place, requests_max));
+        self.callers.insert(key, Caller::new(id, link, place, promised));
     }
 
     /// Removes a client whose link is gone: its waiting requests are removed, those with a worker
@@ -56,13 +56,13 @@ impl Dispatch {
             let service = self.transactions[at].service;
             match (self.transactions[at].stage, is_blocked) {
                 (Stage::Waiting, true) => {
-                    self.queues[service].queue.remove(at, &mut self.transactions);
+                    self.take_out_of_queue(at);
                     self.block(at);
                 }
                 (Stage::Blocked, false) => {
                     self.blocked.remove(&(service, self.transactions[at].id));
                     self.transactions[at].enter(StageEvent::Unblock);
-                    self.queues[service].queue.add(at, &mut self.transactions);
+                    self.add_to_queue(at);
                     services.insert(service);
                 }
                 // With a worker, which goes on.
@@ -83,13 +83,12 @@ impl Dispatch {
                 continue;
             }
             let is_waiting = self.transactions[at].stage == Stage::Waiting;
-            let service = self.transactions[at].service;
             if is_waiting {
-                self.queues[service].queue.remove(at, &mut self.transactions);
+                self.take_out_of_queue(at);
             }
             self.transactions[at].priority = priority;
             if is_waiting {
-                self.queues[service].queue.add(at, &mut self.transactions);
+                self.add_to_queue(at);
             }
         }
     }
@@ -115,9 +114,9 @@ impl Dispatch {
                 let text = format!("its client was moved to service '{name}', which is stopped");
                 self.fail(at, ErrorBody::new(ErrorCode::ServiceStopped, text), cx);
             } else if stage == Stage::Waiting {
-                self.queues[from].queue.remove(at, &mut self.transactions);
+                self.take_out_of_queue(at);
                 self.transactions[at].service = service;
-                self.queues[service].queue.add(at, &mut self.transactions);
+                self.add_to_queue(at);
             } else {
                 let id = self.transactions[at].id;
                 self.blocked.remove(&(from, id));

@@ -1,7 +1,8 @@
 //! The laws of `dispatch`: what must hold after each step.
 
 use super::machine::Dispatch;
-use super::seat::WorkerList;
+use super::seat::{InTurns, Seat, WorkerList};
+use super::service_queue::ServiceQueue;
 use super::stage::Stage;
 use crate::engine::catalog::Catalog;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
@@ -34,6 +35,7 @@ impl Dispatch {
         let (mut idle, mut busy) = (0, 0);
         for (key, seat) in self.seats.iter() {
             self.check_seat(key, catalog)?;
+            self.check_work(key, seat)?;
             idle += usize::from(seat.list == WorkerList::Idle);
             busy += usize::from(seat.list == WorkerList::Busy);
             *counts.entry(seat.service).or_default() += usize::from(seat.list == WorkerList::Busy);
@@ -46,6 +48,7 @@ impl Dispatch {
             self.busy
         );
         for (key, queue) in self.queues.iter() {
+            self.check_turns(queue)?;
             let count = counts.get(&key).copied().unwrap_or(0);
             let name = &catalog[key].name;
             law!(count == queue.busy, "law 1: {name} counts {} busy, are {count}", queue.busy);
@@ -58,8 +61,6 @@ impl Dispatch {
     fn check_seat(&self, key: WorkerKey, catalog: &Catalog) -> Result<(), String> {
         let seat = &self.seats[key];
         let (id, entry) = (seat.id, &self.queues[seat.service]);
-        let in_idle = entry.idle.iter().filter(|&idle| idle == key).count();
-        let in_with_room = entry.with_room.iter().filter(|&other| other == key).count();
         law!(
             seat.list == seat.list_by_state(),
             "law 1: worker {id} is {:?}, should be {:?}",
@@ -67,18 +68,20 @@ impl Dispatch {
             seat.list_by_state()
         );
         law!(
-            in_idle == usize::from(seat.list == WorkerList::Idle),
-            "law 1: worker {id} is {in_idle} times in the idle list"
+            seat.in_turns == self.turns_of(key, catalog),
+            "law 1: worker {id} is in {:?}, should be in {:?}",
+            seat.in_turns,
+            self.turns_of(key, catalog)
         );
         law!(
-            in_with_room == usize::from(seat.has_room),
-            "law 1: worker {id} is {in_with_room} times in the list of those with room"
+            seat.is_reserved == (entry.reserved == Some(key)),
+            "law 1: worker {id} is reserved: {}, for {:?}",
+            seat.is_reserved,
+            entry.reserved
         );
         law!(
-            seat.has_room == self.has_room(key, catalog),
-            "law 1: worker {id} is listed with room: {}, has room: {}",
-            seat.has_room,
-            self.has_room(key, catalog)
+            !seat.is_reserved || entry.alone.count() > 0,
+            "law 1: worker {id} is reserved for nothing"
         );
         law!(
             seat.list == WorkerList::Lazy || seat.link.is_some(),
@@ -89,15 +92,69 @@ impl Dispatch {
             seat.current.is_some() || seat.held.is_empty(),
             "law 2: worker {id} holds requests and has none"
         );
-        if let Some(at) = seat.current {
-            let stage = self.transactions.get(at).map(|t| t.stage);
+        law!(
+            seat.current.is_some() || seat.beside.is_empty(),
+            "law 2: worker {id} has requests beside none"
+        );
+        law!(
+            seat.running() <= seat.announced as usize,
+            "law 2: worker {id} has {} requests, and takes {}",
+            seat.running(),
+            seat.announced
+        );
+        Ok(())
+    }
+
+    /// The transactions of a worker know that they are with it, and the other way round.
+    fn check_work(&self, key: WorkerKey, seat: &Seat) -> Result<(), String> {
+        let id = seat.id;
+        for at in seat.works_on() {
+            let t = self.transactions.get(at);
+            let stage = t.map(|t| t.stage);
             let is_right = [Some(Stage::Bound(key)), Some(Stage::Ended(key))].contains(&stage);
             law!(is_right, "law 2: worker {id} has {at:?}, which is {stage:?}");
+            law!(
+                seat.running() == 1 || t.is_some_and(|t| !t.must_run_alone()),
+                "law 2: worker {id} has {at:?}, which must run alone, among others"
+            );
+        }
+        let beside = seat.beside.iter().map(|(number, at)| (number, at));
+        for (number, &at) in beside.chain(&seat.parked) {
+            let is_it = self.transactions.get(at).is_some_and(|t| t.id == *number);
+            law!(is_it, "law 2: worker {id} knows transaction {number} by the wrong key");
+        }
+        for at in seat.parked() {
+            let stage = self.transactions.get(at).map(|t| t.stage);
+            let is_right =
+                [Some(Stage::Parked(key)), Some(Stage::ParkedEnded(key))].contains(&stage);
+            law!(is_right, "law 2: worker {id} has the conversation {at:?}, which is {stage:?}");
         }
         for &at in &seat.held {
             let stage = self.transactions.get(at).map(|t| t.stage);
             let is_right = [Some(Stage::Held(key)), Some(Stage::HeldEnded(key))].contains(&stage);
             law!(is_right, "law 2: worker {id} holds {at:?}, which is {stage:?}");
+        }
+        Ok(())
+    }
+
+    /// The lists of a service hold the workers that belong there, each once.
+    fn check_turns(&self, queue: &ServiceQueue) -> Result<(), String> {
+        for (list, turns) in [
+            (InTurns::Idle, &queue.idle),
+            (InTurns::Room, &queue.room),
+            (InTurns::Ahead, &queue.ahead),
+        ] {
+            let listed: Vec<WorkerKey> = turns.iter(&self.seats).take(turns.len() + 1).collect();
+            let belong = queue.workers.iter().filter(|&&key| self.seats[key].in_turns == list);
+            let set: BTreeSet<WorkerKey> = listed.iter().copied().collect();
+            law!(
+                listed.len() == turns.len()
+                    && set.len() == listed.len()
+                    && belong.count() == listed.len()
+                    && listed.iter().all(|&key| self.seats[key].in_turns == list),
+                "law 1: {list:?} lists {listed:?}, counts {}",
+                turns.len()
+            );
         }
         Ok(())
     }
@@ -128,6 +185,25 @@ impl Dispatch {
         let listed = self.blocked.len();
         law!(listed == blocked, "law 6: {listed} requests listed as blocked, {blocked} are");
         for (_, caller) in self.callers.iter() {
+            let keys = caller.in_flight.iter().map(|(_, key)| self.transactions.get(key));
+            let parked = keys.flatten().filter(|t| matches!(t.stage, Stage::Parked(_))).count();
+            law!(
+                parked == caller.parked,
+                "law 6: client {} counts {} conversations, are {parked}",
+                caller.id,
+                caller.parked
+            );
+            for flush in &caller.flushes {
+                let keys =
+                    caller.in_flight.iter().filter_map(|(_, key)| self.transactions.get(key));
+                let left = keys.filter(|t| t.id <= flush.last && !t.was_sent()).count();
+                law!(
+                    left == flush.left && left > 0,
+                    "law 6: client {} has a flush that waits for {}, are {left}",
+                    caller.id,
+                    flush.left
+                );
+            }
             for (sequence, key) in caller.in_flight.iter() {
                 law!(
                     self.transactions.contains(key),
@@ -149,14 +225,20 @@ impl Dispatch {
         let id = t.id;
         match t.stage {
             Stage::Bound(worker) | Stage::Ended(worker) => law!(
-                self.seats.get(worker).is_some_and(|seat| seat.current == Some(key)),
+                self.seats.get(worker).is_some_and(|seat| seat.works_on().any(|at| at == key)),
                 "law 2: transaction {id} is bound to nobody"
+            ),
+            Stage::Parked(worker) | Stage::ParkedEnded(worker) => law!(
+                self.seats.get(worker).is_some_and(|seat| seat.parked.get(&id) == Some(&key)),
+                "law 2: conversation {id} is with nobody"
             ),
             Stage::Held(worker) | Stage::HeldEnded(worker) => law!(
                 self.seats.get(worker).is_some_and(|seat| seat.held.contains(&key)),
                 "law 2: transaction {id} is held by nobody"
             ),
             Stage::Waiting | Stage::Blocked => {}
+            // It is still to get its error.
+            Stage::Lost if is_working => {}
             Stage::Lost | Stage::Gone => {
                 law!(false, "law 4: transaction {id} is {:?} and is there", t.stage)
             }
@@ -167,7 +249,7 @@ impl Dispatch {
             "law 5: transaction {id} is blocked by nobody"
         );
         law!(
-            t.stage != Stage::Waiting || is_blocked == Some(false),
+            t.stage != Stage::Waiting || is_blocked != Some(true),
             "law 5: transaction {id} waits to be served, though its client is blocked"
         );
         law!(
@@ -192,7 +274,10 @@ impl Dispatch {
                 );
             }
             None => {
-                law!(t.stage.is_ended(), "law 4: transaction {id} has neither client nor outcome");
+                law!(
+                    t.stage.is_ended() || t.head.reply == 0,
+                    "law 4: transaction {id} has neither client nor outcome"
+                );
             }
         }
         Ok(())
@@ -215,27 +300,44 @@ impl Dispatch {
                 "law 6: {name} counts {} clients, are {count}",
                 entry.callers
             );
-            let listed: Vec<TransactionKey> = entry.queue.iter(&self.transactions).collect();
-            let count = waiting.get(&key).copied().unwrap_or(0);
-            law!(
-                listed.len() == entry.queue.count() && count == listed.len(),
-                "law 6: queue of {name} counts {}, lists {}, {count} wait",
-                entry.queue.count(),
-                listed.len()
-            );
-            for pair in listed.windows(2) {
-                let (a, b) = (&self.transactions[pair[0]], &self.transactions[pair[1]]);
+            let mut listed = 0;
+            for (queue, alone) in [(&entry.queue, false), (&entry.alone, true)] {
+                let keys: Vec<TransactionKey> = queue.iter(&self.transactions).collect();
                 law!(
-                    (a.priority, a.id) < (b.priority, b.id),
-                    "law 6: queue of {name} is out of order at {}",
-                    b.id
+                    keys.len() == queue.count(),
+                    "law 6: queue of {name} counts {}, lists {}",
+                    queue.count(),
+                    keys.len()
                 );
+                listed += keys.len();
+                for pair in keys.windows(2) {
+                    let (a, b) = (&self.transactions[pair[0]], &self.transactions[pair[1]]);
+                    law!(
+                        (a.priority, a.id) < (b.priority, b.id),
+                        "law 6: queue of {name} is out of order at {}",
+                        b.id
+                    );
+                }
+                let is_right = keys.iter().all(|&k| self.transactions[k].must_run_alone() == alone);
+                law!(is_right, "law 6: a request waits in the wrong queue of {name}");
             }
+            let count = waiting.get(&key).copied().unwrap_or(0);
+            law!(count == listed, "law 6: queues of {name} list {listed}, {count} wait");
+            let is_any_free = !entry.idle.is_empty()
+                || entry.queue.count() > 0 && !entry.room.is_empty()
+                || entry.alone.count() > 0 && entry.reserved.is_none() && !entry.room.is_empty();
             law!(
-                listed.is_empty() || entry.idle.is_empty() || is_working,
-                "law 5: {} wait for {name} and {} workers are idle",
-                listed.len(),
-                entry.idle.len()
+                listed == 0 || !is_any_free || is_working,
+                "law 5: {listed} wait for {name}, {} workers are idle and {} have room",
+                entry.idle.len(),
+                entry.room.len()
+            );
+            let parked = self.seats.iter().filter(|(_, seat)| seat.service == key);
+            let parked: usize = parked.map(|(_, seat)| seat.parked.len()).sum();
+            law!(
+                parked == entry.parked,
+                "law 6: {name} counts {} conversations, are {parked}",
+                entry.parked
             );
         }
         Ok(())

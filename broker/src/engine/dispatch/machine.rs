@@ -6,16 +6,17 @@ use super::buckets::Buckets;
 use super::caller::Caller;
 use super::flow::Flow;
 use super::poison::Poison;
-use super::seat::{Availability, Seat};
+use super::seat::{Availability, InTurns, Logout, Seat};
 use super::service_queue::ServiceQueue;
 use super::traces::Traces;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::keys::{
     ClientKey, Key, ServiceKey, SideTable, Table, TransactionKey, WorkerKey,
 };
-use protocol::{HostName, LinkId, Tick, TransactionId, WorkerId};
+use protocol::{HostName, LinkId, ServiceSetting, ServiceSettings, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
@@ -40,6 +41,14 @@ const CAPACITY_KEPT: usize = 1024;
 /// Requests and workers of a service that are looked at in one step.
 const FEW: usize = 2048;
 
+/// Most requests that a worker gets at a time.
+fn capacity(announced: u32, settings: &ServiceSettings) -> u32 {
+    match settings.get(ServiceSetting::Concurrency) {
+        0 => announced,
+        most => u64::from(announced).min(most) as u32,
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Dispatch {
@@ -54,6 +63,8 @@ pub(crate) struct Dispatch {
     /// Scratch space of `take_expired`, kept so that expiry allocates nothing.
     pub(super) due_keys: Vec<TransactionKey>,
     pub(super) next_transaction: u64,
+    /// The last number that an earlier broker may have given to a transaction.
+    pub(super) transaction_base: u64,
     /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
     pub(super) queue_bytes: u64,
     /// How many workers are idle.
@@ -95,7 +106,7 @@ impl Dispatch {
     pub(crate) fn has_few(&self, service: ServiceKey) -> bool {
         let entry = &self.queues[service];
         let blocked = self.blocked(service).take(FEW).count();
-        entry.queue.count() + entry.workers.len() + blocked < FEW
+        entry.waiting() + entry.workers.len() + blocked < FEW
     }
 
     /// The requests that wait for a service, in the order in which they are served if there is one
@@ -104,7 +115,9 @@ impl Dispatch {
         &self,
         service: ServiceKey,
     ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
-        let keys = self.queues[service].queue.iter(&self.transactions);
+        let entry = &self.queues[service];
+        let alone = entry.alone.iter(&self.transactions);
+        let keys = alone.chain(entry.queue.iter(&self.transactions));
         keys.map(|key| (key, &self.transactions[key]))
     }
 
@@ -119,12 +132,12 @@ impl Dispatch {
 
     /// Whether a request waits for a service, be its client blocked or not.
     pub(crate) fn is_awaited(&self, service: ServiceKey) -> bool {
-        self.queues[service].queue.count() > 0 || self.blocked(service).next().is_some()
+        self.queues[service].waiting() > 0 || self.blocked(service).next().is_some()
     }
 
     /// How many requests wait, those of blocked clients among them.
     pub(crate) fn waiting_count(&self) -> usize {
-        let queues = self.queues.iter().map(|(_, entry)| entry.queue.count());
+        let queues = self.queues.iter().map(|(_, entry)| entry.waiting());
         queues.sum::<usize>() + self.blocked.len()
     }
 
@@ -136,7 +149,7 @@ impl Dispatch {
     /// The requests that a worker has or holds.
     pub(crate) fn with_worker(&self, key: WorkerKey) -> impl Iterator<Item = TransactionKey> {
         let seat = &self.seats[key];
-        seat.current.into_iter().chain(seat.held.iter().copied())
+        seat.works_on().chain(seat.parked()).chain(seat.held.iter().copied())
     }
 
     /// What a client has under way.
@@ -224,6 +237,11 @@ impl Dispatch {
 
 /// What the hub and its commands change.
 impl Dispatch {
+    /// Nothing is under way; transactions are numbered from `transaction_base` on.
+    pub(crate) fn new(transaction_base: u64) -> Self {
+        Self { next_transaction: transaction_base, transaction_base, ..Self::default() }
+    }
+
     /// There is a new service.
     pub(crate) fn add_service(&mut self, key: ServiceKey) {
         self.queues.insert(key, ServiceQueue::default());
@@ -234,10 +252,12 @@ impl Dispatch {
         self.queues.remove(key);
     }
 
-    /// The settings of a service changed: `prefetch` may have opened or closed room with its busy
-    /// workers.
+    /// The settings of a service changed: `concurrency` and `prefetch` may have opened or closed
+    /// room with its busy workers.
     pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         for key in self.queues[service].workers.clone() {
+            let seat = &mut self.seats[key];
+            seat.capacity = capacity(seat.announced, &cx.catalog[service].settings);
             self.arrange(key, cx);
         }
         self.serve(service, cx);
@@ -251,19 +271,30 @@ impl Dispatch {
 
     /// A lazy worker is gone from the configuration.
     pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
-        self.set_has_room(key, false);
+        self.set_turns(key, InTurns::Nowhere);
         if let Some(seat) = self.seats.remove(key) {
             self.queues[seat.service].workers.remove(&key);
         }
     }
 
-    /// A worker logged in.
-    pub(crate) fn open(&mut self, key: WorkerKey, link: LinkId) {
+    /// A worker logged in, and said how many requests it takes at a time and whether it understands
+    /// `cancel`. Returns how many it gets at a time.
+    pub(crate) fn open(
+        &mut self,
+        key: WorkerKey,
+        link: LinkId,
+        (concurrency, hears_cancel): (u32, bool),
+        catalog: &Catalog,
+    ) -> u32 {
         let seat = &mut self.seats[key];
         seat.link = Some(link);
+        (seat.announced, seat.hears_cancel) = (concurrency.max(1), hears_cancel);
+        seat.capacity = capacity(seat.announced, &catalog[seat.service].settings);
+        (seat.logout, seat.requests_sent) = (Logout::None, 0);
         if seat.availability == Availability::Draining {
             seat.availability = Availability::Unavailable;
         }
+        seat.capacity
     }
 
     /// A worker may be given requests from now on, or no more.

@@ -9,10 +9,11 @@
 //! | `serve` | who gets the next one |
 //! | `replies` | what a worker's frames mean |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
-//! | `leave` | who gives up, or leaves in order |
+//! | `closing` | who gives up, or closes in order |
 //! | `intervention` | an operator gives up one request |
 //! | `trace`, `trace_notes`, `traces` | how a request went, for `why` |
 //! | `clients` | clients come, go, are blocked and moved |
+//! | `conversations` | replies whose deadline is put off, or that have none |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
 //! | `queue`, `in_flight`, `wheel` | orders of requests: by priority, by sequence, by deadline |
 //! | `turns` | workers that are idle, or have room |
@@ -24,12 +25,13 @@ mod admission;
 pub(crate) mod buckets;
 pub(crate) mod caller;
 mod clients;
+mod closing;
+mod conversations;
 mod flow;
 mod histogram;
 mod in_flight;
 mod intervention;
 mod laws;
-mod leave;
 pub(crate) mod machine;
 mod outcome;
 pub(crate) mod poison;

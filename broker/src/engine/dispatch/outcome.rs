@@ -2,7 +2,7 @@
 //! time that is over. `replies` has the reply itself.
 
 use super::machine::Dispatch;
-use super::seat::Availability;
+use super::seat::{Availability, InTurns};
 use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
 use crate::engine::context::Context;
@@ -28,15 +28,23 @@ impl Dispatch {
         transaction.enter(StageEvent::End);
         let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
         let (stage, client) = (transaction.stage, transaction.client.take());
-        if let Stage::Ended(worker) = stage {
+        if let Stage::Ended(worker) = stage
+            && self.seats[worker].in_turns == InTurns::Ahead
+        {
             // Requests that it holds beyond an overdue one would have to wait for that one.
-            self.set_has_room(worker, false);
+            self.set_turns(worker, InTurns::Nowhere);
         }
         if let Some(client) = client {
             let caller = &mut self.callers[client];
             caller.in_flight.remove(sequence);
             if !is_complete {
                 caller.discard_rest(sequence, cx.now);
+            }
+            if let Stage::ParkedEnded(_) = stage {
+                caller.parked -= 1;
+            }
+            if caller.is_half_closed && caller.in_flight.is_empty() {
+                cx.effects.push(Effect::Answered { link: caller.link });
             }
         }
     }
@@ -46,7 +54,11 @@ impl Dispatch {
     fn release_links(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         let caller = transaction.client.and_then(|client| self.callers.get(client));
-        let (Some(caller), Stage::Bound(worker)) = (caller, transaction.stage) else { return };
+        let (Some(caller), Stage::Bound(worker) | Stage::Parked(worker)) =
+            (caller, transaction.stage)
+        else {
+            return;
+        };
         if let Some(worker) = self.seats.get(worker).and_then(|seat| seat.link) {
             let client = caller.link;
             self.flow.release(worker, client, cx.effects, cx.out);
@@ -65,7 +77,11 @@ impl Dispatch {
         let (id, service, stage, head) =
             (transaction.id, transaction.service, transaction.stage, transaction.head);
         let client = transaction.client;
+        let code = error.code;
         self.stop_waiting(key);
+        if !self.transactions[key].was_sent() {
+            self.not_taken(key, cx);
+        }
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
         let client = client.map(|client| {
             self.callers[client].failed += 1;
@@ -85,8 +101,10 @@ impl Dispatch {
             Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
                 self.transactions.remove(key);
             }
-            Stage::Bound(worker) => self.abandon_if_incomplete(key, worker, &why, cx),
-            Stage::Held(_) | Stage::HeldEnded(_) | Stage::Ended(_) => {}
+            Stage::Bound(worker) | Stage::Parked(worker) | Stage::Held(worker) => {
+                self.abandon_if_heard(key, worker, (code, &why), cx);
+            }
+            Stage::HeldEnded(_) | Stage::Ended(_) | Stage::ParkedEnded(_) => {}
         }
     }
 
@@ -115,16 +133,19 @@ impl Dispatch {
         cx.record(FactKind::RequestFailed, about, text);
     }
 
-    /// Tells a worker that a transaction is over, if it may be waiting for a frame of the client.
-    fn abandon_if_incomplete(
+    /// Tells a worker that a transaction is over, if it understands that, or may be waiting for a
+    /// frame of the client.
+    fn abandon_if_heard(
         &mut self,
         key: TransactionKey,
         worker: WorkerKey,
-        why: &str,
+        why: (ErrorCode, &str),
         cx: &mut Context<'_>,
     ) {
-        if self.transactions[key].takes_frames() {
-            self.abandon(worker, why, cx);
+        let transaction = &self.transactions[key];
+        let waits = transaction.takes_frames() && !matches!(transaction.stage, Stage::HeldEnded(_));
+        if self.seats[worker].hears_cancel || waits {
+            self.abandon(key, worker, why, cx);
         }
     }
 
@@ -140,23 +161,32 @@ impl Dispatch {
     fn stop_waiting(&mut self, key: TransactionKey) {
         let Transaction { stage, service, id, .. } = self.transactions[key];
         match stage {
-            Stage::Waiting => self.queues[service].queue.remove(key, &mut self.transactions),
+            Stage::Waiting => self.take_out_of_queue(key),
             Stage::Blocked => {
                 self.blocked.remove(&(service, id));
             }
             Stage::Held(_)
             | Stage::Bound(_)
+            | Stage::Parked(_)
             | Stage::HeldEnded(_)
             | Stage::Ended(_)
+            | Stage::ParkedEnded(_)
             | Stage::Lost
             | Stage::Gone => {}
         }
     }
 
     /// The client of a transaction is gone: a waiting request is removed, one with a worker goes on
-    /// without it.
+    /// without it. One that wants no reply has nothing to do with its client any more, and runs all
+    /// the same; that of a client that is blocked could wait for no `unblock`.
     pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
-        let stage = self.transactions[key].stage;
+        let transaction = &mut self.transactions[key];
+        let stage = transaction.stage;
+        if transaction.head.reply == 0 && !transaction.takes_frames() && stage != Stage::Blocked {
+            transaction.client = None;
+            transaction.holds_reader = false;
+            return;
+        }
         self.totals.orphaned += 1;
         self.stop_waiting(key);
         self.keep_left(key, cx);
@@ -165,10 +195,10 @@ impl Dispatch {
             Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
                 self.transactions.remove(key);
             }
-            Stage::Held(_) | Stage::HeldEnded(_) | Stage::Ended(_) => {}
-            Stage::Bound(worker) => {
-                let why = "its client is gone in the middle of a conversation";
-                self.abandon_if_incomplete(key, worker, why, cx);
+            Stage::HeldEnded(_) | Stage::Ended(_) | Stage::ParkedEnded(_) => {}
+            Stage::Bound(worker) | Stage::Parked(worker) | Stage::Held(worker) => {
+                let why = "its client is gone";
+                self.abandon_if_heard(key, worker, (ErrorCode::Cancelled, why), cx);
             }
         }
     }
@@ -249,7 +279,8 @@ impl Dispatch {
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
         let seat = &self.seats[worker];
         if seat.availability == Availability::Draining
-            && seat.current.is_some_and(|at| self.transactions[at].stage.is_ended())
+            && seat.current.is_some()
+            && !self.owes_answers(worker)
         {
             cx.effects.push(Effect::Emptied { worker, is_overdue: true });
         }
@@ -266,7 +297,10 @@ impl Dispatch {
     ) -> usize {
         for done in 0..most {
             let queue = self.queues.get(service).map(|entry| &entry.queue);
+            let alone = self.queues.get(service).map(|entry| &entry.alone);
             let first = queue.and_then(|queue| queue.first(true, &self.transactions));
+            let first =
+                first.or_else(|| alone.and_then(|queue| queue.first(true, &self.transactions)));
             let Some(key) = first.or_else(|| self.blocked(service).next().map(|(key, _)| key))
             else {
                 return most - done;

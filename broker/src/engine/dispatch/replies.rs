@@ -2,8 +2,8 @@
 //! gets a request first.
 
 use super::machine::Dispatch;
-use super::seat::{Availability, WorkerList};
-use super::stage::StageEvent;
+use super::seat::{Availability, InTurns};
+use super::stage::{Stage, StageEvent};
 use super::transaction::Conversation;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
@@ -12,7 +12,10 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{TransactionKey, WorkerKey};
 use crate::engine::quotas::Class;
 use bytes::Bytes;
-use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceSetting, Tick, TransactionId};
+use protocol::{
+    ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, Ran, ServiceSetting, Setting, Tick,
+    TransactionId,
+};
 
 impl Dispatch {
     /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
@@ -26,8 +29,8 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         seat.from_count += 1;
         let current = seat.current;
-        let Some(key) = current.filter(|&key| self.transactions[key].id.0 == head.transaction)
-        else {
+        let is_current = |&key: &TransactionKey| self.transactions[key].id.0 == head.transaction;
+        let Some(key) = current.filter(is_current).or_else(|| seat.other(head.transaction)) else {
             self.on_stray(link, worker, &head, cx);
             return;
         };
@@ -36,7 +39,7 @@ impl Dispatch {
                 "worker {} answered with error {}; workers' own errors are positive",
                 self.seats[worker].id, head.error
             );
-            self.on_bad_reply(link, worker, text, cx);
+            self.on_bad_reply(link, (worker, Some(key)), text, cx);
             return;
         }
         self.seats[worker].late_work_since = None;
@@ -49,13 +52,18 @@ impl Dispatch {
         if transaction.stage.is_ended() {
             if is_last {
                 self.drop_late(worker, id.0, cx);
-                self.freed(worker, cx);
+                self.freed(worker, key, cx);
             } else {
                 // It may be waiting for the next frame of the client.
-                self.abandon(worker, "its client waits for no answer any more", cx);
+                let why = "its client waits for no answer any more";
+                self.abandon(key, worker, (ErrorCode::Cancelled, why), cx);
             }
             return;
         }
+        if !is_last && !self.goes_on((key, worker), head.deadline_ms, cx) {
+            return;
+        }
+        let transaction = &self.transactions[key];
         let client = transaction.client;
         if let Some(client) = client.filter(|_| request.reply != 0) {
             let to = self.callers[client].link;
@@ -65,6 +73,7 @@ impl Dispatch {
                 error: head.error,
                 workerid: if is_last { 0 } else { self.seats[worker].id.0 },
                 more: u16::from(!is_last),
+                deadline_ms: if is_last { 0 } else { self.extended_by(key, cx.now) },
                 transaction: id.0,
                 trace_id: request.trace_id,
                 span_id: request.span_id,
@@ -77,24 +86,26 @@ impl Dispatch {
         }
         if is_last {
             self.completed(key, worker, cx);
-        } else {
-            self.transactions[key].trace.piece_came(cx.now);
-            self.set_has_room(worker, false);
+        } else if self.seats[worker].in_turns == InTurns::Ahead {
+            self.set_turns(worker, InTurns::Nowhere);
         }
     }
 
-    /// A worker sent what is no reply: its request fails, and its connection is closed.
+    /// A worker sent what is no reply: its request fails, and its connection is closed. It is the
+    /// request with this key, or, if nobody knows which one is meant, the only one that it has.
     pub(crate) fn on_bad_reply(
         &mut self,
         link: LinkId,
-        worker: WorkerKey,
+        (worker, meant): (WorkerKey, Option<TransactionKey>),
         text: String,
         cx: &mut Context<'_>,
     ) {
         let error = ErrorBody::new(ErrorCode::BadReply, text);
-        let current = self.seats[worker].current;
-        if let Some(current) = current.filter(|&at| !self.transactions[at].stage.is_ended()) {
-            self.fail(current, error.clone(), cx);
+        let seat = &self.seats[worker];
+        let only = seat.current.filter(|_| seat.running() == 1);
+        let failed = meant.or(only).filter(|&at| !self.transactions[at].stage.is_ended());
+        if let Some(failed) = failed {
+            self.fail(failed, error.clone(), cx);
         }
         cx.effects.push(Effect::Refuse { link, error });
     }
@@ -106,6 +117,11 @@ impl Dispatch {
         let (which, now) = (head.transaction, cx.now);
         let seat = &mut self.seats[worker];
         let taken_away = seat.taken_away.iter().position(|&taken_away| taken_away == which);
+        if (1..=self.transaction_base).contains(&which) && taken_away.is_none() {
+            // An earlier broker gave it to the worker.
+            self.drop_late(worker, which, cx);
+            return;
+        }
         let Some(current) = seat.current.filter(|_| taken_away.is_none()) else {
             if let Some(at) = taken_away.filter(|_| head.more == 0) {
                 seat.late_reply_came(at, now);
@@ -133,11 +149,16 @@ impl Dispatch {
     /// Handles the final reply: counts it, ends the transaction and frees the worker.
     fn completed(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
-        let ran = cx.now.since(transaction.dispatched);
+        let mut ran = cx.now.since(transaction.dispatched);
         let entry = &mut self.queues[transaction.service];
-        entry.rate.finished(ran);
         entry.figures.completed += 1;
-        entry.figures.run.add(ran.0);
+        if let Stage::Parked(_) = transaction.stage {
+            // Its worker was not at work on it.
+            ran = Micros(0);
+        } else {
+            entry.rate.finished(ran);
+            entry.figures.run.add(ran.0);
+        }
         if let Some(client) = transaction.client {
             self.callers[client].answered += 1;
         }
@@ -149,7 +170,7 @@ impl Dispatch {
         seat.last_micros = ran.0;
         self.keep_answered(key, cx);
         self.finish(key, cx);
-        self.freed(worker, cx);
+        self.freed(worker, key, cx);
     }
 
     fn drop_late(&mut self, worker: WorkerKey, transaction: u64, cx: &mut Context<'_>) {
@@ -180,9 +201,20 @@ impl Dispatch {
 
     /// A worker is done with a transaction that has its outcome: it gets the next one that it holds
     /// or that waits, or becomes idle, or ends if it was stopped.
-    fn freed(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
-        let Some(key) = self.seats[worker].current.take() else { return };
+    pub(super) fn freed(&mut self, worker: WorkerKey, key: TransactionKey, cx: &mut Context<'_>) {
+        if let Stage::ParkedEnded(_) = self.transactions[key].stage {
+            self.unpark(key, worker);
+            self.free(key);
+            return;
+        }
+        self.seats[worker].give_up(key);
         self.free(key);
+        self.next_for(worker, cx);
+    }
+
+    /// A worker has room for one transaction more: it begins the next one that it holds, is given
+    /// one that waits, becomes idle, or ends if it was stopped.
+    pub(super) fn next_for(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let seat = &mut self.seats[worker];
         let service = seat.service;
         if let Some(next) = seat.held.pop_front() {
@@ -191,8 +223,8 @@ impl Dispatch {
             let transaction = &self.transactions[next];
             let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
             self.begun(next, worker, must_keep, cx);
-        } else if seat.list_by_state() == WorkerList::Idle
-            && let Some(next) = self.take_first(service, cx)
+        } else if self.may_go_straight_on(worker)
+            && let Some(next) = self.take_first(service, self.seats[worker].current.is_none(), cx)
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
@@ -206,6 +238,17 @@ impl Dispatch {
         self.serve(service, cx);
     }
 
+    /// Whether a worker that has ended a request may be given one that waits without any other
+    /// worker being asked.
+    fn may_go_straight_on(&self, worker: WorkerKey) -> bool {
+        let seat = &self.seats[worker];
+        if seat.current.is_none() {
+            return seat.is_available();
+        }
+        // The first one of `alone` may need this worker to become idle.
+        self.has_room_beside(worker) && self.queues[seat.service].alone.count() == 0
+    }
+
     /// `supervision` is to be told when a worker has nothing more to reply to, and perhaps that is
     /// now. A reply that nobody waits for any more is not waited for.
     pub(crate) fn drain(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
@@ -213,28 +256,51 @@ impl Dispatch {
         debug_assert!(!seat.is_available(), "worker {} is drained and available", seat.id);
         seat.availability = Availability::Draining;
         let is_overdue = seat.current.is_some();
-        if seat.current.is_none_or(|at| self.transactions[at].stage.is_ended()) {
+        if !self.owes_answers(worker) {
             cx.effects.push(Effect::Emptied { worker, is_overdue });
         }
+        self.seats[worker].ended_up_to = TransactionId(0);
+        self.end_conversations(worker, cx);
     }
 
-    /// Carries out `idle`: takes the present request away from its worker. Its late reply is
-    /// awaited.
-    pub(crate) fn intervene(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
-        let Some(key) = self.seats[worker].current else { return };
-        if !self.transactions[key].stage.is_ended() {
-            let text = "the operator took the request away from its worker";
-            self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), cx);
+    /// Whether somebody waits for an answer of a worker, apart from its conversations without a
+    /// deadline.
+    pub(crate) fn owes_answers(&self, worker: WorkerKey) -> bool {
+        self.seats[worker].works_on().any(|at| !self.transactions[at].stage.is_ended())
+    }
+
+    /// Carries out `idle`: takes the requests that a worker works on away from it, all or the one
+    /// with this id. Their late replies are awaited. Returns how many they were.
+    pub(crate) fn intervene(
+        &mut self,
+        worker: WorkerKey,
+        only: Option<TransactionId>,
+        cx: &mut Context<'_>,
+    ) -> usize {
+        let is_meant = |&at: &TransactionKey| only.is_none_or(|id| id == self.transactions[at].id);
+        let keys: Vec<TransactionKey> = self.seats[worker].works_on().filter(is_meant).collect();
+        for &key in &keys {
+            if !self.transactions[key].stage.is_ended() {
+                let text = "the operator took the request away from its worker";
+                self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), cx);
+            }
+            let (id, begun) = (self.transactions[key].id, self.transactions[key].dispatched);
+            self.seats[worker].take_away(id.0, begun);
+            self.freed(worker, key, cx);
         }
-        let (id, begun) = (self.transactions[key].id, self.transactions[key].dispatched);
-        self.seats[worker].take_away(id.0, begun);
-        self.freed(worker, cx);
+        keys.len()
     }
 
-    /// Tells a worker, once, that nobody waits for its transaction any more, so that it ends it
-    /// with a reply.
-    pub(super) fn abandon(&mut self, worker: WorkerKey, why: &str, cx: &mut Context<'_>) {
-        let Some(key) = self.seats[worker].current else { return };
+    /// Tells a worker, once, that nobody waits for a transaction of it any more, so that it ends it
+    /// with a reply: always if it understands `cancel`, otherwise if it may be waiting for a frame
+    /// of the client.
+    pub(super) fn abandon(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        why: (ErrorCode, &str),
+        cx: &mut Context<'_>,
+    ) {
         let transaction = &mut self.transactions[key];
         if transaction.conversation == Conversation::Over {
             return;
@@ -248,7 +314,7 @@ impl Dispatch {
     fn notify_over(&mut self, worker: WorkerKey, transaction: u64, cx: &mut Context<'_>) {
         let seat = &mut self.seats[worker];
         if std::mem::replace(&mut seat.notified_over, transaction) != transaction {
-            self.send_over(worker, (0, transaction), "it has ended", cx);
+            self.send_over(worker, (0, transaction), (ErrorCode::Intervention, "it has ended"), cx);
         }
     }
 
@@ -256,14 +322,19 @@ impl Dispatch {
         &self,
         worker: WorkerKey,
         (sequence, transaction): (u32, u64),
-        why: &str,
+        (code, why): (ErrorCode, &str),
         cx: &mut Context<'_>,
     ) {
         let seat = &self.seats[worker];
         let Some(link) = seat.link else { return };
         let head = Header { sequence, transaction, workerid: seat.id.0, ..Header::default() };
-        let error = ErrorBody::new(ErrorCode::Deadline, why);
-        cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+        let frame = if seat.hears_cancel {
+            let head = Header { error: code.number(), ..head };
+            Frame::Cancel { head, text: why.to_owned() }
+        } else {
+            Frame::Error { head, error: ErrorBody::new(ErrorCode::Deadline, why) }
+        };
+        cx.out.push(Action::Send { link, frame });
     }
 
     /// The transaction that a worker works on, since when, and a remark for the text; as far as the
@@ -292,10 +363,41 @@ impl Dispatch {
             self.watch_overlong(worker, at, cx);
             return;
         }
+        if self.asks_to_end_first((worker, transaction), limit_ms, cx) {
+            return;
+        }
         let what = format!(
             "is busy with transaction {transaction}{how} for more than {limit_ms} ms \
              (kill_after_ms) and is killed"
         );
         cx.effects.push(Effect::Overlong { worker, what });
+    }
+
+    /// A worker has had a transaction for too long. One that understands `cancel`, or has others
+    /// beside it, is not killed at once: it is told that nobody waits any more, gets no further
+    /// request, and the others have `stop_ask_ms` to be answered. Returns whether that is so.
+    fn asks_to_end_first(
+        &mut self,
+        (worker, transaction): (WorkerKey, u64),
+        limit_ms: u64,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let seat = &mut self.seats[worker];
+        let Some(key) = seat.current.filter(|&at| self.transactions[at].id.0 == transaction) else {
+            return false;
+        };
+        if seat.overlong == Some(key) || !(seat.hears_cancel || seat.running() > 1) {
+            return false;
+        }
+        seat.overlong = Some(key);
+        let id = seat.id;
+        self.arrange(worker, cx);
+        let text = format!("worker {id} has it for more than {limit_ms} ms (kill_after_ms)");
+        if self.seats[worker].hears_cancel && !self.transactions[key].stage.is_ended() {
+            self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
+        }
+        let wait = cx.settings.get(Setting::StopAskMs);
+        self.watch_overlong(worker, cx.now.plus_millis(wait), cx);
+        true
     }
 }

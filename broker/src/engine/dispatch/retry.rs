@@ -4,8 +4,9 @@
 use super::machine::Dispatch;
 use super::poison::Poison;
 use super::retry_budget::Level;
-use super::seat::Availability;
+use super::seat::{Availability, Logout};
 use super::stage::StageEvent;
+use super::transaction::Past;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
@@ -32,41 +33,66 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         (seat.link, seat.availability) = (None, Availability::Unavailable);
         let held = std::mem::take(&mut seat.held);
+        let parked = std::mem::take(&mut seat.parked);
+        let has_logged_out = seat.logout == Logout::Unbegun;
         (seat.taken_away, seat.late_work_since) = (VecDeque::new(), None);
+        (seat.logout, seat.overlong) = (Logout::None, None);
         let current = seat.current.take();
+        let beside = std::mem::take(&mut seat.beside);
         let (id, service) = (seat.id, seat.service);
         self.arrange(worker, cx);
         // In the order of arrival, which those that are repeated keep.
-        if let Some(key) = current {
+        let is_alone = beside.is_empty();
+        for key in current.into_iter().chain(beside.into_iter().map(|(_, key)| key)) {
+            self.note_lost(key, worker, loss.why, cx.now);
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
+            } else if has_logged_out {
+                self.never_begun(key, (id, loss.why), cx);
             } else {
-                self.transactions[key].deaths += u64::from(loss.is_death);
-                self.note_lost(key, worker, loss.why, cx.now);
+                let transaction = &mut self.transactions[key];
+                // Nobody knows which of several it was.
+                transaction.deaths += u64::from(loss.is_death && is_alone);
+                if loss.is_death && !is_alone {
+                    transaction.past = Past::SentAmongOthers;
+                }
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
         for key in held {
             self.note_lost(key, worker, loss.why, cx.now);
-            if loss.is_orderly {
-                self.transactions[key].attempt -= 1;
-            }
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
-            } else if loss.is_orderly
-                && self.transactions[key].is_whole_in_memory()
-                && self.may_go_on(key, cx)
-            {
-                // The worker never began it: it closed in order, and the one before had no answer
-                // yet.
-                self.wait_again(key, cx);
+            } else if loss.is_orderly || has_logged_out {
+                // It closed in order, and the one before had no answer yet.
+                self.never_begun(key, (id, loss.why), cx);
             } else {
-                let ran = if loss.is_orderly { Ran::No } else { Ran::Maybe };
-                self.lost_with_worker(key, id, ran, loss.why, cx);
+                self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
+        self.lose_conversations(parked, (worker, service), loss.why, cx);
         self.serve(service, cx);
         had
+    }
+
+    /// A worker that is gone or has logged out never began a request that it was sent: that goes to
+    /// another one, if it is still in memory.
+    pub(super) fn never_begun(
+        &mut self,
+        key: TransactionKey,
+        (worker, why): (WorkerId, &str),
+        cx: &mut Context<'_>,
+    ) {
+        if self.transactions[key].stage.is_ended() {
+            self.free(key);
+            return;
+        }
+        self.transactions[key].attempt -= 1;
+        if self.transactions[key].is_whole_in_memory() && self.may_go_on(key, cx) {
+            self.wait_again(key, cx);
+        } else {
+            self.lost_with_worker(key, worker, Ran::No, why, cx);
+        }
     }
 
     fn had(&self, worker: WorkerKey, cx: &Context<'_>) -> Had {
@@ -185,7 +211,12 @@ impl Dispatch {
 
     /// Has a request that a worker had wait again, in its place by arrival.
     fn wait_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
-        self.transactions[key].enter(StageEvent::Repeat);
+        let transaction = &mut self.transactions[key];
+        transaction.enter(StageEvent::Repeat);
+        if transaction.kept_bytes == 0 {
+            transaction.kept_bytes = transaction.body.len() as u64;
+            self.queue_bytes += transaction.kept_bytes;
+        }
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.callers[client].is_blocked) {
             self.block(key);

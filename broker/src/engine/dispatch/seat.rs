@@ -1,10 +1,10 @@
 //! What `dispatch` knows of one worker: whether it can take a request, what it has, what it owes,
 //! and its figures. A seat is there as long as its worker is configured: figures outlive a login.
 
-use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::keys::{OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use bytes::Bytes;
 use protocol::{ClientId, HostName, LinkId, Tick, TransactionId, WorkerId};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.
 const TAKEN_AWAY_MAX: usize = 1024;
@@ -29,6 +29,43 @@ pub(super) enum Availability {
     Unavailable,
     /// It may not, and `supervision` is to be told when it has nothing more to reply to.
     Draining,
+}
+
+/// The list of its service that a worker takes its turn in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InTurns {
+    /// None: it can't be given a request now.
+    Nowhere,
+    /// `idle`: it has none.
+    Idle,
+    /// `room`: it has some, and may have more (`concurrency`).
+    Room,
+    /// `ahead`: it has one, and may hold more (`prefetch`).
+    Ahead,
+}
+
+/// The neighbours of a worker in that list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Neighbours {
+    pub(super) before: OptionKey<WorkerKey>,
+    pub(super) after: OptionKey<WorkerKey>,
+}
+
+impl Neighbours {
+    /// Of a worker that is in no list.
+    const NONE: Self = Self { before: OptionKey::NONE, after: OptionKey::NONE };
+}
+
+/// What a worker said of its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logout {
+    /// Nothing.
+    None,
+    /// It logged out: what it leaves unanswered when its connection ends, it has not begun.
+    Unbegun,
+    /// It logged out and said which requests never reached it. What it leaves unanswered of the
+    /// others, it may have begun.
+    Counted,
 }
 
 /// The request that a worker was sent last, for `last`.
@@ -64,18 +101,42 @@ pub(crate) struct Seat {
     pub(super) host: Option<HostName>,
     /// Whether it may be given requests, as `supervision` says.
     pub(super) availability: Availability,
-    /// The transaction that it has. Valid in the list `Busy`.
+    /// Most transactions that it works on at a time, as it said at its login.
+    pub(super) announced: u32,
+    /// The same by the setting `concurrency` of its service, too; at least 1.
+    pub(crate) capacity: u32,
+    /// It said at its login that it understands `cancel`. Independent of all else: it never changes
+    /// on a connection.
+    pub(super) hears_cancel: bool,
+    /// What it said of its end. Independent of `availability`: it may be drained for other reasons.
+    pub(super) logout: Logout,
+    /// How many requests it was sent on its connection; their first frames.
+    pub(super) requests_sent: u32,
+    /// The transaction that it works on longest. Valid in the list `Busy`.
     pub(crate) current: Option<TransactionKey>,
+    /// The others that it works on (`concurrency`), in the order in which it was given them.
+    pub(super) beside: Vec<(TransactionId, TransactionKey)>,
+    /// Its conversations without a deadline (`open_ended`), which take no room.
+    pub(super) parked: BTreeMap<TransactionId, TransactionKey>,
+    /// The last of them that was ended because the worker is drained; 0 = none. Independent of
+    /// `parked`: those that were ended stay there until the worker is done with them.
+    pub(super) ended_up_to: TransactionId,
+    /// It gets no request until it has none, because one waits that must run alone. Independent of
+    /// `availability`: no operator said so.
+    pub(super) is_reserved: bool,
+    /// The transaction that it was told to end because it takes too long (`kill_after_ms`); it gets
+    /// no other one until that is over. Valid in the list `Busy`.
+    pub(super) overlong: Option<TransactionKey>,
     /// The transactions that it holds besides (`prefetch`), in order.
     pub(crate) held: VecDeque<TransactionKey>,
     /// The list that the worker is in: [`list_by_state`](Self::list_by_state) as of the last
     /// change.
     pub(crate) list: WorkerList,
-    /// It is in its service's list `with_room`, which a law checks. Independent of `list`: only
-    /// some of the busy ones have room.
-    pub(super) has_room: bool,
-    /// Its turn among the idle ones, or among those with room.
-    pub(super) turn: u64,
+    /// The list of its service that it is in, which a law checks. Independent of `list`: only some
+    /// of the busy ones have room.
+    pub(super) in_turns: InTurns,
+    /// Its neighbours in that list.
+    pub(super) neighbours: Neighbours,
     /// A `Timer::Overlong` of it is set. Independent of what it has: the timer outlives a request.
     pub(super) is_timed: bool,
     /// Transactions that it completed.
@@ -116,11 +177,21 @@ impl Seat {
             pid: 0,
             host: None,
             availability: Availability::Unavailable,
+            announced: 1,
+            capacity: 1,
+            hears_cancel: false,
+            logout: Logout::None,
+            requests_sent: 0,
             current: None,
+            beside: Vec::new(),
+            parked: BTreeMap::new(),
+            ended_up_to: TransactionId(0),
+            is_reserved: false,
+            overlong: None,
             held: VecDeque::new(),
             list: WorkerList::Lazy,
-            has_room: false,
-            turn: 0,
+            in_turns: InTurns::Nowhere,
+            neighbours: Neighbours::NONE,
             is_timed: false,
             transactions: 0,
             from_count: 0,
@@ -147,6 +218,59 @@ impl Seat {
             (Some(_), _) => WorkerList::Busy,
             (None, true) => WorkerList::Idle,
             (None, false) => WorkerList::Lazy,
+        }
+    }
+
+    /// How many transactions it works on, or has not ended yet.
+    pub(crate) fn running(&self) -> usize {
+        usize::from(self.current.is_some()) + self.beside.len()
+    }
+
+    /// Whether it may be given one more transaction beside those that it has.
+    pub(super) fn has_room(&self) -> bool {
+        self.running() < self.capacity as usize
+            && self.is_available()
+            && !self.is_reserved
+            && self.overlong.is_none()
+    }
+
+    /// The transactions that it works on, in the order in which it was given them.
+    pub(crate) fn works_on(&self) -> impl Iterator<Item = TransactionKey> {
+        self.current.into_iter().chain(self.beside.iter().map(|(_, key)| *key))
+    }
+
+    /// Its conversations without a deadline, by id.
+    pub(crate) fn parked(&self) -> impl Iterator<Item = TransactionKey> {
+        self.parked.values().copied()
+    }
+
+    /// A transaction of it other than `current`.
+    pub(super) fn other(&self, id: u64) -> Option<TransactionKey> {
+        let beside = self.beside.iter().find(|(other, _)| other.0 == id).map(|(_, key)| *key);
+        beside.or_else(|| self.parked.get(&TransactionId(id)).copied())
+    }
+
+    /// It works on one more transaction.
+    pub(super) fn take(&mut self, id: TransactionId, key: TransactionKey) {
+        match self.current {
+            None => self.current = Some(key),
+            Some(_) => self.beside.push((id, key)),
+        }
+    }
+
+    /// It works on a transaction no more.
+    pub(super) fn give_up(&mut self, key: TransactionKey) {
+        if self.overlong == Some(key) {
+            self.overlong = None;
+            // The timer that is set is for that one, and comes too late for others.
+            self.is_timed = false;
+        }
+        if self.current != Some(key) {
+            self.beside.retain(|(_, other)| *other != key);
+        } else if self.beside.is_empty() {
+            self.current = None;
+        } else {
+            self.current = Some(self.beside.remove(0).1);
         }
     }
 

@@ -2,9 +2,9 @@
 //! that makes a worker or a request available ends in `serve`.
 
 use super::machine::Dispatch;
-use super::seat::WorkerList;
+use super::seat::{InTurns, WorkerList};
 use super::stage::{Stage, StageEvent};
-use super::transaction::Transaction;
+use super::transaction::{Past, Transaction};
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
@@ -29,15 +29,40 @@ impl Dispatch {
             return;
         }
         self.note_ahead(key);
-        self.queues[service].queue.add(key, &mut self.transactions);
+        self.add_to_queue(key);
         self.serve(service, cx);
     }
 
-    /// Gives waiting requests to idle workers, then to busy ones with room (`prefetch`).
+    /// Puts a request into the queue of its service, in its place by arrival.
+    pub(super) fn add_to_queue(&mut self, key: TransactionKey) {
+        let transaction = &self.transactions[key];
+        let must_run_alone = transaction.must_run_alone();
+        let entry = &mut self.queues[transaction.service];
+        entry.queue_of(must_run_alone).add(key, &mut self.transactions);
+    }
+
+    /// Takes a request out of the queue of its service.
+    pub(super) fn take_out_of_queue(&mut self, key: TransactionKey) {
+        let transaction = &self.transactions[key];
+        let (service, must_run_alone) = (transaction.service, transaction.must_run_alone());
+        let entry = &mut self.queues[service];
+        entry.queue_of(must_run_alone).remove(key, &mut self.transactions);
+        if must_run_alone && entry.alone.count() == 0 {
+            self.unreserve(service);
+        }
+    }
+
+    /// Gives waiting requests to idle workers, then to busy ones with room.
     pub(crate) fn serve(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         let mut left = SERVED_MAX;
-        while self.queues[service].queue.count() > 0 {
-            if self.queues[service].idle.is_empty() {
+        while self.queues[service].waiting() > 0 {
+            let entry = &self.queues[service];
+            let is_any_idle = !entry.idle.is_empty();
+            if !is_any_idle && entry.alone.count() > 0 {
+                self.reserve(service);
+            }
+            let entry = &self.queues[service];
+            if !is_any_idle && (entry.room.is_empty() || entry.queue.count() == 0) {
                 if cx.catalog[service].settings.get(ServiceSetting::Prefetch) > 0 {
                     self.hold_ahead(service, left, cx);
                 }
@@ -48,26 +73,39 @@ impl Dispatch {
                 return;
             }
             left -= 1;
-            let Some(key) = self.take_first(service, cx) else { return };
-            let Some(worker) = self.take_idle(service) else { return };
+            let Some(key) = self.take_first(service, is_any_idle, cx) else { return };
+            let worker =
+                if is_any_idle { self.take_idle(service) } else { self.take_room(service) };
+            let Some(worker) = worker else { return };
             self.bind(key, worker, cx);
         }
     }
 
     /// Takes the request to serve next out of a queue, if it may be given to a worker: not if its
     /// time is over, or its service stopped, and it is only to get its error yet
-    /// (docs/decisions/0038).
+    /// (docs/decisions/0038). `is_idle`: the worker has none, so the request may be one that must
+    /// run alone.
     pub(super) fn take_first(
         &mut self,
         service: ServiceKey,
+        is_idle: bool,
         cx: &Context<'_>,
     ) -> Option<TransactionKey> {
         let entry = &mut self.queues[service];
-        if entry.queue.count() == 0 || cx.catalog[service].is_stopped {
+        if entry.waiting() == 0 || cx.catalog[service].is_stopped {
             return None;
         }
         let is_in_time = |first: &Transaction| first.deadline > cx.now;
         let (strict, all) = (self.is_strict_priority, &mut self.transactions);
+        if is_idle
+            && entry.alone.count() > 0
+            && let Some(key) = entry.alone.take_first(strict, all, is_in_time)
+        {
+            if entry.alone.count() == 0 {
+                self.unreserve(service);
+            }
+            return Some(key);
+        }
         let key = entry.queue.take_first(strict, all, is_in_time)?;
         entry.rate.taken(cx.now, entry.queue.count());
         Some(key)
@@ -77,17 +115,46 @@ impl Dispatch {
     /// bind a request to it.
     fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let entry = &mut self.queues[service];
-        let key = entry.idle.pop()?;
+        let key = entry.idle.pop(&mut self.seats)?;
         entry.busy += 1;
         self.idle -= 1;
         self.busy += 1;
-        self.seats[key].list = WorkerList::Busy;
+        let seat = &mut self.seats[key];
+        (seat.list, seat.in_turns) = (WorkerList::Busy, InTurns::Nowhere);
         Some(key)
+    }
+
+    /// Takes the first one off the list of workers that may be given one more. The caller must bind
+    /// a request to it.
+    fn take_room(&mut self, service: ServiceKey) -> Option<WorkerKey> {
+        let key = self.queues[service].room.pop(&mut self.seats)?;
+        self.seats[key].in_turns = InTurns::Nowhere;
+        Some(key)
+    }
+
+    /// One worker gets no further request, so that it becomes idle for one that must run alone.
+    fn reserve(&mut self, service: ServiceKey) {
+        let entry = &mut self.queues[service];
+        if entry.reserved.is_none()
+            && let Some(worker) = entry.room.first()
+        {
+            entry.reserved = Some(worker);
+            self.seats[worker].is_reserved = true;
+            self.set_turns(worker, InTurns::Nowhere);
+        }
+    }
+
+    /// The worker that was reserved may be given requests again; the caller arranges it.
+    fn unreserve(&mut self, service: ServiceKey) {
+        if let Some(worker) = self.queues[service].reserved.take() {
+            self.seats[worker].is_reserved = false;
+            self.update_room(worker);
+        }
     }
 
     /// Carries out `prefetch`: sends requests of one frame ahead to busy workers, which take turns.
     fn hold_ahead(&mut self, service: ServiceKey, mut left: usize, cx: &mut Context<'_>) {
-        while let Some(worker) = self.queues[service].with_room.first() {
+        while let Some(worker) = self.queues[service].ahead.first() {
             if left == 0 {
                 cx.effects.push(Effect::Serve { service });
                 return;
@@ -109,47 +176,76 @@ impl Dispatch {
             let entry = &mut self.queues[service];
             entry.queue.remove(key, &mut self.transactions);
             entry.rate.taken(cx.now, entry.queue.count());
-            entry.with_room.pop();
-            self.seats[worker].turn = entry.with_room.push(worker);
+            self.set_turns(worker, InTurns::Nowhere);
             self.transactions[key].enter(StageEvent::Hold(worker));
             self.seats[worker].held.push_back(key);
             self.send_request(key, worker, cx);
-            self.update_room(worker, cx);
+            self.update_turns(worker, cx);
         }
     }
 
-    /// Whether a busy worker may hold one more request.
-    pub(super) fn has_room(&self, key: WorkerKey, catalog: &Catalog) -> bool {
+    /// The list of its service that a worker belongs in.
+    pub(super) fn turns_of(&self, key: WorkerKey, catalog: &Catalog) -> InTurns {
         let seat = &self.seats[key];
+        let Some(current) = seat.current.map(|current| &self.transactions[current]) else {
+            return if seat.list == WorkerList::Idle { InTurns::Idle } else { InTurns::Nowhere };
+        };
+        if seat.capacity > 1 {
+            return if self.has_room_beside(key) { InTurns::Room } else { InTurns::Nowhere };
+        }
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
-        let is_one_frame = seat.current.is_some_and(|current| {
-            let current = &self.transactions[current];
-            !current.takes_frames() && !current.stage.is_ended()
-        });
-        prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available()
+        let is_one_frame = !current.takes_frames() && !current.stage.is_ended();
+        if prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available() {
+            InTurns::Ahead
+        } else {
+            InTurns::Nowhere
+        }
     }
 
-    fn update_room(&mut self, key: WorkerKey, cx: &Context<'_>) {
-        let has_room = self.has_room(key, cx.catalog);
-        self.set_has_room(key, has_room);
+    /// Whether a worker may be given a request beside those that it has.
+    pub(super) fn has_room_beside(&self, key: WorkerKey) -> bool {
+        let seat = &self.seats[key];
+        let runs_alone = seat.current.is_some_and(|at| self.transactions[at].must_run_alone());
+        seat.has_room() && !runs_alone
     }
 
-    /// Puts a worker into the list `with_room` of its service, or takes it out.
-    pub(super) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
+    /// Puts a worker into the list of its service that it belongs in.
+    fn update_turns(&mut self, key: WorkerKey, cx: &Context<'_>) {
+        let turns = self.turns_of(key, cx.catalog);
+        self.set_turns(key, turns);
+    }
+
+    /// The same for a busy worker that was reserved.
+    fn update_room(&mut self, key: WorkerKey) {
+        let seat = &self.seats[key];
+        if seat.capacity > 1 && seat.list == WorkerList::Busy && self.has_room_beside(key) {
+            self.set_turns(key, InTurns::Room);
+        }
+    }
+
+    /// Puts a worker into this list of its service, at its end.
+    pub(super) fn set_turns(&mut self, key: WorkerKey, turns: InTurns) {
         let seat = &mut self.seats[key];
-        if seat.has_room == has_room {
+        if seat.in_turns == turns {
             return;
         }
-        seat.has_room = has_room;
+        let before = std::mem::replace(&mut seat.in_turns, turns);
         let entry = &mut self.queues[seat.service];
-        if has_room {
-            seat.turn = entry.with_room.push(key);
-        } else {
-            entry.with_room.remove(seat.turn);
+        match before {
+            InTurns::Nowhere => {}
+            InTurns::Idle => entry.idle.remove(key, &mut self.seats),
+            InTurns::Room => entry.room.remove(key, &mut self.seats),
+            InTurns::Ahead => entry.ahead.remove(key, &mut self.seats),
+        }
+        match turns {
+            InTurns::Nowhere => {}
+            InTurns::Idle => entry.idle.push(key, &mut self.seats),
+            InTurns::Room => entry.room.push(key, &mut self.seats),
+            InTurns::Ahead => entry.ahead.push(key, &mut self.seats),
         }
     }
 
-    /// Puts a worker into the list it belongs in. Whoever calls this with one that may have become
+    /// Puts a worker into the lists it belongs in. Whoever calls this with one that may have become
     /// idle serves its service next.
     pub(super) fn arrange(&mut self, key: WorkerKey, cx: &Context<'_>) {
         let seat = &mut self.seats[key];
@@ -158,10 +254,7 @@ impl Dispatch {
             seat.list = list;
             let entry = &mut self.queues[seat.service];
             match before {
-                WorkerList::Idle => {
-                    entry.idle.remove(seat.turn);
-                    self.idle -= 1;
-                }
+                WorkerList::Idle => self.idle -= 1,
                 WorkerList::Busy => {
                     entry.busy -= 1;
                     self.busy -= 1;
@@ -169,10 +262,7 @@ impl Dispatch {
                 WorkerList::Lazy => {}
             }
             match list {
-                WorkerList::Idle => {
-                    seat.turn = entry.idle.push(key);
-                    self.idle += 1;
-                }
+                WorkerList::Idle => self.idle += 1,
                 WorkerList::Busy => {
                     entry.busy += 1;
                     self.busy += 1;
@@ -180,14 +270,21 @@ impl Dispatch {
                 WorkerList::Lazy => {}
             }
         }
-        let has_room = list == WorkerList::Busy && self.has_room(key, cx.catalog);
-        self.set_has_room(key, has_room);
+        if self.seats[key].is_reserved
+            && !(list == WorkerList::Busy && self.seats[key].is_available())
+        {
+            // It has become idle, or can't: then another one is reserved.
+            self.queues[self.seats[key].service].reserved = None;
+            self.seats[key].is_reserved = false;
+        }
+        self.update_turns(key, cx);
     }
 
-    /// Gives a request to an idle worker, complete or not.
+    /// Gives a request to a worker that may take it, complete or not.
     pub(super) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
-        self.transactions[key].enter(StageEvent::Give(worker));
-        self.seats[worker].current = Some(key);
+        let transaction = &mut self.transactions[key];
+        transaction.enter(StageEvent::Give(worker));
+        self.seats[worker].take(transaction.id, key);
         let must_keep = self.send_request(key, worker, cx);
         self.begun(key, worker, must_keep, cx);
     }
@@ -207,7 +304,9 @@ impl Dispatch {
         if !must_keep {
             // It was kept only so that a held request could go back to the queue.
             self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
-            transaction.body = Bytes::new();
+            if !transaction.is_small() {
+                transaction.body = Bytes::new();
+            }
         }
         let service = transaction.service;
         self.queues[service].figures.wait.add(waited.0);
@@ -217,8 +316,8 @@ impl Dispatch {
         if kill_after_ms > 0 {
             self.watch_overlong(worker, cx.now.plus_millis(kill_after_ms), cx);
         }
-        if has_prefetch {
-            self.update_room(worker, cx);
+        if has_prefetch || self.seats[worker].capacity > 1 {
+            self.update_turns(worker, cx);
         }
     }
 
@@ -244,20 +343,34 @@ impl Dispatch {
         if transaction.attempt == 1 {
             self.queues[transaction.service].retry_budget.first(cx.now);
         }
+        let is_first = !transaction.was_sent();
+        if is_first {
+            transaction.past = Past::Sent;
+        }
         let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
         let is_held = matches!(transaction.stage, Stage::Held(_));
         let is_kept = transaction.is_one_frame() && (is_held || must_keep);
         let (head, body) = (transaction.head, transaction.body.clone());
         let pieces = std::mem::take(&mut transaction.pieces);
-        let client = transaction.client.map(|client| self.callers[client].id);
-        let last = (transaction.id, client, cx.now);
+        let caller = transaction.client.map(|client| &self.callers[client]);
+        let is_awaited = is_first && caller.is_some_and(|caller| !caller.flushes.is_empty());
+        let last = (transaction.id, caller.map(|caller| caller.id), cx.now);
         let max = cx.settings.get(Setting::LastBytesMax) as usize;
-        self.seats[worker].remember(&body, last, max);
+        let seat = &mut self.seats[worker];
+        seat.requests_sent = seat.requests_sent.wrapping_add(1);
+        seat.remember(&body, last, max);
         self.send_piece(worker, key, head, body, cx);
         for (head, body) in pieces {
             self.send_piece(worker, key, head, body, cx);
         }
+        if is_awaited {
+            self.settled(key, cx);
+        }
+        let transaction = &mut self.transactions[key];
         if is_kept {
+            self.read_client_again(key, cx);
+        } else if transaction.is_small() {
+            self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
             self.read_client_again(key, cx);
         } else {
             self.release_bytes(key, cx);

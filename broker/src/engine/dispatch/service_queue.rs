@@ -5,10 +5,11 @@ use super::histogram::Histogram;
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
+use super::trace::Attempt;
 use super::turns::Turns;
-use crate::engine::keys::WorkerKey;
-use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::engine::keys::{TransactionKey, WorkerKey};
+use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick, TransactionId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Counters and histograms of a service since the start or the last `reset`.
 #[derive(Debug, Default)]
@@ -45,15 +46,39 @@ impl ServiceFigures {
     }
 }
 
+/// What a worker that is gone leaves behind, if it had more conversations than end in one step.
+#[derive(Debug)]
+pub(super) struct LostConversations {
+    /// The text of the error.
+    pub(super) text: String,
+    /// The worker, as `why` shows it.
+    pub(super) worker: Attempt,
+    /// Those that are left; some may have ended otherwise.
+    pub(super) left: VecDeque<(TransactionId, TransactionKey)>,
+}
+
 /// The requests of a service that wait, and the workers that can take one.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceQueue {
-    /// The requests that wait.
+    /// The requests that wait, without those in `alone`.
     pub(crate) queue: Queue,
+    /// The requests that wait for a worker that has no other one: their worker died while it had
+    /// several.
+    pub(crate) alone: Queue,
+    /// The worker that gets none until it can take the first of `alone`.
+    pub(super) reserved: Option<WorkerKey>,
     /// Its idle workers, longest idle first.
     pub(crate) idle: Turns,
+    /// Its busy workers that may be given a further request (`concurrency`), in turn.
+    pub(crate) room: Turns,
     /// Its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) with_room: Turns,
+    pub(crate) ahead: Turns,
+    /// Its conversations without a deadline (`open_ended`).
+    pub(crate) parked: usize,
+    /// Conversations that are still to get their error, because their worker is gone.
+    pub(super) lost: VecDeque<LostConversations>,
+    /// Workers that are drained, and whose conversations are still to be ended.
+    pub(super) draining: VecDeque<WorkerKey>,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.
@@ -73,6 +98,16 @@ pub(crate) struct ServiceQueue {
 }
 
 impl ServiceQueue {
+    /// How many requests wait.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.queue.count() + self.alone.count()
+    }
+
+    /// The queue of a request that waits.
+    pub(super) const fn queue_of(&mut self, must_run_alone: bool) -> &mut Queue {
+        if must_run_alone { &mut self.alone } else { &mut self.queue }
+    }
+
     /// How the retry budget stands, by the settings of the service.
     pub(crate) fn retry_budget_level(&self, settings: &ServiceSettings, now: Tick) -> Level {
         let percent = settings.get(ServiceSetting::RetryPercent);

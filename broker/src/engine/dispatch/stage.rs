@@ -14,6 +14,10 @@ pub(crate) enum Stage {
     Held(WorkerKey),
     /// With a worker, which works on it.
     Bound(WorkerKey),
+    /// A conversation without a deadline (`open_ended`): with a worker, in which it takes no room.
+    Parked(WorkerKey),
+    /// As `Parked`, but it has its outcome: the worker still owes its last frame.
+    ParkedEnded(WorkerKey),
     /// As `Held`, but it has its outcome. The worker may begin it all the same.
     HeldEnded(WorkerKey),
     /// As `Bound`, but it has its outcome: the worker has neither replied nor died.
@@ -37,6 +41,8 @@ pub(crate) enum StageEvent {
     Hold(WorkerKey),
     /// The worker that holds it begins it.
     Begin,
+    /// Its worker sent the first part of a reply that has no deadline.
+    Park,
     /// It gets its outcome.
     End,
     /// Its worker is gone or has lost it, and it is given to another one.
@@ -53,7 +59,7 @@ impl Stage {
 
     /// The next state; `None`: the event can't come in this state.
     pub(crate) const fn on(self, event: StageEvent) -> Option<Self> {
-        use StageEvent::{Begin, Block, End, Free, Give, Hold, Lose, Repeat, Unblock};
+        use StageEvent::{Begin, Block, End, Free, Give, Hold, Lose, Park, Repeat, Unblock};
         Some(match (self, event) {
             (Self::Waiting, Block) => Self::Blocked,
             (Self::Blocked, Unblock) => Self::Waiting,
@@ -65,19 +71,34 @@ impl Stage {
             (Self::Held(worker), End) => Self::HeldEnded(worker),
             (Self::Bound(worker), End) => Self::Ended(worker),
             (Self::Held(_) | Self::Bound(_), Repeat) => Self::Waiting,
-            (Self::Held(_) | Self::Bound(_), Lose) => Self::Lost,
+            (Self::Bound(worker), Park) => Self::Parked(worker),
+            (Self::Parked(worker), End) => Self::ParkedEnded(worker),
+            (Self::Held(_) | Self::Bound(_) | Self::Parked(_), Lose) => Self::Lost,
             (Self::Lost, End) => Self::Gone,
-            (Self::Ended(_) | Self::HeldEnded(_), Free) => Self::Gone,
-            (Self::Waiting, Unblock | Begin | Repeat | Lose | Free)
-            | (Self::Blocked, Block | Give(_) | Hold(_) | Begin | Repeat | Lose | Free)
-            | (Self::Held(_), Block | Unblock | Give(_) | Hold(_) | Free)
+            (Self::Ended(_) | Self::HeldEnded(_) | Self::ParkedEnded(_), Free) => Self::Gone,
+            (Self::Waiting, Unblock | Begin | Park | Repeat | Lose | Free)
+            | (Self::Blocked, Block | Give(_) | Hold(_) | Begin | Park | Repeat | Lose | Free)
+            | (Self::Held(_), Block | Unblock | Give(_) | Hold(_) | Park | Free)
             | (Self::Bound(_), Block | Unblock | Give(_) | Hold(_) | Begin | Free)
-            | (Self::HeldEnded(_), Block | Unblock | Give(_) | Hold(_) | End | Repeat | Lose)
-            | (Self::Ended(_), Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Lose)
-            | (Self::Lost, Block | Unblock | Give(_) | Hold(_) | Begin | Repeat | Lose | Free)
+            | (
+                Self::Parked(_),
+                Block | Unblock | Give(_) | Hold(_) | Begin | Park | Repeat | Free,
+            )
+            | (
+                Self::HeldEnded(_),
+                Block | Unblock | Give(_) | Hold(_) | Park | End | Repeat | Lose,
+            )
+            | (
+                Self::Ended(_) | Self::ParkedEnded(_),
+                Block | Unblock | Give(_) | Hold(_) | Begin | Park | End | Repeat | Lose,
+            )
+            | (
+                Self::Lost,
+                Block | Unblock | Give(_) | Hold(_) | Begin | Park | Repeat | Lose | Free,
+            )
             | (
                 Self::Gone,
-                Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Lose | Free,
+                Block | Unblock | Give(_) | Hold(_) | Begin | Park | End | Repeat | Lose | Free,
             ) => {
                 return None;
             }
@@ -89,10 +110,17 @@ impl Stage {
         match self {
             Self::Held(worker)
             | Self::Bound(worker)
+            | Self::Parked(worker)
             | Self::HeldEnded(worker)
-            | Self::Ended(worker) => Some(worker),
+            | Self::Ended(worker)
+            | Self::ParkedEnded(worker) => Some(worker),
             Self::Waiting | Self::Blocked | Self::Lost | Self::Gone => None,
         }
+    }
+
+    /// Whether a worker works on it, or has a conversation of it, as far as the broker knows.
+    pub(crate) const fn has_begun(self) -> bool {
+        matches!(self, Self::Bound(_) | Self::Parked(_) | Self::Ended(_) | Self::ParkedEnded(_))
     }
 
     /// Whether it waits: no worker has it, and it has no outcome.
@@ -102,6 +130,6 @@ impl Stage {
 
     /// Whether it has its outcome.
     pub(crate) const fn is_ended(self) -> bool {
-        matches!(self, Self::HeldEnded(_) | Self::Ended(_) | Self::Gone)
+        matches!(self, Self::HeldEnded(_) | Self::Ended(_) | Self::ParkedEnded(_) | Self::Gone)
     }
 }

@@ -5,6 +5,7 @@ use super::machine::Dispatch;
 use super::stage::Stage;
 use super::trace::Attempt;
 use super::traces::{Kept, Outcome, Standing, TimeLine};
+use super::transaction::NEVER;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -45,21 +46,36 @@ impl Dispatch {
         why: &str,
         now: Tick,
     ) {
-        let lost = Some((now, show::brief(why, TEXT_BYTES_MAX)));
-        let attempt = Attempt { lost, ..self.present_attempt(key, worker) };
-        self.transactions[key].trace.lost(attempt);
+        if !self.transactions[key].stage.is_ended() {
+            let worker = self.lost_worker(worker, why, now);
+            let begun = self.transactions[key].stage.has_begun().then_some(now);
+            self.transactions[key].note_lost(Attempt { begun, ..worker });
+        }
+    }
+
+    /// A worker that is lost, without what differs from request to request.
+    pub(super) fn lost_worker(&self, worker: WorkerKey, why: &str, now: Tick) -> Attempt {
+        let seat = &self.seats[worker];
+        Attempt {
+            number: 0,
+            worker: seat.id,
+            pid: seat.pid,
+            host: seat.host.clone(),
+            given: now,
+            begun: None,
+            lost: Some((now, show::brief(why, TEXT_BYTES_MAX))),
+        }
     }
 
     fn present_attempt(&self, key: TransactionKey, worker: WorkerKey) -> Attempt {
         let (transaction, seat) = (&self.transactions[key], &self.seats[worker]);
-        let has_begun = matches!(transaction.stage, Stage::Bound(_) | Stage::Ended(_));
         Attempt {
             number: transaction.attempt,
             worker: seat.id,
             pid: seat.pid,
             host: seat.host.clone(),
             given: transaction.trace.given,
-            begun: has_begun.then_some(transaction.dispatched),
+            begun: transaction.stage.has_begun().then_some(transaction.dispatched),
             lost: None,
         }
     }
@@ -70,6 +86,12 @@ impl Dispatch {
         let transaction = &self.transactions[key];
         let took = cx.now.since(transaction.arrived);
         if let Some(kept) = is_worth_it(cx.settings, transaction.id, took) {
+            // A conversation without a deadline is not slow.
+            let is_sampled = || is_worth_it(cx.settings, transaction.id, Micros(0)).is_some();
+            if kept == Kept::Slow && matches!(transaction.stage, Stage::Parked(_)) && !is_sampled()
+            {
+                return;
+            }
             let outcome = Outcome::Answered { error: transaction.trace.error };
             self.keep_trace(key, (outcome, kept), cx);
         }
@@ -121,7 +143,9 @@ impl Dispatch {
         let transaction = &self.transactions[key];
         let standing = match transaction.stage {
             Stage::Waiting => {
-                let queue = &self.queues[transaction.service].queue;
+                let entry = &self.queues[transaction.service];
+                let is_alone = transaction.must_run_alone();
+                let queue = if is_alone { &entry.alone } else { &entry.queue };
                 let (is_strict, all) = (self.is_strict_priority, &self.transactions);
                 let (ahead, is_all) = queue.before(key, is_strict, all, LOOKED_AT_MAX);
                 Standing::Waits { ahead, is_all }
@@ -129,7 +153,10 @@ impl Dispatch {
             Stage::Blocked => Standing::Blocked,
             Stage::Held(_) => Standing::Held,
             Stage::Bound(_) | Stage::Lost => Standing::Runs,
-            Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Gone => Standing::Unheard,
+            Stage::Parked(_) => Standing::Parked,
+            Stage::HeldEnded(_) | Stage::Ended(_) | Stage::ParkedEnded(_) | Stage::Gone => {
+                Standing::Unheard
+            }
         };
         self.time_line(key, standing, catalog, (now, wall_clock))
     }
@@ -158,7 +185,8 @@ impl Dispatch {
             replied: transaction.replied,
             arrived: transaction.arrived,
             wall: wall_clock.wall(transaction.arrived),
-            deadline: transaction.deadline,
+            allowed: (transaction.deadline < NEVER)
+                .then(|| transaction.deadline.since(transaction.arrived)),
             waited: values.waited.unwrap_or_default(),
             ahead: trace.ahead,
             attempt: transaction.attempt,

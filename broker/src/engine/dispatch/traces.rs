@@ -34,8 +34,8 @@ pub(crate) struct TimeLine {
     pub(crate) arrived: Tick,
     /// What the clock showed then.
     pub(crate) wall: Wall,
-    /// When its time is over.
-    pub(crate) deadline: Tick,
+    /// Time from its arrival to its deadline; `None` = it has none.
+    pub(crate) allowed: Option<Micros>,
     /// How long it waited until its last worker began it, or has waited so far.
     pub(crate) waited: Micros,
     /// How many requests it had to wait for when it came.
@@ -68,6 +68,8 @@ pub(crate) enum Standing {
     Held,
     /// A worker has it.
     Runs,
+    /// A worker has it as a conversation without a deadline.
+    Parked,
     /// It has its outcome, its worker is not done with it, and its time line was not kept.
     Unheard,
     /// It has its outcome.
@@ -134,6 +136,7 @@ impl TimeLine {
             | Standing::Blocked
             | Standing::Held
             | Standing::Runs
+            | Standing::Parked
             | Standing::Unheard => 0,
         };
         let of = |attempt: &Attempt| {

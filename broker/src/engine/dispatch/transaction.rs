@@ -2,20 +2,26 @@
 //! with it. `stage` has its states.
 
 use super::stage::{Stage, StageEvent};
-use super::trace::Trace;
+use super::trace::{Attempt, Trace};
 use crate::engine::fact::Values;
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::{Header, ServiceSetting, ServiceSettings, Tick, TransactionId};
 use std::collections::VecDeque;
 
+/// The deadline of what has none.
+pub(super) const NEVER: Tick = Tick(u64::MAX);
+
+/// See [`Transaction::is_small`].
+const FEW_BYTES: usize = 16 * 1024;
+
 /// A request under way, or one that has its outcome and is still with its worker.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
-    /// Its client; `None` = that is gone, or the outcome was given. Valid in `Waiting`, `Blocked`,
-    /// `Held`, `Bound` and `Lost`.
+    /// Its client; `None` = the outcome was given, or the client is gone and wanted no reply. Valid
+    /// in `Waiting`, `Blocked`, `Held`, `Bound`, `Parked` and `Lost`.
     pub(crate) client: Option<ClientKey>,
     /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,
@@ -23,7 +29,8 @@ pub(crate) struct Transaction {
     pub(crate) head: Header,
     /// The priority in force: its own, or that of its client.
     pub(crate) priority: u8,
-    /// The body of its first frame; empty once a worker has it and it can't be repeated.
+    /// The body of its first frame; empty once a worker has it, unless it may be repeated or is
+    /// small.
     pub(crate) body: Bytes,
     /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
@@ -47,6 +54,9 @@ pub(crate) struct Transaction {
     pub(crate) replied: u64,
     /// How many workers died of it, as counted in `Transaction::deaths`.
     pub(crate) deaths: u64,
+    /// Whether a worker was sent it before, and what became of that one. Independent of the stage:
+    /// it may wait again.
+    pub(super) past: Past,
     /// Its client sent the last piece. Independent of the stage: pieces may come while it waits and
     /// while a worker has it.
     pub(crate) is_complete: bool,
@@ -61,6 +71,18 @@ pub(crate) struct Transaction {
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue. Valid in `Waiting`.
     pub(crate) next: OptionKey<TransactionKey>,
+}
+
+/// What happened to a request so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Past {
+    /// It was sent to no worker.
+    Unsent,
+    /// It was sent to a worker, be it that it never reached that one.
+    Sent,
+    /// A worker died that had others beside it: when it is repeated, it runs alone, so that it is
+    /// known which one is to blame.
+    SentAmongOthers,
 }
 
 /// Whether a worker may wait for a frame of the client. Independent of the stage: it outlives the
@@ -94,7 +116,7 @@ impl Transaction {
 
     /// What facts say of it: how long it waited, how long its worker has had it.
     pub(super) fn values(&self, now: Tick) -> Values {
-        let begun = matches!(self.stage, Stage::Bound(_) | Stage::Ended(_));
+        let begun = self.stage.has_begun();
         let waited = if begun { self.dispatched } else { now }.since(self.arrived);
         Values {
             waited: Some(waited),
@@ -105,9 +127,31 @@ impl Transaction {
         }
     }
 
+    /// A worker that had it is lost; what `worker` says of the attempt itself is filled in.
+    pub(super) fn note_lost(&mut self, worker: Attempt) {
+        let begun =
+            (worker.begun.is_some() || self.stage == Stage::Lost).then_some(self.dispatched);
+        self.trace.lost(Attempt { number: self.attempt, given: self.trace.given, begun, ..worker });
+    }
+
     /// Whether a further frame of the client may belong to it.
     pub(super) fn takes_frames(&self) -> bool {
         !self.is_complete || self.conversation == Conversation::Open
+    }
+
+    /// Whether it was sent to a worker.
+    pub(super) fn was_sent(&self) -> bool {
+        self.past != Past::Unsent
+    }
+
+    /// Whether its worker may have no other beside it.
+    pub(super) fn must_run_alone(&self) -> bool {
+        self.past == Past::SentAmongOthers
+    }
+
+    /// Whether it ends by itself: a conversation without a deadline does not.
+    pub(crate) fn has_deadline(&self) -> bool {
+        self.deadline != NEVER
     }
 
     /// Whether all of it came in one frame.
@@ -135,6 +179,12 @@ impl Transaction {
             && self.head.more == 0
             && (self.may_repeat(settings)
                 || self.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
+    }
+
+    /// Whether its bytes are so few that they are kept until its outcome whatever the settings say:
+    /// if it crosses the logout of its worker, it can be given to another one.
+    pub(super) fn is_small(&self) -> bool {
+        self.body.len() <= FEW_BYTES && self.is_complete && self.head.more == 0
     }
 
     /// Whether all of it is still in memory, so that it could be given to another worker.

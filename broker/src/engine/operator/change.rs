@@ -22,20 +22,45 @@ use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
 use crate::engine::{heartbeat, shutdown};
 use protocol::op::spec::ShutdownWhat;
-use protocol::{Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, Value, WorkerId};
+use protocol::{
+    Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, TransactionId, Value, WorkerId,
+};
 
-pub(crate) fn idle(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
+pub(crate) fn idle(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: WorkerId,
+    only: Option<TransactionId>,
+) -> OpResult {
     let key = names::worker_named(hub, id)?;
     if hub.dispatch.seat(key).list != WorkerList::Busy {
         return Err(refused(format!(
             "worker {id} is not busy; idle is for busy workers ('workers busy')"
         )));
     }
-    let about =
-        About { who: Some(origin.who()), ..hub.supervision.about_worker(key, &hub.catalog) };
+    let is_its = |only: TransactionId| {
+        let mut keys = hub.dispatch.seat(key).works_on();
+        keys.any(|at| hub.dispatch.transaction(at).is_some_and(|t| t.id == only))
+    };
+    if let Some(only) = only.filter(|&only| !is_its(only)) {
+        return Err(not_found(format!(
+            "worker {id} does not work on transaction {only} ('requests worker {id}' lists what it \
+             has)"
+        )));
+    }
+    let about = About {
+        who: Some(origin.who()),
+        transaction: only,
+        ..hub.supervision.about_worker(key, &hub.catalog)
+    };
     hub.record(FactKind::Intervention, about, format!("worker {id} was idled while it was busy"));
-    hub.dispatch.intervene(key, context!(hub));
-    Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
+    hub.dispatch.intervene(key, only, context!(hub));
+    let (of, transaction) = match only {
+        Some(only) => (format!(" of transaction {only}"), number(only.0)),
+        None => (String::new(), Value::None),
+    };
+    let fields = vec![("worker", number(id.0)), ("transaction", transaction)];
+    Ok(OpReply::line("idled", format!("idled worker {id}{of}"), fields))
 }
 
 pub(crate) fn change_blocked(

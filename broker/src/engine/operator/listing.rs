@@ -138,7 +138,13 @@ fn queue_order(hub: &Engine, at: TransactionKey, t: &Transaction) -> Option<Orde
     match t.stage {
         Stage::Waiting => Some((of, t.priority.into(), t.id.0)),
         Stage::Blocked | Stage::Held(_) => Some((of + 1, 0, at.index() as u64)),
-        Stage::Bound(_) | Stage::HeldEnded(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => None,
+        Stage::Bound(_)
+        | Stage::Parked(_)
+        | Stage::HeldEnded(_)
+        | Stage::Ended(_)
+        | Stage::ParkedEnded(_)
+        | Stage::Lost
+        | Stage::Gone => None,
     }
 }
 

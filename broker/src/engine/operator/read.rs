@@ -180,6 +180,7 @@ pub(crate) fn queue_row(hub: &Engine, at: TransactionKey, t: &Transaction) -> Ve
         Stage::Waiting => "queue",
         Stage::Blocked => "blocked",
         Stage::Held(_) | Stage::HeldEnded(_) => "held",
+        Stage::Parked(_) | Stage::ParkedEnded(_) => "parked",
         Stage::Bound(_) | Stage::Ended(_) | Stage::Lost | Stage::Gone => "worker",
     };
     vec![

@@ -65,10 +65,12 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
         Stage::Blocked => "blocked",
         Stage::Held(_) | Stage::HeldEnded(_) => "held",
         Stage::Bound(_) => "worker",
+        Stage::Parked(_) => "parked",
+        Stage::ParkedEnded(_) => "unheard",
         Stage::Ended(_) if t.deadline > hub.now => "unheard",
         Stage::Ended(_) | Stage::Lost | Stage::Gone => "overdue",
     };
-    let runs = matches!(t.stage, Stage::Bound(_) | Stage::Ended(_));
+    let runs = matches!(t.stage, Stage::Bound(_) | Stage::Parked(_) | Stage::Ended(_));
     let client = t.client.map(|key| hub.sessions.client(key));
     let from = client.map(|client| format!("{} pid {}", client.loghost, client.hostpid));
     let worker = t.stage.worker().map(|key| hub.supervision.worker(key));
@@ -82,7 +84,7 @@ pub(crate) fn request_row(hub: &Engine, t: &Transaction) -> Vec<Value> {
         worker.map_or(Value::None, |worker| Value::maybe(worker.run.pid)),
         Value::Micros(hub.now.since(t.arrived).0),
         if runs { Value::Micros(hub.now.since(t.dispatched).0) } else { Value::None },
-        Value::Micros(t.deadline.since(hub.now).0),
+        if t.has_deadline() { Value::Micros(t.deadline.since(hub.now).0) } else { Value::None },
         number(t.attempt),
         number(t.received),
         number(t.replied),

@@ -230,7 +230,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::DeleteClient(id) => change::delete_client_command(hub, origin, id),
         OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name),
         OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name),
-        OpRequest::Idle(id) => change::idle(hub, origin, id),
+        OpRequest::Idle(id, only) => change::idle(hub, origin, id, only),
         OpRequest::Pause(target) => start_stop::pause(hub, origin, &target),
         OpRequest::Ready(target) => start_stop::ready(hub, origin, &target),
         OpRequest::Start(target) => start_stop::start(hub, origin, &target),

@@ -202,7 +202,7 @@ fn cancel(
         ..About::default()
     };
     hub.record(FactKind::Intervention, about, format!("transaction {id} was given up"));
-    let ran = hub.dispatch.give_up(key, context!(hub));
+    let ran = hub.dispatch.cancel_one(key, context!(hub));
     let whose = client.map_or_else(String::new, |client| format!(" of client {client}"));
     let how = match worker {
         None => "it waited".to_owned(),

@@ -87,7 +87,7 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
         ("stopped", flag(service.is_stopped)),
         ("Workers", Value::Numbers(mine.map(|(_, w)| w.id.0.into()).collect())),
         ("Clients", number(hub.dispatch.queue(key).callers)),
-        ("Waiting", number(hub.dispatch.queue(key).queue.count())),
+        ("Waiting", number(hub.dispatch.queue(key).waiting())),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));

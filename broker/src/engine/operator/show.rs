@@ -131,6 +131,9 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId) -> OpResult {
         ("started", if w.run.id.0 == 0 { Value::None } else { hub.clock(w.run.started) }),
         ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
         ("held", number(seat.held.len())),
+        ("running", number(seat.running())),
+        ("concurrency", number(seat.capacity)),
+        ("parked", number(seat.parked().count())),
         ("late", number(seat.late)),
         ("exit_cause", w.exit_cause.map_or(Value::None, text)),
         ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
@@ -162,7 +165,9 @@ pub(crate) fn show_last(hub: &Engine, id: WorkerId) -> OpResult {
             ],
         ));
     }
-    let has_it = hub.dispatch.current(key).is_some_and(|t| t.id == last.transaction);
+    let mut with_it = hub.dispatch.with_worker(key);
+    let has_it =
+        with_it.any(|at| hub.dispatch.transaction(at).is_some_and(|t| t.id == last.transaction));
     let from = last.client.map_or_else(
         || "a client that is gone".to_owned(),
         |client| {
@@ -254,7 +259,7 @@ pub(crate) fn load_row(hub: &Engine, key: ServiceKey) -> Vec<Value> {
     vec![
         text(&service.name),
         number(queue.callers),
-        number(queue.queue.count()),
+        number(queue.waiting()),
         number(queue.idle.len()),
         number(queue.busy),
         number(figures.completed),

@@ -76,7 +76,7 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
         }
         WorkerVerb::Stop => {
             // A reply that nobody waits for any more need not be finished.
-            let is_busy = hub.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
+            let is_busy = hub.dispatch.owes_answers(key);
             hub.supervision.stop_worker(key, (is_busy, said), context!(hub));
         }
         WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub)),

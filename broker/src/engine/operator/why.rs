@@ -104,7 +104,7 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         ("trace", trace_id(line)),
         ("priority", number(line.priority)),
         ("arrived", Value::Time(line.wall)),
-        ("allowed_us", Value::Micros(line.deadline.since(line.arrived).0)),
+        ("allowed_us", line.allowed.map_or(Value::None, |span| Value::Micros(span.0))),
         ("took_us", Value::Micros(took(hub, line).0)),
         ("waited_us", Value::Micros(line.waited.0)),
         ("received", number(line.received)),
@@ -124,6 +124,7 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         | Standing::Blocked
         | Standing::Held
         | Standing::Runs
+        | Standing::Parked
         | Standing::Unheard => {
             format!("{state}, {took} after it came")
         }
@@ -146,6 +147,7 @@ fn took(hub: &Engine, line: &TimeLine) -> Micros {
         | Standing::Blocked
         | Standing::Held
         | Standing::Runs
+        | Standing::Parked
         | Standing::Unheard => hub.now,
     };
     end.since(line.arrived)
@@ -157,6 +159,7 @@ const fn state_word(standing: &Standing) -> &'static str {
         Standing::Blocked => "blocked",
         Standing::Held => "held",
         Standing::Runs => "runs",
+        Standing::Parked => "parked",
         Standing::Unheard => "unheard",
         Standing::Ended { outcome, .. } => match outcome {
             Outcome::Answered { .. } => "answered",
@@ -172,6 +175,7 @@ fn state_text(standing: &Standing) -> String {
         Standing::Blocked => "its client is blocked".into(),
         Standing::Held => "a worker holds it".into(),
         Standing::Runs => "a worker has it".into(),
+        Standing::Parked => "a worker has it, without a deadline".into(),
         Standing::Unheard => "it has ended, how is not kept, and its worker still has it".into(),
         Standing::Ended { outcome, .. } => match outcome {
             Outcome::Answered { error: 0 } => "answered".into(),
@@ -189,6 +193,7 @@ fn kept_word(standing: &Standing) -> Value {
         | Standing::Blocked
         | Standing::Held
         | Standing::Runs
+        | Standing::Parked
         | Standing::Unheard => Value::None,
     }
 }
@@ -207,6 +212,7 @@ fn error_of(line: &TimeLine) -> (Value, Value, Value) {
         | Standing::Blocked
         | Standing::Held
         | Standing::Runs
+        | Standing::Parked
         | Standing::Unheard => (Value::None, Value::None, Value::None),
     }
 }
@@ -250,11 +256,14 @@ fn steps(hub: &Engine, line: &TimeLine) -> Vec<Vec<Value>> {
     let mut steps = Steps { arrived: line.arrived, rows: Vec::new() };
     let from = if line.from.is_empty() { String::new() } else { format!(" from {}", line.from) };
     let said = format!(
-        "{}: {}{from}, priority {}, time until {}",
+        "{}: {}{from}, priority {}, {}",
         line.wall.local(),
         counted(usize::try_from(line.received).unwrap_or(usize::MAX), "byte"),
         line.priority,
-        millis(line.deadline.since(line.arrived)),
+        line.allowed.map_or_else(
+            || "no deadline".to_owned(),
+            |allowed| format!("time until {}", millis(allowed)),
+        ),
     );
     steps.add(line.arrived, "arrived", None, said);
     if line.attempts.first().is_none_or(|first| first.given > line.arrived) {
@@ -316,7 +325,7 @@ fn add_standing(hub: &Engine, line: &TimeLine, steps: &mut Steps) {
             let said = format!("{} holds it and has not begun it", of(last));
             steps.add(hub.now, word, last, said);
         }
-        Standing::Runs | Standing::Unheard => {
+        Standing::Runs | Standing::Parked | Standing::Unheard => {
             let begun = last.and_then(|attempt| attempt.begun).unwrap_or(line.arrived);
             let said = format!("{} has it since {}", of(last), millis(hub.now.since(begun)));
             steps.add(hub.now, word, last, said);

@@ -22,7 +22,8 @@ pub(crate) struct Client {
     pub(crate) name: Option<String>,
     /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,
-    /// It promised at its login to answer pings. Independent of all else: it never changes.
+    /// It promised at its login to answer pings, and can. Independent of all else: only a client
+    /// that closes its side can't any more.
     pub(crate) heartbeat: bool,
     /// The last `block`: its tick and its origin. Valid while it is blocked (`Caller::is_blocked`).
     pub(crate) block_act: Option<Box<OperatorAct>>,
@@ -76,6 +77,11 @@ impl Clients {
         self.ids.remove(&client.id);
         self.heartbeats -= usize::from(client.heartbeat);
         client
+    }
+
+    /// A client can answer no pings from now on.
+    pub(crate) fn forget_heartbeat(&mut self, key: ClientKey) {
+        self.heartbeats -= usize::from(std::mem::take(&mut self.table[key].heartbeat));
     }
 
     /// The client with this id, if it is attached.

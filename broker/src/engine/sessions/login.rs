@@ -31,6 +31,8 @@ pub(crate) struct Admitted {
     pub(crate) priority: u8,
     /// How many requests it may have under way, as announced to it.
     pub(crate) requests_max: u64,
+    /// It promised to answer pings.
+    pub(crate) has_heartbeat: bool,
 }
 
 fn refuse(link: LinkId, code: ErrorCode, text: impl Into<String>, cx: &mut Context<'_>) {
@@ -221,6 +223,7 @@ impl Sessions {
         };
         let text = introduction(self.clients.next_id, &login, connection.peer.token.as_ref());
         let (priority, name) = (login.priority, login.service.clone());
+        let (has_heartbeat, half_closes) = (login.heartbeat, login.half_close);
         let (client, id) = self.clients.add(Client::new(link, login, cx.now));
         self.log_in(link, End::Client(client), cx);
         let requests_max = cx.settings.get(Setting::RequestsMax);
@@ -235,11 +238,15 @@ impl Sessions {
             signature,
         };
         cx.out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
+        // A command may take long; who closes its side in the middle of one is taken for gone.
+        if half_closes && service != cx.catalog.op() {
+            cx.out.push(Action::AllowHalfClose { link });
+        }
         if service == cx.catalog.op() || cx.may_cause(Class::LoggedInDebug, Some(link)) {
             let about = About { client: Some(id), service: Some(name), ..About::default() };
             cx.record(FactKind::ClientIn, about, text);
         }
-        Some(Admitted { client, id, service, priority, requests_max })
+        Some(Admitted { client, id, service, priority, requests_max, has_heartbeat })
     }
 
     /// A connection is a client or a worker from now on, and was told what holds for it.

@@ -73,6 +73,11 @@ impl Sessions {
         self.clients.find(id)
     }
 
+    /// A client can answer no pings from now on.
+    pub(crate) fn forget_heartbeat(&mut self, key: ClientKey) {
+        self.clients.forget_heartbeat(key);
+    }
+
     /// All clients, by id.
     pub(crate) fn clients(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
         self.clients.by_id()

@@ -110,7 +110,7 @@ pub fn check_save(engine: &Engine, has_execd: bool) {
 }
 
 fn engine_options(run_base: u64) -> EngineOptions {
-    EngineOptions { settings: Settings::default(), run_base }
+    EngineOptions { settings: Settings::default(), run_base, transaction_base: run_base }
 }
 
 /// Checks that a text for a terminal has no control characters.
@@ -316,7 +316,7 @@ impl BrokerPlayer {
         self.checker = Checker::new(Sabotage::None);
         self.checker.may_repeat = true;
         self.shell.renew(engine_options(self.runs + 1000));
-        self.forgotten = 0;
+        self.forgotten = self.runs + 1000;
         self.shell.now = Tick(0);
         self.listens(self.has_execd);
         self.feed(Input::Script { origin: Origin::State, text: script });
