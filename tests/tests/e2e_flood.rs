@@ -244,6 +244,7 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
     let broker = Broker::start(&["--set", "silence_ms=600000"]);
     broker.op("config service self selfstart=1");
     broker.op("config service other queue_max=1000");
+    broker.op("pause other");
     let workers =
         crowd(&broker.port("worker"), &Frame::WorkerLogin(wire::worker_login("self")), 400);
     let mut asks = Wire::login(&broker.port("client"), "other");
@@ -268,7 +269,7 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
         assert_eq!(ids.len(), 700, "{page}");
         ids.dedup();
         assert_eq!(ids.len(), 700, "each stands there once");
-        assert!(page.contains("other: 700 wait; no worker is configured"), "{page}");
+        assert!(page.contains("other: 700 wait; the service is paused"), "{page}");
     }
     let error = broker.try_op("queue nobody").expect_err("no such service");
     assert_eq!(error.code, Code::Isect(ErrorCode::NotFound), "{error}");

@@ -68,6 +68,7 @@ fn a_list_that_fills_many_frames_comes_whole_and_says_what_it_has_no_room_for() 
     const ROWS_MAX: usize = 50_000;
     let broker = Broker::start(&["--set", "body_bytes_max=4096"]);
     broker.op("config service eat queue_max=200000");
+    broker.op("pause eat");
     broker.op("set requests_max 200000");
     let mut caller = broker.login("eat");
     let send = Send { deadline: Some(Duration::from_secs(1800)), ..Send::default() };

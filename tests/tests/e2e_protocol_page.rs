@@ -222,9 +222,10 @@ fn a_client_and_a_worker_from_the_document_understand_each_other() {
             worker.put(&reply(&got, 0, "y"));
         }
         (3..6).for_each(|sequence| assert_eq!(client.get().sequence, sequence));
-        // Both log out, and the broker closes.
+        // Both log out, and the broker closes; the worker is told to end first.
         client.put(&Put { command: 8, ..Put::default() });
         worker.put(&Put { command: 8, ..Put::default() });
+        assert_eq!(worker.get().command, 9);
         assert!(client.next().is_err() && worker.next().is_err());
     }
     let mut op = Raw::open(&broker.port("client_unix"));

@@ -274,6 +274,7 @@ fn bodies_that_wait_stay_within_queue_bytes_max_and_a_stated_overhead() {
         let broker =
             Broker::start(&["--set", &max, "--set", "requests_max=100000", "--log", "error"]);
         broker.op("config service none queue_max=100000");
+        broker.op("pause none");
         let idle = broker.rss_kib();
         let mut asks = Wire::login(&broker.port("client"), "none");
         let fitting = MAX / size;

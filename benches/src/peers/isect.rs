@@ -227,6 +227,8 @@ impl Isect {
             return Ok(None);
         }
         op.run("config service waiting queue_max=1000000")?;
+        // Requests wait for a service that is paused; without a worker they would be refused.
+        op.run("pause waiting")?;
         let service = ServiceName::new("waiting").map_err(|e| e.to_string())?;
         let mut streams = Vec::new();
         let poll = Poll::new().map_err(|e| e.to_string())?;

@@ -43,6 +43,12 @@ pub(crate) enum Effect {
     },
     /// A worker may be given requests from now on, or no more.
     Available { worker: WorkerKey, is_available: bool },
+    /// A worker may come that takes the requests of a service, or none can come any more.
+    Outlook {
+        service: ServiceKey,
+        /// Why none can, and what helps; `None` = one may.
+        no_worker: Option<String>,
+    },
     /// More requests wait for a service than are given to workers in one step.
     Serve { service: ServiceKey },
     /// Work was begun that concerns many.
@@ -110,6 +116,7 @@ impl Effect {
             | Self::Answered { .. }
             | Self::DropLink { .. }
             | Self::HostGone { .. }
+            | Self::Outlook { .. }
             | Self::Serve { .. }
             | Self::Work
             | Self::Launch { .. }

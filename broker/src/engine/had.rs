@@ -7,4 +7,6 @@ pub(crate) struct Had {
     pub(crate) is_busy: bool,
     /// For how many milliseconds it may go on working at it.
     pub(crate) work_ms: u64,
+    /// It had answered a request on the connection.
+    pub(crate) has_answered: bool,
 }

@@ -17,6 +17,7 @@ impl Engine {
         self.sessions.check()?;
         self.supervision.check()?;
         check_workers(self)?;
+        check_outlooks(self)?;
         check_links(self)
     }
 
@@ -47,6 +48,20 @@ fn check_workers(hub: &Engine) -> Result<(), String> {
         law!(
             worker.state != ProcessState::Ready || seat.link.is_some(),
             "law 2: worker {id} is ready without a link"
+        );
+    }
+    Ok(())
+}
+
+/// `dispatch` refuses and `supervision` says the same of each service.
+fn check_outlooks(hub: &Engine) -> Result<(), String> {
+    for key in hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()) {
+        let (told, is) =
+            (hub.dispatch.no_worker(key), hub.supervision.no_worker(key, &hub.catalog));
+        law!(
+            told == is.as_deref(),
+            "law 5: requests of {} are refused for {told:?}, should be for {is:?}",
+            hub.catalog[key].name
         );
     }
     Ok(())

@@ -29,6 +29,7 @@ mod link_events;
 mod operator;
 mod operator_act;
 pub mod origin;
+mod outlook;
 mod quotas;
 mod recent;
 mod sessions;

@@ -30,5 +30,6 @@ pub(crate) fn on_started(hub: &mut Engine) {
         hub.record(FactKind::PersistFailed, About::default(), mended);
     }
     hub.is_started = true;
+    hub.supervision.await_all_self_started(context!(hub));
     hub.supervision.dial_all(context!(hub));
 }

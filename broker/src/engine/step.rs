@@ -10,7 +10,7 @@ use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
-use super::{client_frames, deadlines, heartbeat, shutdown, start, work_parts};
+use super::{client_frames, deadlines, heartbeat, outlook, shutdown, start, work_parts};
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 
@@ -215,6 +215,9 @@ impl Engine {
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
                 }
+                Effect::Outlook { service, no_worker } => {
+                    outlook::on_outlook(self, service, no_worker);
+                }
                 Effect::Serve { service } => {
                     self.works.begin(Work::Serve { service }, &mut self.effects);
                 }
@@ -234,7 +237,7 @@ impl Engine {
                 Effect::Forget { worker } => {
                     self.effects.forget(worker);
                     self.dispatch.remove_worker(worker);
-                    self.supervision.remove_worker(worker);
+                    self.supervision.remove_worker(worker, context!(self));
                 }
                 Effect::Answered { link } => client_frames::on_answered(self, link),
                 Effect::CloseLink { link } => self.close_link(link),
@@ -321,6 +324,9 @@ impl Engine {
                     if let Some(key) = self.supervision.find_worker(worker) {
                         self.dispatch.on_overlong_due(key, context!(self));
                     }
+                }
+                Timer::SelfStart(service) => {
+                    self.supervision.on_self_start_due(service, context!(self));
                 }
                 Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self)),
                 Timer::LeftOut => self.on_left_out_due(),

@@ -2,7 +2,7 @@
 //! may be stale when it is due, because its worker is gone or its run is over; the code that
 //! handles it checks.
 
-use protocol::{HostName, LinkId, Micros, RunId, Tick, WorkerId};
+use protocol::{HostName, LinkId, Micros, RunId, ServiceId, Tick, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A timer: when to do what.
@@ -28,6 +28,8 @@ pub(crate) enum Timer {
     Restart(WorkerId, RunId),
     /// When to check whether a worker is busy for too long with one request (`kill_after_ms`).
     Overlong(WorkerId),
+    /// When to wait no longer for a worker of a service that starts itself.
+    SelfStart(ServiceId),
     /// When to record how many facts were left out.
     LeftOut,
     /// When to dial a host again. It names the host, which may be deleted by then; hosts that are
@@ -73,6 +75,7 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Lost(..)
         | Timer::Unlisted(..)
         | Timer::Overlong(_)
+        | Timer::SelfStart(_)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
         | Timer::Store

@@ -3,6 +3,8 @@
 
 use client::worker::{self, Worker, own_args};
 use nix::sys::signal::{Signal, raise};
+use protocol::bodies::Logout;
+use protocol::{Frame, encode};
 use std::process::ExitCode;
 use std::time::Duration;
 use sys::signals::default_faults;
@@ -20,6 +22,7 @@ HOW is one of
   garbage    answers with bytes that are no frame, and ends
   half       answers with half a frame, and ends
   close      closes its connection instead of answering, and stays
+  logout     answers, having logged out before, and ends in order
   login      ends with status 1 before it logs in
 usage: isdcrash HOST|unix:PATH PORT WORKER SERVICE [after N] [stderr TEXT]... HOW";
 
@@ -34,6 +37,7 @@ enum How {
     Garbage,
     Half,
     Close,
+    Logout,
     Login,
 }
 
@@ -59,7 +63,12 @@ fn main() -> ExitCode {
         let mut answered = 0;
         while let Some(request) = worker.next()? {
             if answered == plan.after {
-                die(&plan, Some(worker));
+                if !matches!(plan.how, How::Logout) {
+                    die(&plan, Some(worker));
+                }
+                // The broker reads it before the answer, so it gives no request meanwhile.
+                let logout = Frame::Logout(Logout { received: u32::try_from(answered + 1).ok() });
+                worker.write_raw(&encode::to_bytes(logout));
             }
             answered += 1;
             worker.reply(request.body)?;
@@ -94,6 +103,7 @@ fn plan(args: &[String]) -> Result<Plan, String> {
             Some("garbage") => How::Garbage,
             Some("half") => How::Half,
             Some("close") => How::Close,
+            Some("logout") => How::Logout,
             Some("login") => How::Login,
             Some(other) => return Err(format!("'{other}' is no way to die")),
             None => return Err("it is not said how to die".to_owned()),
@@ -126,6 +136,8 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
         }
         (How::Close, Some(worker)) => worker.drop_connection(),
         (How::Hang, _) => {}
+        // It does not die.
+        (How::Logout, _) => std::process::exit(0),
         (How::Login | How::Garbage | How::Half | How::Close, _) => std::process::exit(1),
     }
     stay()

@@ -347,7 +347,7 @@ commands! {
         usage: "cancel transaction\ncancel clientid sequence",
         syntax: "cancel transaction",
         short: "gives up one request in place of its client",
-        long: "The client gets the error cancelled at once. One that waits has not run; one that a worker has may have run, and its late reply is dropped and counted: the worker stays busy until then ('idle' frees it). 'requests' lists the numbers.",
+        long: "The client gets the error cancelled at once. One that waits has not run; one that a worker has may have run, and its late reply is dropped and counted: the worker keeps it until then ('idle' takes it away). 'requests' lists the numbers.",
         example: "cancel 6",
         answer: &[object("cancelled", shape::CANCELLED)],
     }

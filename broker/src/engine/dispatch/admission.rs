@@ -242,6 +242,9 @@ impl Dispatch {
             || !queue.room.is_empty()
             || (head.more == 0 && !queue.ahead.is_empty());
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
+        if must_wait {
+            queue.may_wait()?;
+        }
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && queue.waiting() as u64 >= queue_max {
             return refuse(

@@ -26,6 +26,9 @@ impl Dispatch {
         self.check_transactions(catalog, now, is_working)?;
         self.check_queues(catalog, is_working)?;
         law!(self.traces.is_sound(), "law 6: the bytes of the time lines are counted wrong");
+        if !is_working {
+            self.check_outlooks(catalog)?;
+        }
         self.flow.check()
     }
 

@@ -287,7 +287,7 @@ impl Dispatch {
         catalog: &Catalog,
     ) -> u32 {
         let seat = &mut self.seats[key];
-        seat.link = Some(link);
+        (seat.link, seat.has_answered) = (Some(link), false);
         (seat.announced, seat.hears_cancel) = (concurrency.max(1), hears_cancel);
         seat.capacity = capacity(seat.announced, &catalog[seat.service].settings);
         (seat.logout, seat.requests_sent) = (Logout::None, 0);

@@ -6,6 +6,7 @@
 //! | `machine` | what the machine owns, and what others may ask it |
 //! | `transaction`, `stage` | one request, and where it is |
 //! | `admission` | requests come in, or are refused |
+//! | `no_worker` | services for which no worker can come |
 //! | `serve` | who gets the next one |
 //! | `replies` | what a worker's frames mean |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
@@ -33,6 +34,7 @@ mod in_flight;
 mod intervention;
 mod laws;
 pub(crate) mod machine;
+mod no_worker;
 mod outcome;
 pub(crate) mod poison;
 mod queue;

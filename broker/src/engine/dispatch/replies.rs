@@ -165,6 +165,7 @@ impl Dispatch {
         self.buckets.add(cx.now);
         self.totals.completed += 1;
         let seat = &mut self.seats[worker];
+        seat.has_answered = true;
         seat.transactions += 1;
         seat.busy_micros += ran.0;
         seat.last_micros = ran.0;

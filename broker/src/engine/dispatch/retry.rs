@@ -108,7 +108,7 @@ impl Dispatch {
                 }
             }
         });
-        Had { is_busy: seat.current.is_some(), work_ms }
+        Had { is_busy: seat.current.is_some(), work_ms, has_answered: seat.has_answered }
     }
 
     /// Whether there is time for it, and a service that takes it.

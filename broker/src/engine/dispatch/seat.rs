@@ -139,6 +139,9 @@ pub(crate) struct Seat {
     pub(super) neighbours: Neighbours,
     /// A `Timer::Overlong` of it is set. Independent of what it has: the timer outlives a request.
     pub(super) is_timed: bool,
+    /// It answered a request on its present connection, or its last. Independent of `current`: it
+    /// may have been given a further one.
+    pub(super) has_answered: bool,
     /// Transactions that it completed.
     pub(crate) transactions: u64,
     /// Frames that it sent (`worker->fromCount`).
@@ -193,6 +196,7 @@ impl Seat {
             in_turns: InTurns::Nowhere,
             neighbours: Neighbours::NONE,
             is_timed: false,
+            has_answered: false,
             transactions: 0,
             from_count: 0,
             to_count: 0,

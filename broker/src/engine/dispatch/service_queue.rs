@@ -79,6 +79,8 @@ pub(crate) struct ServiceQueue {
     pub(super) lost: VecDeque<LostConversations>,
     /// Workers that are drained, and whose conversations are still to be ended.
     pub(super) draining: VecDeque<WorkerKey>,
+    /// Why no worker can come that takes what waits, for the clients; `None` = one may.
+    pub(super) no_worker: Option<String>,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.

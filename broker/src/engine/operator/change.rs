@@ -20,7 +20,7 @@ use crate::engine::origin::Origin;
 use crate::engine::sessions::connection::End;
 use crate::engine::supervision::process_state::ProcessState;
 use crate::engine::work::{Work, WorkerVerb};
-use crate::engine::{heartbeat, shutdown};
+use crate::engine::{heartbeat, outlook, shutdown};
 use protocol::op::spec::ShutdownWhat;
 use protocol::{
     Block, ClientId, Frame, OpReply, ServiceName, Setting, Target, TransactionId, Value, WorkerId,
@@ -108,6 +108,7 @@ pub(crate) fn change_service(
     }
     hub.noted(origin, format!("service {id} {name}"));
     hub.dispatch.move_client(key, service, context!(hub));
+    outlook::fail_waiting(hub, service);
     let fields = vec![("client", number(id.0)), ("service", text(name))];
     Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
 }

@@ -7,6 +7,7 @@ use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
+use crate::engine::keys::ServiceKey;
 use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
@@ -48,6 +49,7 @@ pub(crate) fn config_service(
     let is_new = |&&(setting, value): &&(ServiceSetting, u64)| {
         hub.catalog[key].settings.get(setting) != value
     };
+    check_single(hub, key, settings)?;
     let different: Vec<_> = settings.iter().filter(is_new).copied().collect();
     if known.is_some() && different.is_empty() {
         hub.store.changed(Vec::new(), false);
@@ -62,6 +64,7 @@ pub(crate) fn config_service(
     let line = service_command(&hub.catalog[key], &different);
     hub.changed(origin, format!("config service {name}{words}"), vec![line]);
     hub.dispatch.service_changed(key, context!(hub));
+    hub.supervision.service_changed(key, context!(hub));
     let verb = if known.is_some() { "changed" } else { "configured" };
     Ok(OpReply::line(verb, format!("{verb} service->id = {id}, service->name = {name}"), fields))
 }
@@ -127,6 +130,23 @@ fn name_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) {
     meant.into_iter().for_each(|meant| meant.name(id));
 }
 
+/// Refuses `single` for a service that has several workers.
+fn check_single(
+    hub: &Engine,
+    service: ServiceKey,
+    settings: &[(ServiceSetting, u64)],
+) -> Result<(), OpError> {
+    let count = hub.supervision.count_of(service);
+    if count < 2 || !settings.contains(&(ServiceSetting::Single, 1)) {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "service '{}' has {count} workers, and with single it may have one; delete the others first \
+         ('delete worker ID')",
+        hub.catalog[service].name
+    )))
+}
+
 /// Makes a worker; returns its id, and the line of the change.
 fn add_worker(
     hub: &mut Engine,
@@ -134,10 +154,12 @@ fn add_worker(
     id: Option<WorkerId>,
 ) -> Result<(WorkerId, Vec<String>), OpError> {
     let service = spec.service;
+    hub.supervision.has_room(service, &hub.catalog).map_err(refused)?;
     let key = hub.supervision.add_worker(spec, id).map_err(refused)?;
     let worker = hub.supervision.worker(key);
     let (id, line) = (worker.id, worker_line(hub, worker));
     hub.dispatch.add_worker(key, id, service);
+    hub.supervision.tell_outlook(service, context!(hub));
     Ok((id, vec![line]))
 }
 
@@ -217,6 +239,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
     }
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
+    hub.supervision.remove_service(key);
     let line = format!("delete service {name}");
     hub.changed(origin, line.clone(), vec![line]);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))

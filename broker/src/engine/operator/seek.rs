@@ -184,8 +184,8 @@ fn cancel(
     let (id, sequence) = (transaction.id, transaction.head.sequence);
     let is_held = matches!(transaction.stage, Stage::Held(_));
     if transaction.stage.is_ended() {
-        let worker = worker.map_or_else(String::new, |id| {
-            format!("; worker {id} still has it, and 'idle {id}' takes it away")
+        let worker = worker.map_or_else(String::new, |worker| {
+            format!("; worker {worker} still has it, and 'idle {worker} {id}' takes it away")
         });
         return Err(refused(format!(
             "transaction {id} has its outcome already ('why {id}'){worker}"
@@ -207,7 +207,7 @@ fn cancel(
     let how = match worker {
         None => "it waited".to_owned(),
         Some(worker) if is_held => format!("worker {worker} holds it and may begin it yet"),
-        Some(worker) => format!("worker {worker} has it ('idle {worker}' frees the worker)"),
+        Some(worker) => format!("worker {worker} has it ('idle {worker} {id}' takes it away)"),
     };
     let fields = vec![
         ("transaction", number(id.0)),

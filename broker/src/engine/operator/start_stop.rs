@@ -28,6 +28,7 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
     for service in services {
         hub.catalog[service].is_paused = true;
         hub.catalog[service].pause_act = said.clone();
+        hub.supervision.tell_outlook(service, context!(hub));
     }
     // Nobody sees what a line of a script answers, and thousands of lines take long.
     let is_shown = hub.script_workers.is_none();
@@ -67,6 +68,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
     for service in services {
         hub.catalog[service].is_paused = false;
         hub.catalog[service].open_act = said.clone();
+        hub.supervision.tell_outlook(service, context!(hub));
     }
     for_each(hub, &keys, (WorkerVerb::Ready, said));
     match target {

@@ -347,7 +347,9 @@ fn add_standing(hub: &Engine, line: &TimeLine, steps: &mut Steps) {
             steps.add(*at, word, of_whom, said);
             let is_there = hub.dispatch.transaction(line.key);
             if is_there.is_some_and(|t| t.id == line.transaction) {
-                let said = format!("{} still has it ('idle' takes it away)", of(last));
+                let worker = last.map_or(0, |attempt| attempt.worker.0);
+                let idle = format!("'idle {worker} {}' takes it away", line.transaction);
+                let said = format!("{} still has it ({idle})", of(last));
                 steps.add(hub.now, "kept_busy", last, said);
             }
         }

@@ -168,9 +168,26 @@ impl Supervision {
         cx.effects.push(Effect::Disconnect { worker: key, how, why });
     }
 
-    /// A worker takes no further request, and ends when it has answered those that it has.
+    /// A worker takes no further request, and ends when it has answered those that it has. That is
+    /// no crash, and another process is started at once. It is told to end, which also tells it
+    /// that nothing more will come; TERM follows if it does not.
     pub(crate) fn logged_out(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
-        self.shut_worker(key, cx);
+        let worker = &mut self.workers[key];
+        let service = worker.service;
+        if worker.run.expected_end == ExpectedEnd::No {
+            worker.run.expected_end = ExpectedEnd::Announced;
+        }
+        match worker.state {
+            ProcessState::Ready => self.shut_worker(key, cx),
+            // Its process has ended, or it was asked to end: its connection is read to its end.
+            ProcessState::Returning | ProcessState::Exiting | ProcessState::Terminating => {}
+            // A login that is about to be found not valid.
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up => {}
+        }
+        self.repeat_outlook(service, cx);
     }
 
     /// The broker ends, and this worker with it.

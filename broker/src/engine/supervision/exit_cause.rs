@@ -1,10 +1,9 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
 //! `process` and `restart` decide what follows.
 
-use super::host_shutdown::is_fault;
 use super::machine::Supervision;
 use super::process_state::ProcessState;
-use super::run::ExpectedEnd;
+use super::run::{ExpectedEnd, is_fault};
 use super::workers::Worker;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
@@ -98,7 +97,9 @@ impl Supervision {
         let is_by_itself = match worker.state {
             // Its process may have ended before its connection.
             ProcessState::Ready | ProcessState::Returning => true,
-            ProcessState::Exiting | ProcessState::Terminating => run.killed.is_some(),
+            ProcessState::Exiting | ProcessState::Terminating => {
+                run.killed.is_some() || run.expected_end == ExpectedEnd::Announced
+            }
             // Its login was found not to be valid.
             ProcessState::Down
             | ProcessState::Backoff
@@ -108,7 +109,10 @@ impl Supervision {
         let is_expected = match run.expected_end {
             ExpectedEnd::No => false,
             ExpectedEnd::Stop => true,
-            ExpectedEnd::WithHost => !(run.has_exited() && worker.exit_cause.is_some_and(is_fault)),
+            ExpectedEnd::Announced if run.killed.is_some() => false,
+            ExpectedEnd::Announced | ExpectedEnd::WithHost => {
+                !(run.has_exited() && worker.exit_cause.is_some_and(is_fault))
+            }
         };
         is_by_itself && !is_expected && !self.is_lost_with_machine(key, how)
     }

@@ -3,13 +3,13 @@
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::machine::Supervision;
-use super::run::ExpectedEnd;
+use super::run::{ExpectedEnd, is_fault};
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host_state::HostState;
-use protocol::{ExitCause, HostName, LinkId};
+use protocol::{HostName, LinkId};
 
 impl Supervision {
     /// Handles the report of an execd that it shuts down. Returns false if it is no news, or the
@@ -80,14 +80,5 @@ impl Supervision {
         let what = format!("ended with its host, whose execd is shutting down: {how}");
         self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
         self.launch(key, cx);
-    }
-}
-
-/// Whether an end is a signal that a program gets for a fault of its own.
-pub(super) const fn is_fault(exit_cause: ExitCause) -> bool {
-    match exit_cause {
-        // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
-        ExitCause::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
-        ExitCause::Exit(_) | ExitCause::Unknown => false,
     }
 }

@@ -33,6 +33,7 @@ impl Supervision {
             | ProcessState::Ready
             | ProcessState::Returning => self.update_available(key, cx),
         }
+        self.review(key, cx);
     }
 
     /// The saved configuration has it started: an earlier broker may have done so.

@@ -22,6 +22,6 @@ impl Supervision {
             self.workers.are_lists_whole(),
             "law 6: the lists of the workers of services and hosts are not whole"
         );
-        Ok(())
+        self.check_outlooks()
     }
 }

@@ -51,6 +51,8 @@ impl Supervision {
             );
             return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
         }
+        self.has_room(service, cx.catalog)
+            .map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
         let spec = WorkerSpec {
             service,
             host: login.host.clone(),

@@ -1,17 +1,21 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
+use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
+use crate::engine::catalog::Catalog;
 use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
 use crate::engine::supervision::host::{Host, Hosts};
-use protocol::{HostName, WorkerId};
-use std::collections::BTreeSet;
+use protocol::{HostName, ServiceSetting, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Supervision {
     pub(super) workers: Workers,
     pub(super) hosts: Hosts,
+    /// Of each service but `op`: whether a worker may come for its requests.
+    pub(super) services: BTreeMap<ServiceKey, ServiceOutlook>,
     /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.
@@ -73,6 +77,23 @@ impl Supervision {
     /// How many workers a service has.
     pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
         self.workers.count_of(service)
+    }
+
+    /// Whether a service may have one more worker.
+    ///
+    /// # Errors
+    /// It may have one only (`single`), and has it.
+    pub(crate) fn has_room(&self, service: ServiceKey, catalog: &Catalog) -> Result<(), String> {
+        let of = &catalog[service];
+        let first = self.workers.of_service(service).next();
+        match first.filter(|_| of.settings.get(ServiceSetting::Single) == 1) {
+            None => Ok(()),
+            Some((_, worker)) => Err(format!(
+                "service '{0}' may have one worker (single), and has worker {1}; delete that one \
+                 first, or allow several ('config service {0} single=0')",
+                of.name, worker.id
+            )),
+        }
     }
 
     /// The workers of a service in the order of their ids.

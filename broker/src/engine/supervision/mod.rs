@@ -11,6 +11,7 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
+//! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
 //! | `host`, `host_state` | a host as it is configured, and how far the link to its execd is |
@@ -30,10 +31,12 @@ mod launch;
 mod laws;
 pub(crate) mod logins;
 mod machine;
+mod outlook;
 mod process;
 pub(crate) mod process_state;
 mod restart;
 pub(crate) mod run;
+mod service_outlook;
 mod start_failures;
 mod starts;
 pub(crate) mod workers;

@@ -42,6 +42,7 @@ impl Supervision {
     pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
         cx.effects.push(Effect::Available { worker: key, is_available });
+        self.review(key, cx);
     }
 
     /// The ids in facts about a worker: its own, its service, its host.
@@ -125,7 +126,9 @@ impl Supervision {
     ) {
         let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
+        let service = worker.service;
         worker.connection = None;
+        worker.run.has_served |= had.has_answered;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
@@ -133,7 +136,10 @@ impl Supervision {
         let (id, run) = (worker.id, worker.run.id);
         if worker.is_self_started {
             if cx.may_cause(Class::SelfStarted, None) {
-                let what = format!("(started by itself) {why}");
+                let is_announced = worker.run.expected_end == ExpectedEnd::Announced
+                    && worker.run.killed.is_none();
+                let how = if is_announced { "ended as it had announced" } else { why };
+                let what = format!("(started by itself) {how}");
                 self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
             }
             self.forget_worker(key, cx);
@@ -149,6 +155,7 @@ impl Supervision {
             let wait = self.return_wait_ms(key, had.work_ms, cx);
             self.wait_for(key, wait, Timer::Return(id, run), cx);
         }
+        self.repeat_outlook(service, cx);
     }
 
     /// Ends what runs of a lazy worker that is to be removed from the configuration.
@@ -161,8 +168,9 @@ impl Supervision {
     }
 
     /// Removes a worker from the configuration; see [`forget_worker`](Self::forget_worker).
-    pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
-        self.workers.remove(key);
+    pub(crate) fn remove_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = self.workers.remove(key);
+        self.forget_outlook(&worker, cx);
     }
 
     /// The process of a worker has ended and its connection is gone: decides by the cause whether,
@@ -202,6 +210,8 @@ impl Supervision {
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
+        let order = worker.run.order_of_end(worker.exit_cause);
+        let has_served = worker.run.has_served;
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
         self.update_available(key, cx);
@@ -213,12 +223,19 @@ impl Supervision {
             }
             return;
         }
-        if !is_killed {
+        if let Some(order) = order {
+            self.worker_fact(FactKind::WorkerEnded, key, &format!("ended {order}: {how}"), cx);
+        } else if !is_killed {
             // When it was killed, that and the reason were recorded.
             let what = format!("ended unexpectedly: {how}");
             self.worker_fact_with(FactKind::WorkerDied, key, (&what, values), cx);
         }
-        let decision = self.workers[key].restart.ended(cx.now, ready, cx.settings);
+        let restart = &mut self.workers[key].restart;
+        let decision = if order.is_some() && has_served {
+            restart.ended_in_order()
+        } else {
+            restart.ended(cx.now, ready, cx.settings)
+        };
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {
@@ -329,12 +346,16 @@ impl Supervision {
     pub(crate) fn host_gone(&mut self, host: HostKey, cx: &mut Context<'_>) {
         let here: Vec<WorkerKey> =
             self.workers.on_host(&self.hosts[host].name).map(|(key, _)| key).collect();
+        let is_unfit = self.hosts[host].unfit.is_some();
         for key in here {
             let worker = &mut self.workers[key];
             worker.run.is_unreachable |= matches!(
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
+            if is_unfit {
+                self.review(key, cx);
+            }
         }
         cx.effects.push(Effect::HostGone { host });
     }

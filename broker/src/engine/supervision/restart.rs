@@ -42,6 +42,14 @@ impl Restart {
         self.is_pending = is_wanted;
     }
 
+    /// Notes the end of a worker that had answered requests and ended in order: it is no failure,
+    /// and followed by a start at once.
+    pub(crate) const fn ended_in_order(&mut self) -> Decision {
+        self.is_pending = true;
+        self.early = 0;
+        Decision::Now
+    }
+
     /// The worker is started. Returns whether that is a restart after an unexpected end.
     pub(crate) const fn started(&mut self) -> bool {
         std::mem::replace(&mut self.is_pending, false)

@@ -1,7 +1,7 @@
 //! One run of a worker: what is known of one start of its process. A new run replaces the whole of
 //! it, so nothing of an earlier process is taken for the present one's.
 
-use protocol::{RunId, Tick};
+use protocol::{ExitCause, RunId, Tick};
 
 /// One start of a worker's process, and what became of it.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ pub(crate) struct Run {
     /// crash. Independent of the state and of what ends it: its host may be lost at any time, and
     /// that counts until the worker logs in again.
     pub(super) is_unreachable: bool,
+    /// It answered a request. Independent of the state: it counts when the process ends, until the
+    /// next start.
+    pub(super) has_served: bool,
     /// What its host said of its end.
     pub(super) end_report: EndReport,
     /// How many of the last lines of stderr are of this process.
@@ -86,6 +89,8 @@ pub(super) enum Reconnect {
 pub(super) enum ExpectedEnd {
     /// It is not.
     No,
+    /// It logged out: it gets no more requests, ends by itself, and is started again.
+    Announced,
     /// Its host shuts down and ends it; it gets no more requests.
     WithHost,
     /// Because of a `stop` or the broker's shutdown. It replaces `WithHost`.
@@ -124,6 +129,7 @@ impl Run {
             killed: None,
             kill_due: Tick(0),
             is_unreachable: false,
+            has_served: false,
             end_report: EndReport::None,
             tail_new: 0,
         }
@@ -137,8 +143,27 @@ impl Run {
         self.reconnect = Reconnect::Announced { reconnect_ms, silence_ms };
         (self.lost, self.login_refused, self.is_unreachable) = (None, None, false);
         self.end_report = EndReport::None;
-        if self.expected_end == ExpectedEnd::Stop {
-            self.expected_end = ExpectedEnd::No;
+        match self.expected_end {
+            ExpectedEnd::Stop | ExpectedEnd::Announced => self.expected_end = ExpectedEnd::No,
+            ExpectedEnd::No | ExpectedEnd::WithHost => {}
+        }
+    }
+
+    /// How an end that is no crash came about, after "ended"; `None` = it is one. A worker that
+    /// announced its end may end as it likes, except by a signal for a fault of its own; one that
+    /// did not has to have answered a request, and to end with status 0.
+    pub(super) fn order_of_end(&self, exit_cause: Option<ExitCause>) -> Option<&'static str> {
+        if self.killed.is_some() {
+            return None;
+        }
+        let is_fault = exit_cause.is_some_and(is_fault);
+        match self.expected_end {
+            ExpectedEnd::Announced => (!is_fault).then_some("as it had announced"),
+            ExpectedEnd::No | ExpectedEnd::WithHost => {
+                let is_in_order = exit_cause == Some(ExitCause::Exit(0)) && self.has_served;
+                is_in_order.then_some("in order, after it had answered requests")
+            }
+            ExpectedEnd::Stop => None,
         }
     }
 
@@ -159,5 +184,14 @@ impl Run {
             (EndReport::Exited, true) | (EndReport::Missing, _) => EndReport::Missing,
             (EndReport::Exited, false) => EndReport::Exited,
         };
+    }
+}
+
+/// Whether an end is a signal that a program gets for a fault of its own.
+pub(super) const fn is_fault(exit_cause: ExitCause) -> bool {
+    match exit_cause {
+        // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+        ExitCause::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
+        ExitCause::Exit(_) | ExitCause::Unknown => false,
     }
 }

@@ -7,6 +7,7 @@
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::run::{EndReport, ExpectedEnd, Run, RunOrigin};
+use super::service_outlook::Outlook;
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
@@ -251,6 +252,10 @@ impl Supervision {
             if worker.run.origin == RunOrigin::Awaited {
                 worker.run.origin = RunOrigin::Own;
             }
+            if worker.outlook == Outlook::NoHost {
+                self.review(key, cx);
+            }
+            let worker = &mut self.workers[key];
             let (id, run) = (worker.id, worker.run.id);
             if worker.state.has_process() {
                 worker.run.listed(listed.contains(&(id, run)));

@@ -5,6 +5,7 @@
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Restart;
 use super::run::{EndReport, Run, RunOrigin};
+use super::service_outlook::Outlook;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     /// this holds.
     pub(crate) failed: Option<String>,
 
+    /// Whether it may take requests now or later, as of the last review (`outlook`).
+    pub(super) outlook: Outlook,
     /// How far its process is; [`enter`](Self::enter) changes it.
     pub(crate) state: ProcessState,
     /// Since when it is as it is shown: since `state` changed, or since it was stopped, paused or
@@ -171,6 +174,7 @@ impl Workers {
             is_wanted: false,
             is_paused: false,
             failed: None,
+            outlook: Outlook::default(),
             state: ProcessState::START,
             since,
             why: "not started yet".to_owned(),
@@ -188,11 +192,12 @@ impl Workers {
     }
 
     /// Removes a worker, which must be lazy.
-    pub(crate) fn remove(&mut self, key: WorkerKey) {
+    pub(crate) fn remove(&mut self, key: WorkerKey) -> Worker {
         let worker = self.table.remove(key);
         self.ids.remove(&worker.id);
         take_out(&mut self.by_service, &worker.service, worker.id);
         take_out(&mut self.by_host, &worker.host, worker.id);
+        worker
     }
 
     /// The worker with this id, if it is configured.

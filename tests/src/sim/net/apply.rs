@@ -4,14 +4,17 @@
 
 use crate::shell::{self, Ask, Deed, Player, TestShell};
 use crate::sim::body::PieceId;
+use crate::sim::model::Broken;
 use crate::sim::plan::{Sabotage, ServicePlan};
 use crate::sim::world::{Event, ShutdownKind, World};
 use broker::engine::action::BrokerExit;
 use broker::engine::fact::FactKind;
 use broker::engine::input::{Close, Input};
+use broker::engine::view::WorkerView;
 use broker::translate::outbound;
 use protocol::bodies::ErrorBody;
 use protocol::encode;
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -203,6 +206,11 @@ impl World {
                 _ => Ok(()),
             };
             self.hold(verdict);
+            if let Frame::Error { error, .. } = &frame
+                && error.code == ErrorCode::NoWorker
+            {
+                self.hold(self.check_no_worker(&error.text));
+            }
         }
         self.access_frame(link, &frame);
         if let Frame::Data { head, body } = &frame
@@ -293,6 +301,22 @@ impl World {
         if is_stalled && !std::mem::replace(&mut conn.is_too_slow, true) {
             let link = conn.link;
             self.feed(Input::Stalled { link, bytes });
+        }
+    }
+
+    /// A client is told that no worker can come: then the service that the text names has none that
+    /// is idle, or whose process comes.
+    fn check_no_worker(&self, text: &str) -> Result<(), Broken> {
+        let name = text.split('\'').nth(1).unwrap_or_default();
+        let Some(broker) = &self.broker else { return Ok(()) };
+        let workers = broker.shell.engine.workers_view();
+        let may_come = |worker: &&WorkerView| {
+            let comes = ["backoff", "starting", "up", "returning"].contains(&worker.state);
+            worker.service.as_str() == name && (comes || worker.list == "idle")
+        };
+        match workers.iter().find(may_come) {
+            None => Ok(()),
+            Some(worker) => Err(format!("'{text}' is told, but there is {worker:?}")),
         }
     }
 }

@@ -1,0 +1,47 @@
+//! Services for which no worker can come: their requests are refused instead of waiting for their
+//! deadlines. `supervision` knows it.
+
+use super::machine::Dispatch;
+use super::service_queue::ServiceQueue;
+use crate::engine::catalog::Catalog;
+use crate::engine::keys::ServiceKey;
+use crate::engine::law::law;
+use protocol::{ErrorBody, ErrorCode};
+
+impl Dispatch {
+    /// Why no worker can come for a service; `None` = one may.
+    pub(crate) fn no_worker(&self, service: ServiceKey) -> Option<&str> {
+        self.queues.get(service)?.no_worker.as_deref()
+    }
+
+    /// A worker may come for a service, or none can.
+    pub(crate) fn set_no_worker(&mut self, service: ServiceKey, why: Option<String>) {
+        self.queues[service].no_worker = why;
+    }
+
+    /// Nothing waits for a worker that can't come, except while long work is under way.
+    pub(super) fn check_outlooks(&self, catalog: &Catalog) -> Result<(), String> {
+        for (service, entry) in self.queues.iter() {
+            law!(
+                entry.no_worker.is_none() || !self.is_awaited(service),
+                "law 5: {} wait for {}, for which no worker can come",
+                entry.queue.count(),
+                catalog[service].name
+            );
+        }
+        Ok(())
+    }
+}
+
+impl ServiceQueue {
+    /// Whether a request may wait for a worker.
+    ///
+    /// # Errors
+    /// None can come; the error for its client says why.
+    pub(super) fn may_wait(&self) -> Result<(), ErrorBody> {
+        match &self.no_worker {
+            None => Ok(()),
+            Some(why) => Err(ErrorBody::new(ErrorCode::NoWorker, why.clone())),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Whether a worker may come that takes the requests of a service. A request waits for one that is
+//! starting, restarting, returning or paused, or whose host is expected back; where none can come
+//! it is refused at once, and this file says why.
+
+use super::machine::Supervision;
+use super::run::RunOrigin;
+use super::service_outlook::Outlook;
+use super::workers::Worker;
+use crate::engine::catalog::Catalog;
+use crate::engine::context::Context;
+use crate::engine::counted::counted;
+use crate::engine::effect::Effect;
+use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::law::law;
+use crate::engine::quotas::LINE_BYTES_MAX;
+use crate::engine::timers::Timer;
+use protocol::{ServiceId, ServiceSetting, Setting, show};
+
+impl Supervision {
+    /// There is a service, or its settings changed.
+    pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let is_on = cx.catalog[service].settings.get(ServiceSetting::SelfStart) == 1;
+        let entry = self.services.entry(service).or_default();
+        let was_on = std::mem::replace(&mut entry.takes_self_started, is_on);
+        if !is_on {
+            entry.awaited_until = None;
+        } else if !was_on {
+            self.await_self_started(service, cx);
+        }
+        self.tell_outlook(service, cx);
+    }
+
+    /// A service is gone that had no workers.
+    pub(crate) fn remove_service(&mut self, service: ServiceKey) {
+        self.services.remove(&service);
+    }
+
+    /// The broker begins to serve: workers that start themselves have time to come.
+    pub(crate) fn await_all_self_started(&mut self, cx: &mut Context<'_>) {
+        for service in self.services.keys().copied().collect::<Vec<_>>() {
+            self.await_self_started(service, cx);
+        }
+    }
+
+    /// A worker that starts itself is awaited for `return_ms`, if the service takes any.
+    fn await_self_started(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let Some(entry) = self.services.get_mut(&service) else { return };
+        if entry.takes_self_started {
+            let until = cx.now.plus_millis(cx.settings.get(Setting::ReturnMs));
+            // Those that come and go fast set no timer each.
+            if entry.awaited_until.replace(until).is_none() {
+                cx.timers.add(until, Timer::SelfStart(cx.catalog[service].id));
+            }
+        }
+    }
+
+    /// `Timer::SelfStart`: none came.
+    pub(crate) fn on_self_start_due(&mut self, id: ServiceId, cx: &mut Context<'_>) {
+        let Some(service) = cx.catalog.find_id(id) else { return };
+        let Some(entry) = self.services.get_mut(&service) else { return };
+        match entry.awaited_until {
+            Some(until) if until <= cx.now => {
+                entry.awaited_until = None;
+                self.tell_outlook(service, cx);
+            }
+            // One came and went after the timer was set.
+            Some(until) => cx.timers.add(until, Timer::SelfStart(id)),
+            None => {}
+        }
+    }
+
+    /// Something changed that may decide whether a worker takes requests now or later.
+    pub(super) fn review(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = &self.workers[key];
+        let outlook = self.outlook_of(worker);
+        if worker.outlook == outlook {
+            return;
+        }
+        let failure = worker.failed.as_ref().map(|why| show::brief(why, LINE_BYTES_MAX));
+        let worker = &mut self.workers[key];
+        let (id, service) = (worker.id, worker.service);
+        let before = std::mem::replace(&mut worker.outlook, outlook);
+        let entry = self.services.entry(service).or_default();
+        entry.change(before, outlook);
+        if let Some(why) = failure {
+            entry.last_failure = Some((id, why));
+        }
+        self.tell_outlook(service, cx);
+    }
+
+    /// A worker is removed from the configuration.
+    pub(super) fn forget_outlook(&mut self, worker: &Worker, cx: &mut Context<'_>) {
+        let entry = self.services.entry(worker.service).or_default();
+        entry.change(worker.outlook, Outlook::Stopped);
+        if worker.is_self_started {
+            self.await_self_started(worker.service, cx);
+        }
+        self.tell_outlook(worker.service, cx);
+    }
+
+    fn outlook_of(&self, worker: &Worker) -> Outlook {
+        let may_be_there = worker.is_self_started
+            || worker.state.has_process()
+            || worker.run.origin == RunOrigin::Awaited;
+        let can_start = || self.hosts.named(&worker.host).is_some_and(|host| host.unfit.is_none());
+        if worker.failed.is_some() {
+            Outlook::Failed
+        } else if !worker.is_wanted {
+            Outlook::Stopped
+        } else if may_be_there || can_start() {
+            Outlook::MayServe
+        } else {
+            Outlook::NoHost
+        }
+    }
+
+    /// Lets `dispatch` know whether a worker may come for a service, if that changed.
+    pub(crate) fn tell_outlook(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let no_worker = self.no_worker(service, cx.catalog);
+        let Some(entry) = self.services.get_mut(&service) else { return };
+        if entry.no_worker != no_worker {
+            entry.no_worker.clone_from(&no_worker);
+            cx.effects.push(Effect::Outlook { service, no_worker });
+        }
+    }
+
+    /// Requests of a worker that is gone, or takes no more, may wait again: if no other can come,
+    /// they fail.
+    pub(super) fn repeat_outlook(&self, service: ServiceKey, cx: &mut Context<'_>) {
+        let no_worker = self.services.get(&service).and_then(|entry| entry.no_worker.clone());
+        if no_worker.is_some() {
+            cx.effects.push(Effect::Outlook { service, no_worker });
+        }
+    }
+
+    /// Why no worker can come that takes the requests of a service; `None` = one may. It is what
+    /// clients are told.
+    pub(crate) fn no_worker(&self, service: ServiceKey, catalog: &Catalog) -> Option<String> {
+        let entry = self.services.get(&service)?;
+        let of = &catalog[service];
+        if of.is_paused || entry.serving > 0 || entry.awaited_until.is_some() {
+            return None;
+        }
+        let name = &of.name;
+        let all = self.workers.count_of(service);
+        let stopped = all - entry.failed - entry.cannot_start;
+        let mut whys = Vec::new();
+        if entry.failed > 0 {
+            let last = entry
+                .last_failure
+                .as_ref()
+                .map_or_else(String::new, |(id, why)| format!(" (last: worker {id}: {why})"));
+            whys.push(format!("{} failed{last}", counted(entry.failed, "worker")));
+        }
+        if entry.cannot_start > 0 {
+            let count = counted(entry.cannot_start, "worker");
+            whys.push(format!("nothing can be started on the host of {count} ('hosts' says why)"));
+        }
+        if stopped > 0 {
+            whys.push(match stopped {
+                1 if all == 1 => "its only worker is stopped".to_owned(),
+                1 => "1 worker is stopped".to_owned(),
+                _ if stopped == all => format!("all {stopped} workers are stopped"),
+                _ => format!("{stopped} workers are stopped"),
+            });
+        }
+        let cure = if entry.failed > 0 {
+            format!("'start {name}' tries again")
+        } else if stopped > 0 {
+            format!("'start {name}' starts what is stopped")
+        } else if entry.takes_self_started {
+            whys.push("none that starts itself is there".to_owned());
+            "start one".to_owned()
+        } else if all == 0 {
+            whys.push("no worker is configured".to_owned());
+            format!("'config worker {name} HOST PROGRAM' adds one")
+        } else {
+            "mend the host".to_owned()
+        };
+        Some(format!("service '{name}' has no worker: {}; {cure}", whys.join(", ")))
+    }
+
+    /// Whether the counts are right, and `dispatch` was told what holds.
+    pub(super) fn check_outlooks(&self) -> Result<(), String> {
+        for (_, worker) in self.workers.by_id() {
+            let outlook = self.outlook_of(worker);
+            law!(
+                worker.outlook == outlook,
+                "law 6: the outlook of worker {} is {:?}, should be {outlook:?}",
+                worker.id,
+                worker.outlook
+            );
+        }
+        for (&service, entry) in &self.services {
+            let count = |outlook| {
+                self.workers.of_service(service).filter(|(_, w)| w.outlook == outlook).count()
+            };
+            let counts = (count(Outlook::MayServe), count(Outlook::Failed), count(Outlook::NoHost));
+            law!(
+                counts == (entry.serving, entry.failed, entry.cannot_start),
+                "law 6: a service counts {entry:?}, has {counts:?}"
+            );
+        }
+        Ok(())
+    }
+}
