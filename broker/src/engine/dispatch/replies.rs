@@ -45,9 +45,8 @@ impl Dispatch {
         self.seats[worker].late_work_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
-        transaction.worker_said(is_last);
+        transaction.worker_said(is_last, head.error);
         transaction.replied += body.len() as u64;
-        transaction.trace.error = head.error;
         let (request, id) = (transaction.head, transaction.id);
         if transaction.stage.is_ended() {
             if is_last {

@@ -105,8 +105,9 @@ impl Transaction {
         self.stage = next.unwrap_or(self.stage);
     }
 
-    /// A frame of its worker came; `is_last`: it has no `more`.
-    pub(super) fn worker_said(&mut self, is_last: bool) {
+    /// A frame of its worker came; `is_last`: it has no `more`. `error` is the worker's own.
+    pub(super) fn worker_said(&mut self, is_last: bool, error: i16) {
+        self.trace.error = error;
         self.conversation = match self.conversation {
             Conversation::Over => Conversation::Over,
             Conversation::None | Conversation::Open if is_last => Conversation::None,
