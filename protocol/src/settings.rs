@@ -191,6 +191,10 @@ settings! {
     EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
     PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
     LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";
+    TraceSlowMs = "trace_slow_ms", Millis, 0, 24 * HOUR_MS, 1000, true, "what became of a request that took this long or longer, from its arrival on, is kept for `why`; 0 = only of those that failed or are sampled";
+    TraceSample = "trace_sample", Count, 0, 1_000_000_000, 0, true, "what became of one of so many requests is kept for `why`, however it went; 1 = of each, 0 = of none";
+    TracesMax = "traces_max", Count, 0, 100_000, 1000, true, "requests that ended and whose time line is kept for `why`; the oldest is dropped";
+    TracesBytesMax = "traces_bytes_max", Bytes, 0, GIB, 2 << 20, true, "most bytes of the time lines kept for `why`; the oldest are dropped";
     WatchersMax = "watchers_max", Count, 0, 10_000, 64, true, "operators that may watch at once";
 }
 

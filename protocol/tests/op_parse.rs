@@ -1,15 +1,18 @@
 //! Tests of the parser: which lines it accepts, and its errors for all others.
 
 use protocol::errors::ErrorCode;
-use protocol::ids::{ClientId, ServiceId, WorkerId};
+use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
-    Target, WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
+    ShutdownWhat, Target, WhyOf, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
+
+/// A number as the broker gives it: so many microseconds since 1970.
+const LONG: TransactionId = TransactionId(1_764_467_000_123_456);
 
 fn name(text: &str) -> ServiceName {
     ServiceName::new(text).unwrap_or_else(|e| panic!("{e}"))
@@ -61,7 +64,7 @@ fn spellings() -> Vec<(&'static str, Op)> {
 /// Valid lines and their meaning: all others, by letter.
 fn more_spellings() -> Vec<(&'static str, Op)> {
     vec![
-        ("idle 2", Op::Idle(WorkerId(2))),
+        ("idle 2", Op::Idle(WorkerId(2), None)),
         ("last 2", Op::Last(WorkerId(2))),
         ("latency", Op::Latency(None)),
         ("load", Op::Load(None)),
@@ -93,6 +96,12 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("requests service client", Op::Requests(RequestsOf::Service(name("client")))),
         ("requests client 3", Op::Requests(RequestsOf::Client(ClientId(3)))),
         ("requests worker 2", Op::Requests(RequestsOf::Worker(WorkerId(2)))),
+        ("cancel 1764467000123456", Op::Cancel(RequestName::Transaction(LONG))),
+        ("cancel 3 7", Op::Cancel(RequestName::Sent(ClientId(3), 7))),
+        ("why", Op::Why(WhyOf::Kept)),
+        ("why 1764467000123456", Op::Why(WhyOf::Request(RequestName::Transaction(LONG)))),
+        ("why 3 0", Op::Why(WhyOf::Request(RequestName::Sent(ClientId(3), 0)))),
+        ("why trace 1F", Op::Why(WhyOf::Trace(0x1f_u128.to_be_bytes()))),
         ("reset", Op::Reset),
         ("save", Op::Save),
         ("send 3 reinit", Op::Send(worker(3), SendWhat::Reinit)),
@@ -184,6 +193,16 @@ const WRONG: &[(&str, &str)] = &[
     ("block -1", "client id -1 is out of range; it is 0 to 4294967295"),
     ("block 4294967296", "client id 4294967296 is out of range"),
     ("block 99999999999999999999999", "is out of range; it is 0 to 4294967295"),
+    ("cancel", "argument 'transaction' is missing: a request's number"),
+    ("cancel 0", "transaction 0 is out of range; it is 1 to"),
+    ("cancel 1 2 3", "cancel: unexpected '3'"),
+    ("cancel x", "transaction 'x' is not a whole number"),
+    ("why trace", "argument 'trace id' is missing"),
+    ("why trace 0", "trace id '0' is not 1 to 32 hexadecimal digits, of which one is not 0"),
+    ("why trace +1", "trace id '+1' is not 1 to 32 hexadecimal digits"),
+    ("why trace 1x", "trace id '1x' is not 1 to 32 hexadecimal digits"),
+    ("why trace 123456789012345678901234567890123", "is not 1 to 32 hexadecimal digits"),
+    ("why 3 x", "sequence 'x' is not a whole number; it is 0 to 4294967295"),
     ("block x", "client id 'x' is not a whole number; it is 0 to 4294967295"),
     ("block 1.5", "client id '1.5' is not a whole number"),
     ("block +1", "'+1' is not a whole number"),

@@ -2,7 +2,7 @@
 //! `op.schema.json`) and the marked parts of `docs/protocol.md`. The rest of the documents is
 //! written by hand.
 
-use broker::engine::fact::FACTS;
+use broker::engine::fact::{FACTS, FactField, FactRow};
 use protocol::bodies;
 use protocol::errors::ERRORS;
 use protocol::header::FIELDS;
@@ -299,11 +299,20 @@ fn facts() -> String {
          What the broker finds worth remembering. Facts go to the log at their level, to\n\
          `listevents` once `config events N` has been said, and to whoever says `watch`. A request\n\
          that goes well leaves no fact, only counters.\n\n\
-         | number | kind | level | recorded when |\n| --- | --- | --- | --- |\n",
+         Each has a number in order (`seq`), the time of day at which it was recorded (`at`), its\n\
+         kind and a text. A fact of a kind has no other fields than those of its row, and of those\n\
+         only what is known.\n\n\
+         | number | kind | level | recorded when | fields |\n\
+         | --- | --- | --- | --- | --- |\n",
     );
-    for row in FACTS {
-        let level = format!("{:?}", row.level).to_lowercase();
-        let _ = writeln!(out, "| {} | `{}` | {level} | {} |", row.number, row.name, row.text);
+    for FactRow { kind: _, number, name, level, text, fields } in FACTS {
+        let level = format!("{level:?}").to_lowercase();
+        let fields: Vec<String> = fields.iter().map(|field| format!("`{}`", field.key())).collect();
+        let _ = writeln!(out, "| {number} | `{name}` | {level} | {text} | {} |", fields.join(", "));
+    }
+    out.push_str("\nThe fields:\n\n| field | what it is |\n| --- | --- |\n");
+    for field in FactField::ALL {
+        let _ = writeln!(out, "| `{}` | {} |", field.key(), field.text());
     }
     out
 }

@@ -45,6 +45,7 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::DeleteClient, &["delete client 2", "delete client 99"]),
     (Command::Block, &["block 2", "block 99"]),
     (Command::Unblock, &["unblock 3", "unblock 99"]),
+    (Command::Cancel, &["cancel 6", "cancel 2 1", "cancel 3 1", "cancel 2", "cancel 99"]),
     (Command::Client, &["client 2", "client 3", "client 99"]),
     (Command::Clone, &["clone 2", "clone 99"]),
     (Command::Idle, &["idle 2", "idle 1", "idle 99"]),
@@ -83,6 +84,7 @@ const ASKED: &[(Command, &[&str])] = &[
             "requests nosuch",
         ],
     ),
+    (Command::Why, &["why", "why 2", "why 3", "why 3 1", "why 6", "why 1", "why trace 7"]),
     (Command::Set, &["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"]),
     (
         Command::Settings,
@@ -222,7 +224,7 @@ fn words(text: &str) -> Vec<&str> {
 fn on_a_terminal_no_table_is_wider_than_it_and_no_word_is_broken() {
     for command in ["workers", "clients", "hosts", "services", "queue", "load", "latency", "poison"]
         .into_iter()
-        .chain(["settings", "settings echo", "listevents"])
+        .chain(["settings", "settings echo", "listevents", "why"])
     {
         let whole = script::ask(&mut populated(), "op", command, &[]).unwrap();
         for columns in [40, 80, 120, 200, 1000] {

@@ -27,6 +27,7 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Block => &[(First, "block 7")],
         Command::Unblock => &[(First, "unblock 7")],
         Command::Buckets => &[(First, "buckets"), (First, "buckets 1440 60")],
+        Command::Cancel => &[(First, "cancel 100"), (First, "cancel 7 1"), (First, "cancel 1")],
         Command::Client => &[(First, "client 7")],
         Command::Clients => &[(First, "clients")],
         Command::Clone => &[(First, "clone 1")],
@@ -88,6 +89,13 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Summary => &[(First, "summary")],
         Command::Version => &[(First, "version")],
         Command::Watch => &[(First, "watch worker_died")],
+        Command::Why => &[
+            (First, "why"),
+            (First, "why 101"),
+            (First, "why 7 2"),
+            (First, "why trace 7"),
+            (First, "why 999999999"),
+        ],
         Command::Whoami => &[(First, "whoami")],
     }
 }

@@ -5,6 +5,7 @@ use super::hub::Engine;
 use super::keys::ClientKey;
 use super::sessions::connection::End;
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
+use crate::engine::operator::why;
 use crate::engine::sessions::pending::{LoginBody, PendingLogin};
 use protocol::{ErrorBody, ErrorCode, LinkId, Login};
 
@@ -61,6 +62,7 @@ impl Engine {
         self.scripts.remove(&client);
         self.works.forget(client);
         self.dispatch.detach(key, context!(self));
+        why::name_traces(self);
         self.sessions.client_gone(key, (service, why), context!(self));
     }
 

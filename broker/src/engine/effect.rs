@@ -91,6 +91,8 @@ pub(crate) enum Effect {
     },
     /// A request was set aside; its sender is still to be named.
     Poisoned { transaction: TransactionId },
+    /// What became of requests is kept; their senders are still to be named.
+    Traced,
 }
 
 impl Effect {
@@ -118,7 +120,8 @@ impl Effect {
             | Self::Serve { .. }
             | Self::Work
             | Self::Launch { .. }
-            | Self::Poisoned { .. } => None,
+            | Self::Poisoned { .. }
+            | Self::Traced => None,
         }
     }
 }

@@ -2,7 +2,9 @@
 //! fact, only counters. The reactor logs facts, operators watch them, and `recent` keeps the last
 //! ones.
 
-use protocol::{ClientId, FactSeq, HostName, ServiceName, Tick, TransactionId, WorkerId};
+use protocol::{
+    ClientId, ErrorCode, FactSeq, HostName, Micros, Ran, ServiceName, TransactionId, Wall, WorkerId,
+};
 
 /// The level of a fact in the log, from the least important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +17,47 @@ pub enum Level {
     Warn,
     /// A fault that needs a person.
     Error,
+}
+
+macro_rules! fields {
+    ($($field:ident = $key:literal, $text:literal;)*) => {
+        /// A field that a fact may have beside its text.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FactField {
+            $(#[doc = $text] $field,)*
+        }
+
+        impl FactField {
+            /// All fields, in the order in which they are shown.
+            pub const ALL: &[Self] = &[$(Self::$field,)*];
+
+            /// The key in JSON.
+            pub const fn key(self) -> &'static str {
+                match self { $(Self::$field => $key,)* }
+            }
+
+            /// The meaning; docs/facts.md shows it.
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$field => $text,)* }
+            }
+        }
+    };
+}
+
+fields! {
+    Client = "client", "the client whose login, requests or connection it is about";
+    Worker = "worker", "the worker";
+    Service = "service", "name of the service";
+    Host = "host", "name of the host";
+    Transaction = "transaction", "the request";
+    Who = "who", "who asked for a change, or the address of a peer that was refused";
+    Waited = "waited_us", "how long the request waited until its worker began it, or has waited so far";
+    Worked = "worked_us", "how long the worker had the request, or how long the process had run";
+    Delay = "delay_us", "how long it takes until that happens";
+    Attempt = "attempt", "how many workers the request was given to";
+    Deaths = "deaths", "how many workers died of the request";
+    Error = "error", "the error that the request ended with, or that was sent to a peer or came from it";
+    Ran = "ran", "whether the work ran, as that error says";
 }
 
 /// One row of the table.
@@ -30,10 +73,12 @@ pub struct FactRow {
     pub level: Level,
     /// When facts of this kind are recorded; docs/facts.md shows it.
     pub text: &'static str,
+    /// The fields that facts of this kind may have; no others are ever set.
+    pub fields: &'static [FactField],
 }
 
 macro_rules! facts {
-    ($($kind:ident = $number:literal, $name:literal, $level:ident, $text:literal;)*) => {
+    ($($kind:ident = $number:literal, $name:literal, $level:ident, $text:literal, [$($field:ident),*];)*) => {
         /// The kind of a fact.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum FactKind {
@@ -42,7 +87,14 @@ macro_rules! facts {
 
         /// TABLE of fact kinds, by number.
         pub const FACTS: &[FactRow] = &[
-            $(FactRow { kind: FactKind::$kind, number: $number, name: $name, level: Level::$level, text: $text },)*
+            $(FactRow {
+                kind: FactKind::$kind,
+                number: $number,
+                name: $name,
+                level: Level::$level,
+                text: $text,
+                fields: &[$(FactField::$field),*],
+            },)*
         ];
 
         impl FactKind {
@@ -64,48 +116,48 @@ macro_rules! facts {
 }
 
 facts! {
-    BrokerStarted = 1, "broker_started", Info, "the broker listens";
-    BrokerShutdown = 2, "broker_shutdown", Info, "the broker ends in order";
-    Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something";
-    Refused = 4, "refused", Info, "an operator's change was refused, or a command that it has no right to";
-    PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory, or half a change was found there";
-    ScriptFailed = 6, "script_failed", Error, "commands of a script failed";
-    TokensRead = 7, "tokens_read", Info, "the token file was read";
-    TokensFailed = 8, "tokens_failed", Error, "the token file could not be read; the tokens in force stay";
-    CertificateRead = 9, "certificate_read", Info, "a certificate was read; new connections get it";
-    ClientIn = 10, "client_in", Debug, "a client logged in";
-    ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
-    LoginRefused = 12, "login_refused", Warn, "a login was refused: who, from where, which token, why";
-    LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
-    PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
-    CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";
-    CertificateExpiring = 17, "certificate_expiring", Warn, "a certificate has expired, or will soon";
-    FactsLeftOut = 18, "facts_left_out", Warn, "peers caused more facts than are recorded; how many were left out (one fact a second)";
-    WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
-    WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
-    WorkerReady = 22, "worker_ready", Info, "a worker logged in";
-    WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
-    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time";
-    WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
-    WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff";
-    WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";
-    WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no login, silent; its end is no fact of its own";
-    WorkerOutput = 29, "worker_output", Info, "a line that a worker wrote on stdout or stderr";
-    WorkerStatus = 30, "worker_status", Info, "a worker's answer to `send … status`";
-    WorkerLost = 31, "worker_lost", Warn, "a worker lost its connection and did not end with it; it may come back";
-    HostUp = 40, "host_up", Info, "a host's execd is linked";
-    HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
-    HostError = 42, "host_error", Warn, "an execd answered with an error";
-    HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need, or with others than are in force now";
-    HostShutdown = 44, "host_shutdown", Info, "a host's execd shuts down in order: it ends its workers, and nothing is started there until it is linked anew";
-    RequestFailed = 50, "request_failed", Debug, "a request ended with an error";
-    RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one";
-    RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy";
-    RequestPoison = 53, "request_poison", Error, "a request was set aside: workers died of it";
-    LateReply = 54, "late_reply", Debug, "a reply came for a transaction that had ended; it was dropped";
-    Intervention = 55, "intervention", Warn, "an operator took a request away from its worker";
-    Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)";
-    RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)";
+    BrokerStarted = 1, "broker_started", Info, "the broker listens", [];
+    BrokerShutdown = 2, "broker_shutdown", Info, "the broker ends in order", [];
+    Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something", [Who];
+    Refused = 4, "refused", Info, "an operator's change was refused, or a command that it has no right to", [Who];
+    PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory, or half a change was found there", [];
+    ScriptFailed = 6, "script_failed", Error, "commands of a script failed", [Who];
+    TokensRead = 7, "tokens_read", Info, "the token file was read", [Who];
+    TokensFailed = 8, "tokens_failed", Error, "the token file could not be read; the tokens in force stay", [Who];
+    CertificateRead = 9, "certificate_read", Info, "a certificate was read; new connections get it", [Who];
+    ClientIn = 10, "client_in", Debug, "a client logged in", [Client, Service];
+    ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended", [Client, Service];
+    LoginRefused = 12, "login_refused", Warn, "a login was refused: who, from where, which token, why", [Who, Error, Ran];
+    LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit", [Client, Worker, Service, Host, Who, Error, Ran];
+    PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection", [Client, Worker, Service, Host, Who, Error, Ran];
+    CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use", [Who];
+    CertificateExpiring = 17, "certificate_expiring", Warn, "a certificate has expired, or will soon", [Who];
+    FactsLeftOut = 18, "facts_left_out", Warn, "peers caused more facts than are recorded; how many were left out (one fact a second)", [];
+    WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker", [Worker, Service, Host];
+    WorkerUp = 21, "worker_up", Debug, "a worker's process runs", [Worker, Service, Host];
+    WorkerReady = 22, "worker_ready", Info, "a worker logged in", [Worker, Service, Host];
+    WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over", [Worker, Service, Host];
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time", [Worker, Service, Host, Worked];
+    WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop", [Worker, Service, Host, Worked];
+    WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff", [Worker, Service, Host, Delay];
+    WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'", [Worker, Service, Host];
+    WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no login, silent; its end is no fact of its own", [Worker, Service, Host];
+    WorkerOutput = 29, "worker_output", Info, "a line that a worker wrote on stdout or stderr", [Worker, Service, Host];
+    WorkerStatus = 30, "worker_status", Info, "a worker's answer to `send … status`", [Worker, Service, Host];
+    WorkerLost = 31, "worker_lost", Warn, "a worker lost its connection and did not end with it; it may come back", [Worker, Service, Host];
+    HostUp = 40, "host_up", Info, "a host's execd is linked", [Host];
+    HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made", [Host];
+    HostError = 42, "host_error", Warn, "an execd answered with an error", [Host, Error, Ran];
+    HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need, or with others than are in force now", [Host];
+    HostShutdown = 44, "host_shutdown", Info, "a host's execd shuts down in order: it ends its workers, and nothing is started there until it is linked anew", [Host];
+    RequestFailed = 50, "request_failed", Debug, "a request ended with an error", [Client, Worker, Service, Transaction, Waited, Worked, Attempt, Deaths, Error, Ran];
+    RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one", [Worker, Service, Transaction, Waited, Worked, Attempt, Deaths];
+    RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy", [Worker, Service, Transaction, Waited, Worked, Attempt];
+    RequestPoison = 53, "request_poison", Error, "a request was set aside: workers died of it", [Worker, Service, Transaction, Waited, Worked, Attempt, Deaths];
+    LateReply = 54, "late_reply", Debug, "a reply came for a transaction that had ended; it was dropped", [Worker, Service, Transaction];
+    Intervention = 55, "intervention", Warn, "an operator took a request away from its worker", [Client, Worker, Service, Host, Transaction, Who];
+    Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)", [Service, Error, Ran];
+    RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)", [Service];
 }
 
 /// One event, as it is logged, kept and shown.
@@ -113,8 +165,8 @@ facts! {
 pub struct Fact {
     /// Number of the fact, counted from 1 since the broker started.
     pub seq: FactSeq,
-    /// When it was recorded.
-    pub at: Tick,
+    /// What the clock showed when it was recorded. A clock that is set later does not change it.
+    pub at: Wall,
     /// The row of the table that it belongs to.
     pub kind: FactKind,
     /// The ids that it is about.
@@ -138,6 +190,49 @@ pub struct About {
     pub transaction: Option<TransactionId>,
     /// Who asked for a change, or the address of a peer that was refused.
     pub who: Option<String>,
+    /// Durations and counts.
+    pub values: Values,
+}
+
+/// The durations and counts of a fact; `None` = not concerned, or not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// How long the request waited until its worker began it, or has waited so far.
+    pub waited: Option<Micros>,
+    /// How long the worker had the request, or how long the process had run since its start.
+    pub worked: Option<Micros>,
+    /// How long it takes until the event that the fact announces.
+    pub delay: Option<Micros>,
+    /// How many workers the request was given to.
+    pub attempt: Option<u32>,
+    /// How many workers died of the request, as counted in `Transaction::deaths`.
+    pub deaths: Option<u64>,
+    /// The error that the request ended with, or that the peer was sent or sent itself.
+    pub error: Option<ErrorCode>,
+    /// Whether the work ran, as that error says.
+    pub ran: Option<Ran>,
+}
+
+impl About {
+    /// Whether a field is set.
+    pub const fn has(&self, field: FactField) -> bool {
+        let values = &self.values;
+        match field {
+            FactField::Client => self.client.is_some(),
+            FactField::Worker => self.worker.is_some(),
+            FactField::Service => self.service.is_some(),
+            FactField::Host => self.host.is_some(),
+            FactField::Transaction => self.transaction.is_some(),
+            FactField::Who => self.who.is_some(),
+            FactField::Waited => values.waited.is_some(),
+            FactField::Worked => values.worked.is_some(),
+            FactField::Delay => values.delay.is_some(),
+            FactField::Attempt => values.attempt.is_some(),
+            FactField::Deaths => values.deaths.is_some(),
+            FactField::Error => values.error.is_some(),
+            FactField::Ran => values.ran.is_some(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +247,7 @@ mod tests {
         for row in FACTS {
             assert_eq!(FACTS.iter().filter(|other| other.name == row.name).count(), 1);
             assert!(!row.text.is_empty() && !row.text.ends_with('.'));
+            assert!(row.fields.is_sorted() && row.fields.windows(2).all(|two| two[0] != two[1]));
         }
     }
 }

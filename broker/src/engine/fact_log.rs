@@ -3,11 +3,13 @@
 //! as `Action::Record`.
 
 use super::action::Action;
-use super::fact::{About, Fact, FactKind};
+use super::fact::{About, Fact, FactField, FactKind};
 use super::quotas::{FACT_BYTES_MAX, Quotas};
 use super::recent::Recent;
 use super::wall_clock::WallClock;
-use protocol::{Block, ClientId, FactSeq, Format, Header, LinkId, OpReply, Tick, Value, show};
+use protocol::{
+    Block, ClientId, FactSeq, Format, Header, LinkId, Micros, OpReply, Tick, Value, show,
+};
 
 /// An operator who watches: facts reach it as pieces of the reply to its `watch`.
 #[derive(Debug)]
@@ -76,11 +78,16 @@ impl FactLog {
             ..=FACT_BYTES_MAX => show::one_line(text),
             _ => show::brief(&text, FACT_BYTES_MAX),
         };
-        let fact = Fact { seq: FactSeq(self.last), at: now, kind, about, text };
+        debug_assert!(
+            FactField::ALL.iter().all(|f| kind.row().fields.contains(f) || !about.has(*f)),
+            "the table has no such field for {kind:?}: {about:?}"
+        );
+        let at = wall_clock.wall(now);
+        let fact = Fact { seq: FactSeq(self.last), at, kind, about, text };
         self.recent.add(&fact);
         for watcher in &mut self.watchers {
             if watcher.kinds.is_empty() || watcher.kinds.contains(&kind) {
-                out.extend(watcher.show(&fact, wall_clock));
+                out.extend(watcher.show(&fact));
             }
         }
         out.push(Action::Record(Box::new(fact)));
@@ -121,12 +128,12 @@ impl FactLog {
 impl Watcher {
     /// The next piece of its reply; none while it reads too slowly: it gets the number of facts
     /// that it missed.
-    fn show(&mut self, fact: &Fact, wall_clock: &WallClock) -> Option<Action> {
+    fn show(&mut self, fact: &Fact) -> Option<Action> {
         if self.is_congested {
             self.skipped += 1;
             return None;
         }
-        let mut reply = OpReply::block(line(fact, wall_clock));
+        let mut reply = OpReply::block(line(fact));
         let skipped = std::mem::take(&mut self.skipped);
         if skipped > 0 {
             let text = format!("({skipped} facts were left out: this connection reads too slowly)");
@@ -139,13 +146,14 @@ impl Watcher {
     }
 }
 
-/// A fact as a line with its time and ids.
-pub(crate) fn line(fact: &Fact, wall_clock: &WallClock) -> Block {
+/// A fact as a line with its time and ids. JSON has all its fields.
+pub(crate) fn line(fact: &Fact) -> Block {
     let about = &fact.about;
+    let values = &about.values;
     let number = |id: u64| Value::Number(id.into());
     let name = |name: Option<&str>| name.map_or(Value::None, |name| Value::Text(name.to_owned()));
-    let when = wall_clock.wall(fact.at);
-    let mut line = format!("{} {} {}", when.local(), fact.kind.row().name, fact.text);
+    let span = |span: Option<Micros>| span.map_or(Value::None, |span| Value::Micros(span.0));
+    let mut line = format!("{} {} {}", fact.at.local(), fact.kind.row().name, fact.text);
     for (word, id) in [
         ("transaction", about.transaction.map(|id| id.0.to_string())),
         ("client", about.client.map(|id| id.0.to_string())),
@@ -157,7 +165,7 @@ pub(crate) fn line(fact: &Fact, wall_clock: &WallClock) -> Block {
     }
     let fields = vec![
         ("seq", number(fact.seq.0)),
-        ("at", Value::Time(when)),
+        ("at", Value::Time(fact.at)),
         ("kind", Value::Word(fact.kind.row().name)),
         ("text", Value::Text(fact.text.clone())),
         ("client", about.client.map_or(Value::None, |id| number(id.0.into()))),
@@ -166,6 +174,13 @@ pub(crate) fn line(fact: &Fact, wall_clock: &WallClock) -> Block {
         ("host", name(about.host.as_ref().map(|name| name.as_str()))),
         ("transaction", about.transaction.map_or(Value::None, |id| number(id.0))),
         ("who", name(about.who.as_deref())),
+        ("waited_us", span(values.waited)),
+        ("worked_us", span(values.worked)),
+        ("delay_us", span(values.delay)),
+        ("attempt", values.attempt.map_or(Value::None, |count| number(count.into()))),
+        ("deaths", values.deaths.map_or(Value::None, number)),
+        ("error", values.error.map_or(Value::None, |code| Value::Word(code.name()))),
+        ("ran", values.ran.map_or(Value::None, |ran| Value::Word(ran.word()))),
     ];
     Block::Line { name: "events", text: line, fields }
 }

@@ -5,7 +5,7 @@
 use super::action::Action;
 use super::context::context;
 use super::dispatch::retry::Loss;
-use super::fact::{About, FactKind};
+use super::fact::{About, FactKind, Values};
 use super::hub::Engine;
 use super::input::{Close, Expected, Peer};
 use super::keys::WorkerKey;
@@ -223,6 +223,7 @@ impl Engine {
             let said = show::brief(&error.text, LINE_BYTES_MAX);
             let text = format!("{name} at {from}: {}: {said}{detail}", error.code);
             about.who = Some(from);
+            about.values = error_values(&error);
             self.record(kind, about, text);
         }
         let why = format!("was closed: {}", error.code);
@@ -316,7 +317,8 @@ impl Engine {
             return;
         }
         if self.may_cause(class_of(&end), Some(link)) {
-            let (name, about) = self.name_of(&end);
+            let (name, mut about) = self.name_of(&end);
+            about.values = error_values(error);
             let kind = match end {
                 End::Host(_) => FactKind::HostError,
                 End::Client(_) | End::Worker(_) | End::NewClient | End::NewWorker | End::Free => {
@@ -345,6 +347,11 @@ impl Engine {
             End::Host(_) | End::Client(_) | End::Worker(_) | End::Free => {}
         }
     }
+}
+
+/// What facts say of an error.
+fn error_values(error: &ErrorBody) -> Values {
+    Values { error: Some(error.code), ran: Some(error.ran), ..Values::default() }
 }
 
 /// The class that facts about this end are counted in.

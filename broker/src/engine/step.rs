@@ -5,7 +5,7 @@ use super::context::context;
 use super::effect::Effect;
 use super::hub::Engine;
 use super::input::Input;
-use super::operator::{certificates, listing, run, save, script, status, tokens};
+use super::operator::{certificates, listing, run, save, script, status, tokens, why};
 use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
@@ -243,6 +243,7 @@ impl Engine {
                 Effect::CloseLink { link } => self.close_link(link),
                 Effect::DropLink { link, why } => self.drop_link(link, why),
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
+                Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
             }
         }

@@ -6,6 +6,7 @@ use super::action::Summary;
 use super::effect::{Effect, Effects};
 use super::keys::ServiceKey;
 use super::operator::script_workers::ScriptWorkers;
+use super::operator::sought::Seek;
 use super::operator_act::OperatorAct;
 use super::origin::Origin;
 use super::sessions::access::Access;
@@ -80,6 +81,8 @@ pub(crate) enum Work {
     },
     /// A file of commands.
     Script(Box<RunningScript>),
+    /// `why` or `cancel`: requests are looked for.
+    Seek(Box<Seek>),
     /// `save`: nothing is changed meanwhile.
     Save {
         /// The operator's link.
@@ -251,6 +254,7 @@ impl Works {
         let is_its = |work: &Work| {
             matches!(work, Work::Script(script) if script.requester.is_some_and(|r| r.0 == link))
                 || matches!(work, Work::Save { link: of, .. } if *of == link)
+                || matches!(work, Work::Seek(seek) if seek.link == link)
         };
         self.commands.iter().any(|waiting| waiting.client == client)
             || self.queue.iter().any(is_its)
@@ -270,6 +274,7 @@ impl Work {
             Self::ShutOut { links, .. } => links.is_empty(),
             Self::Save { script, .. } => script.is_done(),
             Self::Script(script) => script.is_done,
+            Self::Seek(seek) => seek.is_done,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::context::context;
 use super::heartbeat;
 use super::hub::Engine;
 use super::keys::{ServiceKey, WorkerKey};
-use super::operator::{run, save, script, targets, tokens};
+use super::operator::{run, save, script, seek, targets, tokens};
 use super::sessions::access::Access;
 use super::timers::Timer;
 use super::work::{Waiting, Work};
@@ -19,6 +19,8 @@ const LOOKS: usize = 4;
 const CLOSED_EACH: usize = 8;
 /// Lines of a script that are written instead of one request that fails.
 const LINES: usize = 2;
+/// Slots of the table of requests that are looked at instead of one request that fails.
+const SLOTS: usize = 64;
 /// Requests that fail instead of one worker that is started or stopped.
 const WORKER_EACH: usize = 2;
 
@@ -125,6 +127,10 @@ fn part(hub: &mut Engine, work: &mut Work, most: usize) -> usize {
                 run::answer_save(hub, *link, head, text);
             }
             count.div_ceil(LINES)
+        }
+        Work::Seek(seek) => {
+            let slots = seek::go_on(hub, seek, most.saturating_mul(SLOTS));
+            slots.div_ceil(SLOTS)
         }
         Work::Script(running) => script::go_on_script(hub, running, most),
     }

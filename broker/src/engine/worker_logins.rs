@@ -4,6 +4,7 @@
 
 use super::action::Action;
 use super::context::context;
+use super::dispatch::seat::Announced;
 use super::hub::Engine;
 use super::input::Start;
 use super::keys::WorkerKey;
@@ -90,7 +91,7 @@ impl Engine {
         let Some(connection) = self.sessions.connection(link) else { return };
         let is_remote = connection.peer.is_remote;
         self.sessions.log_in(link, End::Worker(key), context!(self));
-        let announced = (login.concurrency, login.cancel);
+        let announced = Announced { concurrency: login.concurrency, hears_cancel: login.cancel };
         let concurrency = self.dispatch.open(key, link, announced, &self.catalog);
         let silence_ms = silence_ms(&self.settings);
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
@@ -107,5 +108,7 @@ impl Engine {
         let announced = (reconnect_ms, silence_ms);
         let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
         self.supervision.logged_in(key, entry, context!(self));
+        let host = self.supervision.worker(key).host.clone();
+        self.dispatch.name_process(key, login.hostpid, host);
     }
 }

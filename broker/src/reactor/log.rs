@@ -2,7 +2,8 @@
 //! stops the loop (see [`sys::stderr`]).
 
 use crate::config::cli::{LogFormat, LogLevel};
-use crate::engine::fact::{About, Fact, Level};
+use crate::engine::fact::{About, Fact, Level, Values};
+use protocol::Micros;
 use std::fmt::Display;
 use std::time::Duration;
 use sys::log_line::{Clean, LocalTime};
@@ -71,7 +72,9 @@ fn field<T: Display>(value: &Option<T>) -> Option<tracing::field::DisplayValue<&
 /// Logs a fact at its level.
 pub(super) fn fact(fact: &Fact) {
     let Fact { seq, kind, about, text, at: _ } = fact;
-    let About { client, worker, service, host, transaction, who } = about;
+    let About { client, worker, service, host, transaction, who, values } = about;
+    let Values { waited, worked, delay, attempt, deaths, error, ran } = values;
+    let micros = |span: &Option<Micros>| span.map(|span| span.0);
     let row = kind.row();
     macro_rules! line {
         ($level:ident) => {
@@ -85,6 +88,13 @@ pub(super) fn fact(fact: &Fact) {
                 host = field(host),
                 transaction = field(transaction),
                 who = field(who),
+                waited_us = micros(waited),
+                worked_us = micros(worked),
+                delay_us = micros(delay),
+                attempt = attempt,
+                deaths = deaths,
+                error = field(error),
+                ran = field(ran),
                 "{text}"
             )
         };

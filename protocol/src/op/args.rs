@@ -3,13 +3,13 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestsOf, ServiceWhat, SettingsOf, ShutdownWhat,
-    Spec, Target,
+    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
+    ShutdownWhat, Spec, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
 use crate::address::{HostPort, ParsedAddress, no_port};
-use crate::ids::{ClientId, WorkerId};
+use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
@@ -387,6 +387,31 @@ impl<'a> Args<'a> {
                 self.service("service").map(RequestsOf::Service)
             }
             Some(_) | None => self.service("service").map(RequestsOf::Service),
+        }
+    }
+
+    /// Takes `transaction`, or `clientid sequence`.
+    pub(super) fn request_name(&mut self) -> Result<RequestName, OpError> {
+        if self.words.len() > self.at + 1 {
+            let client = self.client()?;
+            let sequence = self.next("sequence")?;
+            let sequence = self.number32(sequence, "sequence", 0, u32::MAX)?;
+            return Ok(RequestName::Sent(client, sequence));
+        }
+        let id = self.number("transaction", "transaction", 1, u64::MAX)?;
+        Ok(RequestName::Transaction(TransactionId(id)))
+    }
+
+    /// Takes nothing, `trace HEX`, or the name of a request.
+    pub(super) fn why_of(&mut self) -> Result<WhyOf, OpError> {
+        match self.peek() {
+            None => Ok(WhyOf::Kept),
+            Some("trace") => {
+                self.at += 1;
+                let word = self.next("trace id")?;
+                WhyOf::trace(word).map_err(|e| self.error(e))
+            }
+            Some(_) => self.request_name().map(WhyOf::Request),
         }
     }
 

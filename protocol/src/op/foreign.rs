@@ -17,9 +17,9 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
          'worker ID', 'client ID' and 'host NAME' show one",
     ),
     (
-        &["kill", "terminate", "signal", "term", "cancel", "abend"],
+        &["kill", "terminate", "signal", "term", "abend"],
         "'stop ID' ends a worker, 'idle ID' takes its request away, 'delete client ID' ends a \
-         connection",
+         connection, 'cancel ID' gives up one request",
     ),
     (
         &["quit", "exit", "logout", "bye", "q", "close", "disconnect"],
@@ -67,6 +67,10 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     (
         &["transactions", "messages", "queues", "backlog"],
         "'requests' lists the requests under way, 'queue' those that wait and why",
+    ),
+    (
+        &["trace", "explain", "timeline", "track", "diagnose", "where"],
+        "'why TRANSACTION' shows what became of a request, 'requests' lists those under way",
     ),
     (&["users", "sessions", "connections", "who", "peers"], "'clients' lists who is connected"),
     (&["nodes", "machines", "servers", "agents"], "'hosts' lists the machines with workers"),

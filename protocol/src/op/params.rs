@@ -4,8 +4,8 @@
 use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
-    Arg, EVENTS_MAX, PoisonWhat, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
-    Takes, Target, WorkerFilter,
+    Arg, EVENTS_MAX, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
+    ShutdownWhat, Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -42,6 +42,14 @@ const ONE_SERVICE: Arg =
     arg("service", Takes::Service, "a service's name, column 'service' of 'services'");
 const ONE_CLIENT: Arg =
     arg("clientid", Takes::Client, "a client's id, column 'client id' of 'clients'");
+
+const ONE_REQUEST: Arg = arg(
+    "transaction",
+    Takes::Any,
+    "a request's number, column 'transaction' of 'requests'; or the id of its client, and",
+);
+const ITS_SEQUENCE: Arg =
+    arg("sequence", Takes::Any, "the number that its client gave it, after the client's id");
 
 const NEW_SERVICE: Arg = arg("newservice", Takes::Service, "the service it is to be attached to");
 
@@ -144,6 +152,7 @@ params! {
     PRIORITY: u8 = [arg("n", Takes::Any, "priority, 1 to 255")], |args| args.priority(), plain;
     PROGRAM: String = [arg("path", Takes::Any, "the program on that host, an absolute path")],
         |args| args.program(), FILE.write;
+    REQUEST_NAME: RequestName = [ONE_REQUEST, ITS_SEQUENCE], |args| args.request_name(), plain;
     REQUESTS_OF: RequestsOf = [
             arg("service", Takes::Service, "a service, 'client' and a client's id, or 'worker' and a worker's id; 'all' or none = all"),
         ],
@@ -211,6 +220,13 @@ params! {
             arg("command", Takes::Command, "one or two words, as in 'help config worker'"),
         ],
         |args| args.topic(), maybe;
+    WHY_OF: WhyOf = [ONE_REQUEST, ITS_SEQUENCE],
+        |args| args.why_of(),
+        |of, f| match of {
+            WhyOf::Kept => Ok(()),
+            WhyOf::Request(name) => plain(name, f),
+            WhyOf::Trace(id) => write!(f, " trace {:032x}", u128::from_be_bytes(*id)),
+        };
     WORKER: WorkerId = [
             arg("workerid", Takes::Worker, "a worker's id, column 'worker id' of 'workers'"),
         ],

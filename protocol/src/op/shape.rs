@@ -32,6 +32,11 @@ pub(super) const REASON: Field = field("reason", Type::Text, "the reason of that
 pub(super) const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
 pub(super) const SINCE: Field = field("since", Type::Time, "when that state began");
 
+pub(super) const ERROR: Field =
+    field("error", Type::Text, "the name of an error, as in docs/errors.md");
+pub(super) const RAN: Field =
+    field("ran", Type::Word(&["no", "maybe", "yes"]), "whether the work ran");
+
 pub(super) const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
 /// A remark besides, or instead of, what was asked for.
 pub(super) const NOTE: Shape = object("note", &[TEXT]).sometimes();
@@ -283,6 +288,13 @@ pub(super) const EVENT: &[Field] = &[
     HOST.maybe(),
     TRANSACTION.maybe(),
     field("who", Type::Text, "who asked for it").maybe(),
+    field("waited_us", Type::Micros, "how long the request waited for its worker").maybe(),
+    field("worked_us", Type::Micros, "how long the worker had it, or the process ran").maybe(),
+    field("delay_us", Type::Micros, "how long it takes until that happens").maybe(),
+    field("attempt", Type::Number, "how many workers the request was given to").maybe(),
+    field("deaths", Type::Number, "how many workers died of the request").maybe(),
+    ERROR.maybe(),
+    RAN.maybe(),
 ];
 
 pub(super) const LATENCY: Shape = array(
@@ -397,6 +409,111 @@ pub(super) const POISON: Shape = array(
         field("at", Type::Time, "when it was set aside").wide(30),
     ],
 );
+
+const SEQUENCE: Field = field("sequence", Type::Number, "the number that its client gave it");
+const CLIENT_FROM: Field =
+    field("from", Type::Text, "host, process and address of the client").maybe();
+const TRACE_ID: Field =
+    field("trace", Type::Text, "the trace id of its header, in hexadecimal digits").maybe();
+const OUTCOME: Field = field(
+    "state",
+    Type::Word(&[
+        "waits", "blocked", "held", "runs", "parked", "unheard", "answered", "failed", "left",
+    ]),
+    "where it is, or how it ended; left: its client was gone before; unheard: it has ended, its \
+     worker is not done with it, and how it ended is not kept",
+);
+const KEPT: Field = field(
+    "kept",
+    Type::Word(&["failed", "slow", "sampled"]),
+    "why it is kept; null: it is under way",
+)
+.maybe();
+const ARRIVED: Field = field("arrived", Type::Time, "when its first frame came");
+const ATTEMPT: Field = field("attempt", Type::Number, "how many workers it was given to");
+const APPLICATION_ERROR: Field =
+    field("application_error", Type::Number, "the number of the worker's own error").maybe();
+
+/// One request, for `why`.
+pub(super) const WHY_REQUEST: Shape = object(
+    "traced",
+    &[
+        TRANSACTION,
+        OUTCOME,
+        SERVICE,
+        CLIENT,
+        SEQUENCE,
+        CLIENT_FROM,
+        TRACE_ID,
+        PRIORITY,
+        ARRIVED,
+        field("allowed_us", Type::Micros, "time from its arrival to its deadline; null: none")
+            .maybe(),
+        field("took_us", Type::Micros, "time from its arrival to its outcome, or so far"),
+        field("waited_us", Type::Micros, "time until its last worker began it, or so far"),
+        field("received", Type::Number, "bytes of it that came"),
+        field("replied", Type::Number, "bytes of the reply that came"),
+        field("ahead", Type::Number, "requests that waited before it when it came"),
+        ATTEMPT,
+        field("deaths", Type::Number, "workers that died of it"),
+        ERROR.maybe(),
+        RAN.maybe(),
+        APPLICATION_ERROR,
+        KEPT,
+    ],
+)
+.sometimes();
+
+/// One event of a request.
+pub(super) const STEP: &[Field] = &[
+    field("after_us", Type::Micros, "time since it came").column("after", 14),
+    field(
+        "what",
+        Type::Word(&[
+            "arrived",
+            "waits",
+            "given",
+            "begun",
+            "lost",
+            "replies",
+            "answered",
+            "failed",
+            "left",
+            "blocked",
+            "held",
+            "runs",
+            "parked",
+            "unheard",
+            "kept_busy",
+        ]),
+        "what happened; the last one of a request under way says where it is",
+    )
+    .left("what", 9),
+    WORKER.maybe(),
+    PID,
+    HOST.maybe(),
+    field("attempt", Type::Number, "which attempt it was").maybe(),
+    TEXT.left("", 0),
+];
+
+/// One request that ended, or that has a trace id.
+pub(super) const TRACE_ROW: &[Field] = &[
+    TRANSACTION.wide(18),
+    CLIENT.column("client id", 10),
+    SEQUENCE.wide(9),
+    SERVICE.wide(12),
+    ARRIVED.wide(31),
+    field("took_us", Type::Micros, "time from its arrival to its outcome, or so far")
+        .column("took", 12),
+    ATTEMPT.wide(8),
+    OUTCOME.wide(9),
+    ERROR.maybe().wide(14),
+    KEPT.wide(8),
+    TRACE_ID,
+];
+
+pub(super) const CANCELLED: &[Field] =
+    &[TRANSACTION, SERVICE, CLIENT.maybe(), SEQUENCE, WORKER.maybe(), RAN];
 
 /// The bytes of a request.
 pub(super) const REQUEST: Shape = object(

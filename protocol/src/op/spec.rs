@@ -5,7 +5,8 @@ pub use super::table::{Command, OpRequest};
 
 use super::shape::Shape;
 use super::table::COMMANDS;
-use crate::ids::{ClientId, WorkerId};
+use super::words;
+use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::names::ServiceName;
 use crate::settings::Setting;
 use std::fmt;
@@ -141,6 +142,26 @@ pub enum RequestsOf {
     Worker(WorkerId),
 }
 
+/// A request as an operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestName {
+    /// By the number that the broker gave it.
+    Transaction(TransactionId),
+    /// By the client that sent it and the sequence that this gave it.
+    Sent(ClientId, u32),
+}
+
+/// What `why` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyOf {
+    /// The newest of those that are kept, a line each.
+    Kept,
+    /// One request.
+    Request(RequestName),
+    /// Those with this trace id in their header.
+    Trace([u8; 16]),
+}
+
 /// The frame that `send` sends to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendWhat {
@@ -196,6 +217,32 @@ impl fmt::Display for Target {
             Self::All => f.pad("all"),
             Self::Service(name) => name.fmt(f),
             Self::Worker(id) => id.fmt(f),
+        }
+    }
+}
+
+impl WhyOf {
+    /// The requests with this trace id in hexadecimal digits, of which the first may be left out.
+    ///
+    /// # Errors
+    /// The word is none; the text says what is.
+    pub(super) fn trace(word: &str) -> Result<Self, String> {
+        let is_hex = word.len() <= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u128::from_str_radix(word, 16) {
+            Ok(id) if is_hex && id > 0 => Ok(Self::Trace(id.to_be_bytes())),
+            Ok(_) | Err(_) => Err(format!(
+                "trace id '{}' is not 1 to 32 hexadecimal digits, of which one is not 0",
+                words::shown(word)
+            )),
+        }
+    }
+}
+
+impl fmt::Display for RequestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transaction(id) => id.fmt(f),
+            Self::Sent(client, sequence) => write!(f, "{client} {sequence}"),
         }
     }
 }

@@ -7,15 +7,15 @@ use super::args::Args;
 use super::params::{
     ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, HOST, HOST_NAME,
     ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED,
-    ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME,
-    SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, TARGET,
-    TOPIC, WORKER, WORKER_FILTER,
+    ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE,
+    SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
+    SHUTDOWN_WHAT, TARGET, TOPIC, WHY_OF, WORKER, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
-    Effect, PoisonWhat, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat, Spec, Target,
-    WorkerFilter,
+    Effect, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
+    Spec, Target, WhyOf, WorkerFilter,
 };
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
@@ -343,6 +343,14 @@ commands! {
         long: "The broker's own page: lists and their lengths, ports, ids, limits, events, buckets.",
         answer: &[shape::STATUS],
     }
+    Cancel(request: RequestName = REQUEST_NAME) = beyond "cancel" Danger {
+        usage: "cancel transaction\ncancel clientid sequence",
+        syntax: "cancel transaction",
+        short: "gives up one request in place of its client",
+        long: "The client gets the error cancelled at once. One that waits has not run; one that a worker has may have run, and its late reply is dropped and counted: the worker keeps it until then ('idle' takes it away). 'requests' lists the numbers.",
+        example: "cancel 6",
+        answer: &[object("cancelled", shape::CANCELLED)],
+    }
     ConfigHost { name: HostName = HOST_NAME, address: String = ADDRESS } = beyond "config host" Change {
         usage: "config host name address[:port]",
         syntax: "config host name address[:port]",
@@ -535,5 +543,19 @@ commands! {
         short: "shows who you are to the broker and what you may do",
         long: "Your client id, where you come from, the user that the kernel names or the token that you proved, and the roles that follow from it.",
         answer: &[shape::WHOAMI],
+    }
+    Why(of: WhyOf = WHY_OF) = beyond "why" Read {
+        usage: "why [transaction | clientid sequence | trace traceid]",
+        syntax: "why [transaction]",
+        short: "shows what became of a request, and when",
+        long: "The time line of one request: when it came and from whom, behind how many it waited, which worker, process and host it was given to at each attempt and how that ended, the first part of the reply, the outcome. It shows those under way, and those that are kept after their end: all that failed or whose client left, those that took trace_slow_ms or longer, and one of trace_sample; at most traces_max. With a trace id it lists the requests that have it, and shows the time line if that is one. Without arguments it lists the newest that are kept. No bytes of a request are shown: 'last' and 'poison' do that.",
+        example: "why 2",
+        answer: &[
+            shape::WHY_REQUEST,
+            array("steps", shape::STEP).sometimes(),
+            array("traces", shape::TRACE_ROW).sometimes(),
+            shape::MORE,
+            shape::NOTE,
+        ],
     }
 }

@@ -121,8 +121,8 @@ impl World {
             workerid,
             more: u16::from(line.flag("more")),
             priority: line.number("pri")?.unwrap_or(0),
-            flags: u8::from(line.flag("idempotent")) * FLAG_IDEMPOTENT
-                | u8::from(line.flag("extendable")) * FLAG_EXTENDABLE,
+            flags: (u8::from(line.flag("idempotent")) * FLAG_IDEMPOTENT)
+                | (u8::from(line.flag("extendable")) * FLAG_EXTENDABLE),
             deadline_ms: line.number("deadline")?.unwrap_or(0),
             trace_id,
             span_id: trace.into(),

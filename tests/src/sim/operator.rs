@@ -82,7 +82,8 @@ impl World {
             8..=14 => format!("start {target}"),
             15 => format!("clone {worker}"),
             16 => format!("delete worker {worker}"),
-            17..=19 => format!("idle {worker}"),
+            17 | 18 => format!("idle {worker}"),
+            19 => format!("cancel {}", self.some_transaction(number)),
             20 => format!("block {client}"),
             21 | 22 => format!("unblock {client}"),
             23 => format!("pri {client} {}", number.clamp(1, 255)),
@@ -118,6 +119,12 @@ impl World {
         }
     }
 
+    /// The number of one of the last requests; after a `reset`, that of an earlier one.
+    fn some_transaction(&self, drawn: u64) -> u64 {
+        let accepted = self.broker.as_ref().map_or(0, |b| b.shell.engine.totals().accepted);
+        accepted.saturating_sub(drawn % 10).max(1)
+    }
+
     fn some_question(&mut self, worker: u64, client: u64, name: &str) -> String {
         // `requests` is asked by what is drawn already, so that a seed draws what it always drew.
         let is_requests = worker.is_multiple_of(2);
@@ -130,10 +137,12 @@ impl World {
             3 => format!("client {client}"),
             4 if is_requests => format!("requests worker {worker}"),
             4 => format!("worker {worker}"),
+            5 if is_requests => format!("why {}", self.some_transaction(worker)),
             5 => format!("last {worker}"),
             6 if is_requests => format!("requests {name}"),
             6 => format!("queue {name}"),
             7 => format!("latency {name}"),
+            8 if is_requests => "why".into(),
             8 => "poison".into(),
             9 => "listevents".into(),
             10 => "hosts".into(),

@@ -4,11 +4,12 @@
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use super::stage::Stage;
+use super::trace::Trace;
 use super::transaction::{Conversation, Past, Transaction};
 use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::fact::{About, FactKind};
+use crate::engine::fact::{About, FactKind, Values};
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::limits::DEADLINE_MS_MAX;
@@ -185,6 +186,7 @@ impl Dispatch {
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,
+            trace: Trace::of(self.callers[client].id),
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
         };
@@ -337,7 +339,15 @@ impl Dispatch {
             return;
         }
         self.queues[service].overload_recorded = Some(cx.now);
-        let about = About { service: Some(cx.catalog[service].name.clone()), ..About::default() };
+        let about = About {
+            service: Some(cx.catalog[service].name.clone()),
+            values: Values {
+                error: Some(ErrorCode::Overloaded),
+                ran: Some(Ran::No),
+                ..Values::default()
+            },
+            ..About::default()
+        };
         cx.record(FactKind::Overloaded, about, text.to_owned());
     }
 

@@ -55,7 +55,8 @@ impl Dispatch {
     /// Answers the flushes of a client that have nothing to wait for any more, in their order.
     fn answer_flushes(&mut self, client: ClientKey, cx: &mut Context<'_>) {
         let caller = &mut self.callers[client];
-        while let Some(flush) = caller.flushes.pop_front_if(|flush| flush.left == 0) {
+        while caller.flushes.front().is_some_and(|flush| flush.left == 0) {
+            let Some(flush) = caller.flushes.pop_front() else { return };
             let refused = std::mem::take(&mut caller.refused);
             let flushed = Flushed { flush: flush.sequence, refused };
             cx.out.push(Action::Send { link: caller.link, frame: Frame::Flushed(flushed) });
@@ -143,6 +144,7 @@ impl Dispatch {
         seat.held.retain(|&held| held != key);
         let id = seat.id;
         self.arrange(worker, cx);
+        self.note_lost(key, worker, "logged out", cx.now);
         self.never_begun(key, (id, "logged out"), cx);
     }
 }

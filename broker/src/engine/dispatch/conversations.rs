@@ -10,7 +10,7 @@ use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
 use protocol::header::FLAG_EXTENDABLE;
 use protocol::limits::DEADLINE_MS_MAX;
-use protocol::{ErrorBody, ErrorCode, Ran, ServiceSetting, Setting, Tick, TransactionId, WorkerId};
+use protocol::{ErrorBody, ErrorCode, Ran, ServiceSetting, Setting, Tick, TransactionId};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
@@ -26,6 +26,7 @@ impl Dispatch {
         deadline_ms: u32,
         cx: &mut Context<'_>,
     ) -> bool {
+        self.transactions[key].trace.piece_came(cx.now);
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
         let is_bound = matches!(transaction.stage, Stage::Bound(_));
@@ -149,7 +150,7 @@ impl Dispatch {
     pub(super) fn lose_conversations(
         &mut self,
         parked: BTreeMap<TransactionId, TransactionKey>,
-        (worker, service): (WorkerId, ServiceKey),
+        (worker, service): (WorkerKey, ServiceKey),
         why: &str,
         cx: &mut Context<'_>,
     ) {
@@ -158,7 +159,9 @@ impl Dispatch {
         }
         self.queues[service].parked -= parked.len();
         let name = &cx.catalog[service].name;
-        let text = format!("worker {worker} of service '{name}' {why} in the conversation");
+        let worker = self.lost_worker(worker, why, cx.now);
+        let text =
+            format!("worker {} of service '{name}' {why} in the conversation", worker.worker);
         let mut left = VecDeque::with_capacity(parked.len());
         for (id, key) in parked {
             if self.transactions[key].stage.is_ended() {
@@ -172,7 +175,7 @@ impl Dispatch {
             }
             left.push_back((id, key));
         }
-        self.queues[service].lost.push_back(LostConversations { text, left });
+        self.queues[service].lost.push_back(LostConversations { text, worker, left });
         self.end_some(service, cx);
     }
 
@@ -193,6 +196,8 @@ impl Dispatch {
                 };
                 let error = ErrorBody::new(ErrorCode::WorkerDied, lost.text.as_str());
                 if self.transactions.get(key).is_some_and(|t| t.id == id) {
+                    let worker = lost.worker.clone();
+                    self.transactions[key].note_lost(worker);
                     self.fail(key, error, cx);
                 }
             } else if let Some(&worker) = self.queues[service].draining.front() {

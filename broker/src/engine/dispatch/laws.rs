@@ -25,6 +25,7 @@ impl Dispatch {
         self.check_seats(catalog)?;
         self.check_transactions(catalog, now, is_working)?;
         self.check_queues(catalog, is_working)?;
+        law!(self.traces.is_sound(), "law 6: the bytes of the time lines are counted wrong");
         if !is_working {
             self.check_outlooks(catalog)?;
         }
@@ -99,10 +100,10 @@ impl Dispatch {
             "law 2: worker {id} has requests beside none"
         );
         law!(
-            seat.running() <= seat.announced as usize,
+            seat.running() <= seat.announced.concurrency as usize,
             "law 2: worker {id} has {} requests, and takes {}",
             seat.running(),
-            seat.announced
+            seat.announced.concurrency
         );
         Ok(())
     }

@@ -6,8 +6,9 @@ use super::buckets::Buckets;
 use super::caller::Caller;
 use super::flow::Flow;
 use super::poison::Poison;
-use super::seat::{Availability, InTurns, Logout, Seat};
+use super::seat::{Announced, Availability, InTurns, Logout, Seat};
 use super::service_queue::ServiceQueue;
+use super::traces::Traces;
 use super::transaction::Transaction;
 use super::wheel::Wheel;
 use crate::engine::catalog::Catalog;
@@ -15,7 +16,7 @@ use crate::engine::context::Context;
 use crate::engine::keys::{
     ClientKey, Key, ServiceKey, SideTable, Table, TransactionKey, WorkerKey,
 };
-use protocol::{LinkId, ServiceSetting, ServiceSettings, Tick, TransactionId, WorkerId};
+use protocol::{HostName, LinkId, ServiceSetting, ServiceSettings, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Counters since the start or the last `reset`; `accepted = ended + in flight` always holds.
@@ -73,6 +74,7 @@ pub(crate) struct Dispatch {
     /// Whether priority alone decides who is served next (`preempt on`).
     pub(super) is_strict_priority: bool,
     pub(super) poison: VecDeque<Poison>,
+    pub(super) traces: Traces,
     pub(super) buckets: Buckets,
     pub(super) totals: Totals,
 }
@@ -200,6 +202,16 @@ impl Dispatch {
         &self.poison
     }
 
+    /// How requests went that ended.
+    pub(crate) const fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// The number of the transaction that was accepted last.
+    pub(crate) const fn last_transaction(&self) -> TransactionId {
+        TransactionId(self.next_transaction)
+    }
+
     /// Which links are held back.
     pub(crate) const fn flow(&self) -> &Flow {
         &self.flow
@@ -245,7 +257,7 @@ impl Dispatch {
     pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         for key in self.queues[service].workers.clone() {
             let seat = &mut self.seats[key];
-            seat.capacity = capacity(seat.announced, &cx.catalog[service].settings);
+            seat.capacity = capacity(seat.announced.concurrency, &cx.catalog[service].settings);
             self.arrange(key, cx);
         }
         self.serve(service, cx);
@@ -271,13 +283,13 @@ impl Dispatch {
         &mut self,
         key: WorkerKey,
         link: LinkId,
-        (concurrency, hears_cancel): (u32, bool),
+        announced: Announced,
         catalog: &Catalog,
     ) -> u32 {
         let seat = &mut self.seats[key];
         (seat.link, seat.has_answered) = (Some(link), false);
-        (seat.announced, seat.hears_cancel) = (concurrency.max(1), hears_cancel);
-        seat.capacity = capacity(seat.announced, &catalog[seat.service].settings);
+        seat.announced = announced;
+        seat.capacity = capacity(seat.announced.concurrency, &catalog[seat.service].settings);
         (seat.logout, seat.requests_sent) = (Logout::None, 0);
         if seat.availability == Availability::Draining {
             seat.availability = Availability::Unavailable;
@@ -308,6 +320,17 @@ impl Dispatch {
     /// A frame that is no request is sent to a worker.
     pub(crate) fn count_sent(&mut self, key: WorkerKey) {
         self.seats[key].to_count += 1;
+    }
+
+    /// Notes which process logged in as a worker, and where it runs.
+    pub(crate) fn name_process(&mut self, key: WorkerKey, pid: u32, host: HostName) {
+        let seat = &mut self.seats[key];
+        (seat.pid, seat.host) = (pid, Some(host));
+    }
+
+    /// See [`traces`](Self::traces).
+    pub(crate) const fn traces_mut(&mut self) -> &mut Traces {
+        &mut self.traces
     }
 
     /// See [`flow`](Self::flow).

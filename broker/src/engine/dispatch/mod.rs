@@ -11,6 +11,8 @@
 //! | `replies` | what a worker's frames mean |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
 //! | `closing` | who gives up, or closes in order |
+//! | `intervention` | an operator gives up one request |
+//! | `trace`, `trace_notes`, `traces` | how a request went, for `why` |
 //! | `clients` | clients come, go, are blocked and moved |
 //! | `conversations` | replies whose deadline is put off, or that have none |
 //! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
@@ -29,8 +31,8 @@ mod conversations;
 mod flow;
 mod histogram;
 mod in_flight;
+mod intervention;
 mod laws;
-
 pub(crate) mod machine;
 mod no_worker;
 mod outcome;
@@ -44,6 +46,9 @@ mod serve;
 pub(crate) mod service_queue;
 mod service_rate;
 pub(crate) mod stage;
+pub(crate) mod trace;
+mod trace_notes;
+pub(crate) mod traces;
 pub(crate) mod transaction;
 mod turns;
 mod wheel;

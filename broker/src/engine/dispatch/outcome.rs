@@ -7,7 +7,7 @@ use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::fact::{About, FactKind};
+use crate::engine::fact::{About, FactKind, Values};
 use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
 use protocol::{ClientId, ErrorBody, ErrorCode, Header, Ran, show};
@@ -91,6 +91,7 @@ impl Dispatch {
         if cx.may_cause(Class::LoggedInDebug, client.map(|(_, link)| link)) {
             self.record_failed(key, client.map(|(id, _)| id), &error, cx);
         }
+        self.keep_failed(key, &error, cx);
         if let Some((_, link)) = client {
             let head = Header { transaction: id.0, ..head };
             cx.answer_error(link, &head, error);
@@ -120,6 +121,11 @@ impl Dispatch {
             service: Some(cx.catalog[transaction.service].name.clone()),
             transaction: Some(transaction.id),
             worker: transaction.stage.worker().map(|worker| self.seats[worker].id),
+            values: Values {
+                error: Some(error.code),
+                ran: Some(error.ran),
+                ..transaction.values(cx.now)
+            },
             ..About::default()
         };
         let said = show::brief(&error.text, LINE_BYTES_MAX);
@@ -138,7 +144,7 @@ impl Dispatch {
     ) {
         let transaction = &self.transactions[key];
         let waits = transaction.takes_frames() && !matches!(transaction.stage, Stage::HeldEnded(_));
-        if self.seats[worker].hears_cancel || waits {
+        if self.seats[worker].announced.hears_cancel || waits {
             self.abandon(key, worker, why, cx);
         }
     }
@@ -183,6 +189,7 @@ impl Dispatch {
         }
         self.totals.orphaned += 1;
         self.stop_waiting(key);
+        self.keep_left(key, cx);
         self.finish(key, cx);
         match stage {
             Stage::Waiting | Stage::Blocked | Stage::Lost | Stage::Gone => {
@@ -253,6 +260,7 @@ impl Dispatch {
             return;
         };
         let (id, worker_id) = (transaction.id, self.seats[worker].id);
+        let values = Values { deaths: None, ..transaction.values(cx.now) };
         let had = cx.now.since(transaction.dispatched).as_millis();
         let text = format!(
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
@@ -263,6 +271,7 @@ impl Dispatch {
                 worker: Some(worker_id),
                 service: Some(name),
                 transaction: Some(id),
+                values,
                 ..About::default()
             };
             cx.record(FactKind::RequestOverdue, about, text.clone());

@@ -122,6 +122,21 @@ impl Queue {
         }
     }
 
+    /// How many are served before one that waits, as things are, and whether all were looked at:
+    /// of a long queue, that are the first `most` of the list.
+    pub(crate) fn before(
+        &self,
+        key: TransactionKey,
+        is_strict: bool,
+        transactions: &Transactions,
+        most: usize,
+    ) -> (usize, bool) {
+        let own = weight(&transactions[key], is_strict);
+        let others = self.iter(transactions).take(most);
+        let count = others.filter(|&at| weight(&transactions[at], is_strict) < own).count();
+        (count, self.count <= most)
+    }
+
     /// The transaction to serve next. `is_strict`: by priority, however long others wait.
     pub(crate) fn first(
         &self,
@@ -201,16 +216,18 @@ fn lead_of_many(
     transactions: &Transactions,
 ) -> Option<(usize, TransactionKey)> {
     let heads = levels.iter().enumerate();
-    let filled = heads
-        .filter_map(|(index, level)| Some((index, level.priority, level.first(transactions)?)));
-    let weight = |(_, priority, head): &(usize, u8, TransactionKey)| {
-        let head = &transactions[*head];
-        if is_strict {
-            (u64::from(*priority), head.id)
-        } else {
-            // All gain one level a second, so priority plus arrival gives the order at any moment.
-            (u64::from(*priority) * LEVEL_MICROS + head.arrived.0, head.id)
-        }
-    };
-    filled.min_by_key(weight).map(|(index, _, head)| (index, head))
+    let filled = heads.filter_map(|(index, level)| Some((index, level.first(transactions)?)));
+    let filled = filled.map(|(index, head)| (index, head, weight(&transactions[head], is_strict)));
+    filled.min_by_key(|(.., weight)| *weight).map(|(index, head, _)| (index, head))
+}
+
+/// Of several requests, that of the least weight is served first.
+fn weight(transaction: &Transaction, is_strict: bool) -> (u64, TransactionId) {
+    let priority = u64::from(transaction.priority);
+    if is_strict {
+        (priority, transaction.id)
+    } else {
+        // All gain one level a second, so priority plus arrival gives the order at any moment.
+        (priority * LEVEL_MICROS + transaction.arrived.0, transaction.id)
+    }
 }

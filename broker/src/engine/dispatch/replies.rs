@@ -45,7 +45,7 @@ impl Dispatch {
         self.seats[worker].late_work_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
-        transaction.worker_said(is_last);
+        transaction.worker_said(is_last, head.error);
         transaction.replied += body.len() as u64;
         let (request, id) = (transaction.head, transaction.id);
         if transaction.stage.is_ended() {
@@ -168,6 +168,7 @@ impl Dispatch {
         seat.transactions += 1;
         seat.busy_micros += ran.0;
         seat.last_micros = ran.0;
+        self.keep_answered(key, cx);
         self.finish(key, cx);
         self.freed(worker, key, cx);
     }
@@ -186,6 +187,7 @@ impl Dispatch {
         let about = About {
             worker: Some(seat.id),
             service: Some(cx.catalog[seat.service].name.clone()),
+            transaction: Some(TransactionId(transaction)),
             ..About::default()
         };
         cx.record(FactKind::LateReply, about, text);
@@ -333,7 +335,7 @@ impl Dispatch {
         let seat = &self.seats[worker];
         let Some(link) = seat.link else { return };
         let head = Header { sequence, transaction, workerid: seat.id.0, ..Header::default() };
-        let frame = if seat.hears_cancel {
+        let frame = if seat.announced.hears_cancel {
             let head = Header { error: code.number(), ..head };
             Frame::Cancel { head, text: why.to_owned() }
         } else {
@@ -391,14 +393,14 @@ impl Dispatch {
         let Some(key) = seat.current.filter(|&at| self.transactions[at].id.0 == transaction) else {
             return false;
         };
-        if seat.overlong == Some(key) || !(seat.hears_cancel || seat.running() > 1) {
+        if seat.overlong == Some(key) || !(seat.announced.hears_cancel || seat.running() > 1) {
             return false;
         }
         seat.overlong = Some(key);
         let id = seat.id;
         self.arrange(worker, cx);
         let text = format!("worker {id} has it for more than {limit_ms} ms (kill_after_ms)");
-        if self.seats[worker].hears_cancel && !self.transactions[key].stage.is_ended() {
+        if self.seats[worker].announced.hears_cancel && !self.transactions[key].stage.is_ended() {
             self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
         }
         let wait = cx.settings.get(Setting::StopAskMs);

@@ -44,6 +44,7 @@ impl Dispatch {
         // In the order of arrival, which those that are repeated keep.
         let is_alone = beside.is_empty();
         for key in current.into_iter().chain(beside.into_iter().map(|(_, key)| key)) {
+            self.note_lost(key, worker, loss.why, cx.now);
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
             } else if has_logged_out {
@@ -59,6 +60,7 @@ impl Dispatch {
             }
         }
         for key in held {
+            self.note_lost(key, worker, loss.why, cx.now);
             if self.transactions[key].stage.is_ended() {
                 self.free(key);
             } else if loss.is_orderly || has_logged_out {
@@ -68,7 +70,7 @@ impl Dispatch {
                 self.lost_with_worker(key, id, Ran::Maybe, loss.why, cx);
             }
         }
-        self.lose_conversations(parked, (id, service), loss.why, cx);
+        self.lose_conversations(parked, (worker, service), loss.why, cx);
         self.serve(service, cx);
         had
     }
@@ -145,6 +147,7 @@ impl Dispatch {
             service: Some(service.name.clone()),
             transaction: Some(transaction.id),
             worker: Some(worker),
+            values: transaction.values(cx.now),
             ..About::default()
         };
         if self.transactions[key].is_whole_in_memory()

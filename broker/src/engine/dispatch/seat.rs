@@ -3,7 +3,7 @@
 
 use crate::engine::keys::{OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use bytes::Bytes;
-use protocol::{ClientId, LinkId, Tick, TransactionId, WorkerId};
+use protocol::{ClientId, HostName, LinkId, Tick, TransactionId, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most late replies of one worker that are awaited; the oldest are forgotten.
@@ -56,6 +56,15 @@ impl Neighbours {
     const NONE: Self = Self { before: OptionKey::NONE, after: OptionKey::NONE };
 }
 
+/// What a worker said at its login.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Announced {
+    /// Most transactions that it works on at a time; at least 1.
+    pub(crate) concurrency: u32,
+    /// It understands `cancel`.
+    pub(crate) hears_cancel: bool,
+}
+
 /// What a worker said of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logout {
@@ -93,15 +102,19 @@ pub(crate) struct Seat {
     /// Its connection, from its login until that is lost. Independent of `availability`: a paused
     /// worker is connected, too.
     pub(crate) link: Option<LinkId>,
+    /// Process id of the program that logged in last; 0 = not known. Independent of the rest: it
+    /// stays until the next login.
+    pub(super) pid: u32,
+    /// Name of the host of that program; `None` = none logged in yet. Independent of the rest, as
+    /// `pid` is.
+    pub(super) host: Option<HostName>,
     /// Whether it may be given requests, as `supervision` says.
     pub(super) availability: Availability,
-    /// Most transactions that it works on at a time, as it said at its login.
-    pub(super) announced: u32,
-    /// The same by the setting `concurrency` of its service, too; at least 1.
+    /// What it said at its login.
+    pub(super) announced: Announced,
+    /// Most transactions that it works on at a time, by the setting `concurrency` of its service, too; at
+    /// least 1.
     pub(crate) capacity: u32,
-    /// It said at its login that it understands `cancel`. Independent of all else: it never changes
-    /// on a connection.
-    pub(super) hears_cancel: bool,
     /// What it said of its end. Independent of `availability`: it may be drained for other reasons.
     pub(super) logout: Logout,
     /// How many requests it was sent on its connection; their first frames.
@@ -112,8 +125,8 @@ pub(crate) struct Seat {
     pub(super) beside: Vec<(TransactionId, TransactionKey)>,
     /// Its conversations without a deadline (`open_ended`), which take no room.
     pub(super) parked: BTreeMap<TransactionId, TransactionKey>,
-    /// The last of them that was ended because the worker is drained; 0 = none. Valid while it is
-    /// drained.
+    /// The last of them that was ended because the worker is drained; 0 = none. Independent of
+    /// `parked`: those that were ended stay there until the worker is done with them.
     pub(super) ended_up_to: TransactionId,
     /// It gets no request until it has none, because one waits that must run alone. Independent of
     /// `availability`: no operator said so.
@@ -171,10 +184,11 @@ impl Seat {
             id,
             service,
             link: None,
+            pid: 0,
+            host: None,
             availability: Availability::Unavailable,
-            announced: 1,
+            announced: Announced { concurrency: 1, hears_cancel: false },
             capacity: 1,
-            hears_cancel: false,
             logout: Logout::None,
             requests_sent: 0,
             current: None,

@@ -28,6 +28,7 @@ impl Dispatch {
             self.bind(key, worker, cx);
             return;
         }
+        self.note_ahead(key);
         self.add_to_queue(key);
         self.serve(service, cx);
     }
@@ -358,6 +359,7 @@ impl Dispatch {
     ) -> bool {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
+        transaction.trace.given = cx.now;
         if transaction.attempt == 1 {
             self.queues[transaction.service].retry_budget.first(cx.now);
         }

@@ -5,6 +5,7 @@ use super::histogram::Histogram;
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
+use super::trace::Attempt;
 use super::turns::Turns;
 use crate::engine::keys::{TransactionKey, WorkerKey};
 use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick, TransactionId};
@@ -50,6 +51,8 @@ impl ServiceFigures {
 pub(super) struct LostConversations {
     /// The text of the error.
     pub(super) text: String,
+    /// The worker, as `why` shows it.
+    pub(super) worker: Attempt,
     /// Those that are left; some may have ended otherwise.
     pub(super) left: VecDeque<(TransactionId, TransactionKey)>,
 }

@@ -118,6 +118,11 @@ impl Stage {
         }
     }
 
+    /// Whether a worker works on it, or has a conversation of it, as far as the broker knows.
+    pub(crate) const fn has_begun(self) -> bool {
+        matches!(self, Self::Bound(_) | Self::Parked(_) | Self::Ended(_) | Self::ParkedEnded(_))
+    }
+
     /// Whether it waits: no worker has it, and it has no outcome.
     pub(crate) const fn waits(self) -> bool {
         matches!(self, Self::Waiting | Self::Blocked)

@@ -2,6 +2,8 @@
 //! with it. `stage` has its states.
 
 use super::stage::{Stage, StageEvent};
+use super::trace::{Attempt, Trace};
+use crate::engine::fact::Values;
 use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
 use bytes::Bytes;
 use protocol::{Header, ServiceSetting, ServiceSettings, Tick, TransactionId};
@@ -63,6 +65,8 @@ pub(crate) struct Transaction {
     /// Its client is not read, because the pieces that wait are too many bytes. Independent of the
     /// stage: pieces may wait while it is blocked, too.
     pub(super) holds_reader: bool,
+    /// What is noted for `why`.
+    pub(crate) trace: Trace,
     /// The transaction before it in the queue. Valid in `Waiting`.
     pub(crate) prev: OptionKey<TransactionKey>,
     /// The transaction behind it in the queue. Valid in `Waiting`.
@@ -101,13 +105,34 @@ impl Transaction {
         self.stage = next.unwrap_or(self.stage);
     }
 
-    /// A frame of its worker came; `is_last`: it has no `more`.
-    pub(super) fn worker_said(&mut self, is_last: bool) {
+    /// A frame of its worker came; `is_last`: it has no `more`. `error` is the worker's own.
+    pub(super) fn worker_said(&mut self, is_last: bool, error: i16) {
+        self.trace.error = error;
         self.conversation = match self.conversation {
             Conversation::Over => Conversation::Over,
             Conversation::None | Conversation::Open if is_last => Conversation::None,
             Conversation::None | Conversation::Open => Conversation::Open,
         };
+    }
+
+    /// What facts say of it: how long it waited, how long its worker has had it.
+    pub(super) fn values(&self, now: Tick) -> Values {
+        let begun = self.stage.has_begun();
+        let waited = if begun { self.dispatched } else { now }.since(self.arrived);
+        Values {
+            waited: Some(waited),
+            worked: begun.then(|| now.since(self.dispatched)),
+            attempt: Some(self.attempt),
+            deaths: Some(self.deaths),
+            ..Values::default()
+        }
+    }
+
+    /// A worker that had it is lost; what `worker` says of the attempt itself is filled in.
+    pub(super) fn note_lost(&mut self, worker: Attempt) {
+        let begun =
+            (worker.begun.is_some() || self.stage == Stage::Lost).then_some(self.dispatched);
+        self.trace.lost(Attempt { number: self.attempt, given: self.trace.given, begun, ..worker });
     }
 
     /// Whether a further frame of the client may belong to it.

@@ -191,6 +191,8 @@ pub(crate) fn change_setting(
         heartbeat::heartbeat_changed(hub);
     }
     hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
+    let most_bytes = hub.settings.get(Setting::TracesBytesMax);
+    hub.dispatch.traces_mut().drop_oldest(hub.settings.get(Setting::TracesMax), most_bytes);
     hub.changed(origin, command.clone(), unless(is_same, command));
     let fields = vec![
         ("setting", text(row.name)),

@@ -222,7 +222,7 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             *left -= part;
             for fact in facts {
                 *before = fact.seq;
-                lines.push(fact_log::line(fact, &hub.wall_clock));
+                lines.push(fact_log::line(fact));
             }
         }
         Listing::Clients { left, rows } => {

@@ -10,6 +10,8 @@
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `requests` | the requests under way |
+//! | `why` | how one request went |
+//! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
@@ -32,11 +34,14 @@ pub(crate) mod run;
 pub mod save;
 pub(crate) mod script;
 pub(crate) mod script_workers;
+pub(crate) mod seek;
 pub(crate) mod settings;
 pub(crate) mod show;
+pub(crate) mod sought;
 pub(crate) mod start_stop;
 pub(crate) mod states;
 pub(crate) mod status;
 pub(crate) mod status_query;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod why;

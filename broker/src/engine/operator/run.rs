@@ -4,7 +4,7 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, facts, read, save, settings, show, start_stop, status, tokens,
+    answer, change, config, facts, read, save, seek, settings, show, start_stop, status, tokens,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -90,6 +90,14 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
             hub.out.push(Action::ReadTokens { requester: Some((link, head)) });
             return;
         }
+        Ok(OpRequest::Why(of)) => match seek::begin_why(hub, client, head, of) {
+            Some(answer) => answer,
+            None => return,
+        },
+        Ok(OpRequest::Cancel(name)) => match seek::begin_cancel(hub, client, head, name) {
+            Some(answer) => answer,
+            None => return,
+        },
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
         Ok(OpRequest::Save) => {
             let script = Box::new(save::begin_script(hub));
@@ -172,7 +180,7 @@ const fn is_stored(request: &OpRequest) -> bool {
 
 /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
 /// `source`, `send … status`, `summary`, `whoami`, `reload`) are refused here, as no script may
-/// have them.
+/// have them; so are `why` and `cancel`, which look for a request that no script can know.
 pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpResult {
     if let Some(text) = hub.store.refusal().filter(|_| is_stored(&request)) {
         return Err(OpError { code: ErrorCode::StateFailed, text });
@@ -239,10 +247,12 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Set((setting, value)) => change::change_setting(hub, origin, setting, value),
         OpRequest::Shutdown(what) => change::shutdown(hub, origin, what),
         request @ (OpRequest::Send(_, SendWhat::Status)
+        | OpRequest::Cancel(_)
         | OpRequest::Source(_)
         | OpRequest::Summary
         | OpRequest::Watch(_)
         | OpRequest::Whoami
+        | OpRequest::Why(_)
         | OpRequest::Reload) => Err(refused(format!(
             "'{request}' answers one operator and can't stand in a script; leave it out, and \
              say it with isdclient"

@@ -9,7 +9,7 @@ use super::run::{EndReport, ExpectedEnd};
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::fact::{About, FactKind};
+use crate::engine::fact::{About, FactKind, Values};
 use crate::engine::had::Had;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -63,10 +63,21 @@ impl Supervision {
         what: &str,
         cx: &mut Context<'_>,
     ) {
+        self.worker_fact_with(kind, key, (what, Values::default()), cx);
+    }
+
+    /// The same with durations and counts.
+    fn worker_fact_with(
+        &mut self,
+        kind: FactKind,
+        key: WorkerKey,
+        (what, values): (&str, Values),
+        cx: &mut Context<'_>,
+    ) {
         let worker = &self.workers[key];
         let service = &cx.catalog[worker.service].name;
         let text = format!("worker {} of service '{service}' {what}", worker.id);
-        let about = self.about_worker(key, cx.catalog);
+        let about = About { values, ..self.about_worker(key, cx.catalog) };
         cx.record(kind, about, text);
     }
 
@@ -193,6 +204,8 @@ impl Supervision {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.run.ready;
+        let worked = Some(cx.now.since(worker.run.started));
+        let values = Values { worked, ..Values::default() };
         let was_stopping = worker.run.expected_end == ExpectedEnd::Stop
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
         worker.gone(cx.now);
@@ -203,7 +216,8 @@ impl Supervision {
         let is_wanted = worker.is_wanted;
         self.update_available(key, cx);
         if !is_wanted || was_stopping {
-            self.worker_fact(FactKind::WorkerEnded, key, &format!("ended: {how}"), cx);
+            let what = format!("ended: {how}");
+            self.worker_fact_with(FactKind::WorkerEnded, key, (&what, values), cx);
             if is_wanted {
                 self.launch(key, cx);
             }
@@ -213,7 +227,8 @@ impl Supervision {
             self.worker_fact(FactKind::WorkerEnded, key, &format!("ended {order}: {how}"), cx);
         } else if !is_killed {
             // When it was killed, that and the reason were recorded.
-            self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), cx);
+            let what = format!("ended unexpectedly: {how}");
+            self.worker_fact_with(FactKind::WorkerDied, key, (&what, values), cx);
         }
         let restart = &mut self.workers[key].restart;
         let decision = if order.is_some() && has_served {
@@ -231,13 +246,10 @@ impl Supervision {
             Decision::At(at) => {
                 self.workers[key].enter(ProcessEvent::Wait, cx.now);
                 cx.timers.add(at, Timer::Restart(id, self.workers[key].run.id));
-                let wait = at.since(cx.now).as_millis();
-                self.worker_fact(
-                    FactKind::WorkerRestart,
-                    key,
-                    &format!("is started again in {wait} ms"),
-                    cx,
-                );
+                let delay = at.since(cx.now);
+                let what = format!("is started again in {} ms", delay.as_millis());
+                let values = Values { delay: Some(delay), ..Values::default() };
+                self.worker_fact_with(FactKind::WorkerRestart, key, (&what, values), cx);
             }
         }
     }

@@ -1,0 +1,87 @@
+//! What is noted of one request on its way, so that `why` can tell how it went. An ordinary request
+//! leaves a few numbers here and no memory. `trace_notes` notes it.
+
+use protocol::{ClientId, HostName, Tick, WorkerId};
+
+/// Most attempts of one request that are remembered; beyond them, the second is forgotten.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What is noted of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    /// The client that sent it, which may be gone.
+    pub(crate) client: ClientId,
+    /// How many requests it had to wait for when it came, as the queue estimates it.
+    pub(super) ahead: u32,
+    /// The number of the worker's own error in its last frame; 0 = it sent none.
+    pub(super) error: i16,
+    /// When its last worker was sent it.
+    pub(super) given: Tick,
+    /// When the first piece of a reply of several came; 0 = none has.
+    pub(super) replied: Tick,
+    /// The attempts before the last one, and the last one, too, once its worker is lost.
+    pub(super) earlier: Vec<Attempt>,
+}
+
+/// One attempt: a worker that a request was sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    /// Which one it was, from 1 on; the same again if the one before surely never began.
+    pub(crate) number: u32,
+    /// The worker; it may be deleted by now.
+    pub(crate) worker: WorkerId,
+    /// Its process; 0 = not known.
+    pub(crate) pid: u32,
+    /// The host of that process; `None` = not known.
+    pub(crate) host: Option<HostName>,
+    /// When it was sent the request.
+    pub(crate) given: Tick,
+    /// When it began it, as far as the broker knows; `None` = it has not.
+    pub(crate) begun: Option<Tick>,
+    /// When it was lost, and how, in words after the name of the worker; `None` = it was not.
+    pub(crate) lost: Option<(Tick, String)>,
+}
+
+impl Trace {
+    /// Of a request that this client sent just now.
+    pub(super) fn of(client: ClientId) -> Self {
+        Self { client, ..Self::default() }
+    }
+
+    /// A piece of a reply came that is not the last one.
+    pub(super) fn piece_came(&mut self, now: Tick) {
+        if self.replied == Tick(0) {
+            self.replied = now;
+        }
+    }
+    /// A worker that had it is lost.
+    pub(super) fn lost(&mut self, attempt: Attempt) {
+        if self.earlier.len() == ATTEMPTS_MAX {
+            self.earlier.remove(1);
+        }
+        self.earlier.push(attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_attempts_the_first_and_the_last_ones_are_remembered() {
+        let attempt = |number| Attempt {
+            number,
+            worker: WorkerId(number),
+            pid: 0,
+            host: None,
+            given: Tick(0),
+            begun: None,
+            lost: None,
+        };
+        let mut trace = Trace::default();
+        (1..=100).for_each(|number| trace.lost(attempt(number)));
+        let numbers: Vec<u32> = trace.earlier.iter().map(|attempt| attempt.number).collect();
+        let last = 101 - ATTEMPTS_MAX as u32 + 1..=100;
+        assert_eq!(numbers, std::iter::once(1).chain(last).collect::<Vec<_>>());
+    }
+}
