@@ -18,7 +18,7 @@ fn reply(head: &Header, body: bytes::Bytes) -> Frame {
 /// it says nothing more, and closes when the broker's `end` has come. It connects again until
 /// `total` requests are answered by it and `others`.
 fn quits_after(address: String, each: usize, answered: std::sync::Arc<Count>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
+    let work = move || {
         while !answered.is_done() {
             let mut wire = Wire::connect(&address);
             wire.send(Frame::WorkerLogin(worker_login("echo")));
@@ -41,7 +41,8 @@ fn quits_after(address: String, each: usize, answered: std::sync::Arc<Count>) ->
                 }
             }
         }
-    })
+    };
+    std::thread::Builder::new().name("worker".to_owned()).spawn(work).expect("a thread")
 }
 
 /// Counts up to a number.

@@ -29,6 +29,8 @@ use std::sync::OnceLock;
 const CONVERSATION: &str = "conversation";
 /// Bytes of the header that hold the time left, which differs each time.
 const DEADLINE: std::ops::Range<usize> = 32..36;
+/// The bytes of `transaction` in a header.
+const TRANSACTION: std::ops::Range<usize> = 24..32;
 
 fn file(name: &str) -> PathBuf {
     docs::root().join("tests/wire").join(format!("{name}.hex"))
@@ -190,7 +192,11 @@ fn steps() -> Vec<Step> {
         task("the worker has it"),
         say("the client goes", Frame::Logout(protocol::bodies::Logout::default())),
         work("the worker is not disturbed; its reply is dropped", data(reply(5, ""))),
-        work("the worker goes", Frame::Logout(protocol::bodies::Logout::default())),
+        work(
+            "the worker goes: it got five requests",
+            Frame::Logout(protocol::bodies::Logout { received: Some(5) }),
+        ),
+        task("none follows; it closes"),
     ]
 }
 
@@ -200,6 +206,8 @@ struct Talk {
     broker: Broker,
     client: Wire,
     worker: Wire,
+    /// The number from which the broker counts transactions; `None` = not known yet.
+    base: Option<u64>,
 }
 
 impl Talk {
@@ -213,7 +221,7 @@ impl Talk {
             Broker::start_in(folder, &["--source", &script, "--set", "heartbeat_ms=60000"]);
         let client = Wire::connect(&broker.port("client"));
         let worker = Wire::connect(&broker.port("worker"));
-        Self { broker, client, worker }
+        Self { broker, client, worker, base: None }
     }
 
     fn wire(&mut self, side: Side) -> &mut Wire {
@@ -223,13 +231,32 @@ impl Talk {
         }
     }
 
-    /// Sends a frame. After a `logout` this side closes, and must receive nothing more.
+    /// Sends a frame. After its `logout` the client closes, and must receive nothing more.
     fn say(&mut self, side: Side, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        let head = Header::read(bytes.first_chunk().expect("a header"));
+        if head.transaction != 0 {
+            let transaction = head.transaction + self.base.expect("the worker has a request");
+            bytes[TRANSACTION].copy_from_slice(&transaction.to_be_bytes());
+        }
         let wire = self.wire(side);
-        wire.write(bytes).expect("sent");
-        if bytes[12..14] == Kind::Logout.number().to_be_bytes() {
+        wire.write(&bytes).expect("sent");
+        if side == Side::Client && head.command == Kind::Logout.number() {
             wire.shut();
             assert_eq!(wire.read(1), b"", "more came to the {side:?} after its logout");
+        }
+    }
+}
+
+/// The broker takes the number from which it counts transactions from the clock; in the file they
+/// are counted from 0.
+impl Talk {
+    /// A header that came, with its transaction as in the file.
+    fn counted(&mut self, head: &mut [u8]) {
+        let read = Header::read(head.first_chunk().expect("a header"));
+        if read.transaction != 0 {
+            let base = *self.base.get_or_insert(read.transaction - 1);
+            head[TRANSACTION].copy_from_slice(&(read.transaction - base).to_be_bytes());
         }
     }
 }
@@ -240,7 +267,8 @@ fn record() -> String {
     let mut out = String::from(
         "# One conversation, every byte. C> and W>: sent by client and worker; C< and W<: by broker.\n\
          # Bytes, then: offset field = value; after the header the body.\n\
-         # Fields that are 0 share a line.\n",
+         # Fields that are 0 share a line. The broker counts transactions from a number that it takes\n\
+         # from the clock at its start; here that is 0.\n",
     );
     for step in steps() {
         let (prefix, note, bytes) = match step {
@@ -250,11 +278,12 @@ fn record() -> String {
                 (if side == Side::Client { "C> " } else { "W> " }, note, fixed(&bytes))
             }
             Step::Hear(side, note) => {
-                let wire = talk.wire(side);
-                let head: [u8; HEADER_BYTES] = wire.read(HEADER_BYTES).try_into().expect(note);
+                let mut head: [u8; HEADER_BYTES] =
+                    talk.wire(side).read(HEADER_BYTES).try_into().expect(note);
+                talk.counted(&mut head);
                 let head_read = Header::read(&head);
                 let mut bytes = fixed(&head);
-                bytes.extend(fixed(&wire.read(head_read.len as usize)));
+                bytes.extend(fixed(&talk.wire(side).read(head_read.len as usize)));
                 if side == Side::Worker && head_read.deadline_ms != 0 {
                     bytes[DEADLINE].fill(None);
                 }
@@ -310,7 +339,8 @@ fn the_conversation_of_the_document_happens_byte_by_byte() {
             talk.say(side, &sent);
             continue;
         }
-        let came = talk.wire(side).read(bytes.len());
+        let mut came = talk.wire(side).read(bytes.len());
+        talk.counted(&mut came);
         let masked: Vec<Option<u8>> =
             came.iter().zip(&bytes).map(|(byte, wanted)| wanted.map(|_| *byte)).collect();
         let show = |bytes: &[Option<u8>]| {
