@@ -190,7 +190,7 @@ errors! {
     Cancelled = -42, "cancelled", Client, Maybe, false, Never, "the request was given up: its caller said `cancel`, or the operator did", "if it may have run, ask your own data whether it took effect";
     ConversationEnded = -43, "conversation_ended", Broker, Maybe, false, Soon, "a conversation without a deadline was ended, because its worker is drained, stopped or restarted", "begin it again; what the worker kept for it is gone";
     ConversationRefused = -44, "conversation_refused", Client, Maybe, false, Never, "a conversation without a deadline can't begin", "log in with `heartbeat yes`; end other conversations first, or raise conversations_max";
-    NoWorker = -45, "no_worker", Broker, No, false, Later, "no worker of the service can come: none is configured, or all have failed or are stopped", "the text says which workers, why, and the command that helps; ask again when an operator has given it";
+    NoWorker = -45, "no_worker", Broker, No, false, Later, "no worker of the service can come: none is configured, or all have failed or are stopped", "ask again when an operator has configured or started a worker";
 }
 
 impl ErrorCode {

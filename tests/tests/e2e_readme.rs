@@ -83,6 +83,12 @@ fn settled(command: &str) -> String {
             let here = "until isdclient -c requests | grep -q '  worker  '; do sleep 0.1; done";
             format!("{here}\n{command}\n")
         }
+        // It has logged in.
+        command if command.contains("\"worker 5\"") => {
+            let here =
+                "until isdclient -c 'worker 5' | grep -q 'concurrency = 8'; do sleep 0.1; done";
+            format!("{here}\n{command}\n")
+        }
         // Waits until the killed worker is ready again.
         command if command.starts_with("kill ") => {
             let back = "until isdclient -c 'listevents 100' | grep -q 'worker_ready worker 1'";

@@ -123,8 +123,9 @@ impl Supervision {
             worker.enter(ProcessEvent::AskToEnd, cx.now);
         }
         self.update_available(key, cx);
-        cx.effects.push(Effect::AskToEnd { worker: key });
+        // What it is told of its conversations comes before its side is shut.
         cx.effects.push(Effect::Drain { worker: key });
+        cx.effects.push(Effect::AskToEnd { worker: key });
     }
 
     /// Gives a worker that was asked to end `stop_ask_ms` to do so.
