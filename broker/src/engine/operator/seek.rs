@@ -259,12 +259,12 @@ mod tests {
         Input::Request { link, head, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
-    /// So many requests wait for a service without workers.
+    /// So many requests wait for a service that is paused.
     fn crowded(count: u32) -> Engine {
         let mut settings = Settings::default();
         settings.set(Setting::RequestsMax, count.into());
         let mut engine = Engine::new(EngineOptions { settings, ..EngineOptions::default() });
-        let text = format!("config service echo queue_max={count}\n");
+        let text = format!("config service echo queue_max={count}\npause echo\n");
         step(&mut engine, 0, Input::Script { origin: Origin::Broker, text });
         step(&mut engine, 0, Input::Started);
         for (link, name) in [(CLIENT, "echo"), (OPERATOR, "op")] {
