@@ -195,9 +195,12 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
         // A program that complains before its login is closed.
         (Port::Client | Port::Worker, Kind::Error) => CLOSED,
         (_, Kind::Pong | Kind::Error) => OPEN,
-        (Port::Client | Port::LoggedIn | Port::Worker | Port::WorkerLoggedIn, Kind::Logout) => {
-            CLOSED
-        }
+        (Port::Client | Port::LoggedIn | Port::Worker, Kind::Logout) => CLOSED,
+        // It closes itself.
+        (Port::WorkerLoggedIn, Kind::Logout) => &["end", "open"],
+        // What is given up has ended, or never was.
+        (Port::LoggedIn, Kind::Cancel) => OPEN,
+        (Port::LoggedIn, Kind::Flush) => &["flushed", "open"],
         // A login or a proof at the wrong time is `bad_state`; anything else that is no reply is
         // `bad_reply`.
         (Port::WorkerLoggedIn, kind) if !matches!(kind, Kind::WorkerLogin | Kind::Proof) => {

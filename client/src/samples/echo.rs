@@ -48,8 +48,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Arguments that begin with another word are not for it: it is also started to look at them.
 fn plan(args: &[String]) -> Result<Plan, String> {
     let mut plan = Plan::default();
+    if !args.first().is_some_and(|word| word == "concurrency" || word == "end") {
+        return Ok(plan);
+    }
     for pair in args.chunks(2) {
         let [what, number] = pair else { return Err(format!("'{}' lacks its number", pair[0])) };
         let whole: u64 =
@@ -120,13 +124,15 @@ mod tests {
     fn its_arguments_are_words_with_numbers() {
         let read =
             |text: &str| plan(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(read(""), Ok(Plan::default()));
+        for others in ["", "one two words", "begin 1"] {
+            assert_eq!(read(others), Ok(Plan::default()), "{others}");
+        }
         let both = Plan { concurrency: Some(1024), end_after: Some(0) };
         assert_eq!(read("end 0 concurrency 1024"), Ok(both));
         for (text, part) in [
             ("end", "lacks its number"),
             ("end x", "where a number"),
-            ("begin 1", "neither"),
+            ("end 1 begin 1", "neither"),
             ("concurrency 0", "not 1 to 1024"),
             ("concurrency 1025", "not 1 to 1024"),
         ] {

@@ -194,8 +194,8 @@ commands! {
         answer: &[object("halt", &[shape::TEXT])],
     }
     Idle(worker: WorkerId = WORKER, only: Option<TransactionId> = ITS_TRANSACTION) = manual "idle" Danger {
-        usage: "idle workerid",
-        syntax: "idle id [transaction]",
+        usage: "idle workerid [transaction]",
+        syntax: "idle id",
         short: "forcibly idles the busy worker id",
         long: "Takes the request away from a busy worker and puts the worker on the idle list. Of a worker that has several, all are taken, or the one named. The client gets error -1 with the body PROTOCOL INTERVENTION; the work may have run. A late reply is dropped and counted. For a worker that forgot to reply.",
         example: "idle 2",

@@ -380,9 +380,10 @@ impl Dispatch {
         cx.effects.push(Effect::Overlong { worker, what });
     }
 
-    /// A worker has had a transaction for too long. One that understands `cancel`, or has others
-    /// beside it, is not killed at once: it is told that nobody waits any more, gets no further
-    /// request, and the others have `stop_ask_ms` to be answered. Returns whether that is so.
+    /// A worker has had a transaction for too long. One that has others beside it is not killed at
+    /// once: it is told that nobody waits for the late one any more, if it understands that, gets
+    /// no further request, and the others have `stop_ask_ms` to be answered. Returns whether that
+    /// is so.
     fn asks_to_end_first(
         &mut self,
         (worker, transaction): (WorkerKey, u64),
@@ -393,7 +394,7 @@ impl Dispatch {
         let Some(key) = seat.current.filter(|&at| self.transactions[at].id.0 == transaction) else {
             return false;
         };
-        if seat.overlong == Some(key) || !(seat.announced.hears_cancel || seat.running() > 1) {
+        if seat.overlong == Some(key) || seat.running() == 1 {
             return false;
         }
         seat.overlong = Some(key);
