@@ -85,7 +85,15 @@ impl Dispatch {
         }
         if is_last {
             self.completed(key, worker, cx);
-        } else if self.seats[worker].in_turns == InTurns::Ahead {
+        } else {
+            self.holds_no_more(key, worker);
+        }
+    }
+
+    /// A worker sent a part of a reply: it is sent nothing ahead while that request goes on.
+    fn holds_no_more(&mut self, key: TransactionKey, worker: WorkerKey) {
+        let seat = &self.seats[worker];
+        if seat.in_turns == InTurns::Ahead && seat.current == Some(key) {
             self.set_turns(worker, InTurns::Nowhere);
         }
     }
@@ -229,6 +237,10 @@ impl Dispatch {
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
+            if self.seats[worker].in_turns == InTurns::Room {
+                // It got no request while it was overlong with one (`kill_after_ms`).
+                self.serve(service, cx);
+            }
             return;
         }
         if self.becomes_idle(worker) {
