@@ -21,6 +21,11 @@ const NAMED: &[(u64, &str)] = &[
         "a command that came at a shutdown waited for work, and was taken for one without answer",
     ),
     (144, "a client that was read no further because it took no answers was not missed"),
+    (
+        1017,
+        "a worker that was reserved for a request that must run alone was given nothing when \
+         another one took that request",
+    ),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a seed to replay comes by the environment alone")]

@@ -237,8 +237,9 @@ impl Dispatch {
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
-            if self.seats[worker].in_turns == InTurns::Room {
-                // It got no request while it was overlong with one (`kill_after_ms`).
+            if !self.queues[service].room.is_empty() {
+                // It got none while it was overlong with one (`kill_after_ms`), or it took the
+                // last one that must run alone, for which another worker was reserved.
                 self.serve(service, cx);
             }
             return;
