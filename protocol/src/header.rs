@@ -144,7 +144,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "deadline_ms",
-        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply with `more` to an extendable request: the time until its next frame, which replaces the deadline, up to an hour after the request came; 0 = as before. In other replies it is not looked at, but must be in range; a reply with it tells the client the new time; of a broker take any value",
+        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1; 0 = the conversation has no deadline any more. In a worker's reply with `more` to an extendable request: the time until its next frame, which replaces the deadline, up to an hour after the request came; 0 = as before. In other replies it is not looked at, but must be in range; a reply with it tells the client the new time; of a broker take any value",
     ),
     field(
         36,

@@ -210,7 +210,7 @@ settings! {
     RetryMin = "retry_min", Count, 0, 1_000_000, 3, true, "retry budget: so many more in that time, whatever the traffic";
     PoisonDeaths = "poison_deaths", Count, 1, 100, 2, true, "deaths of workers after which a request is set aside as poison";
     KillAfterMs = "kill_after_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a worker busy with one request longer than this is killed and restarted; 0 = never";
-    Prefetch = "prefetch", Count, 0, 1024, 0, true, "further requests that a worker may hold while it answers one";
+    Prefetch = "prefetch", Count, 0, 1024, 0, true, "further requests that a worker may hold while it answers one; of no effect where workers answer several at a time (concurrency), or with open_ended";
     Concurrency = "concurrency", Count, 0, crate::limits::CONCURRENCY_MAX as u64, 0, true, "most requests that one worker is given at a time; 0 = as many as the worker says at its login. A worker that says nothing gets one, whatever is set here";
     OpenEnded = "open_ended", Switch, 0, 1, 0, true, "whether a request goes on without a deadline, and takes no room in its worker, once the worker has sent the first part of a reply (`more`): locks, watches. Its client must have promised `heartbeat`";
     ConversationsMax = "conversations_max", Count, 0, 1_000_000, 100_000, true, "most conversations without a deadline (open_ended) in the service at once";

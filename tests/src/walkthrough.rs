@@ -63,7 +63,7 @@ impl Numbers {
     /// Replaces the page's numbers in a line by those of this run.
     pub fn now(&self, lines: &str) -> String {
         let words = lines.split_inclusive([' ', '\n']).map(|piece| {
-            let word = piece.trim_end_matches([' ', '\n']);
+            let word = piece.trim_end_matches([' ', '\n', '"']);
             let now = self.0.get(word).map_or(word, String::as_str);
             format!("{now}{}", &piece[word.len()..])
         });

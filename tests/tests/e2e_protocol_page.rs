@@ -269,7 +269,7 @@ fn what_is_out_of_range_and_what_comes_too_early_is_answered() {
     let got = worker.get();
     assert_eq!(got.body, "again");
     // An unknown bit of the flags ends the connection.
-    client.put(&Put { flags: 2, ..ask(4, "x") });
+    client.put(&Put { flags: 4, ..ask(4, "x") });
     assert_eq!(client.error(0, -3), "maybe");
     assert!(client.next().is_err());
     assert_eq!(broker.end(), 0);

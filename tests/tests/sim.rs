@@ -21,6 +21,11 @@ const NAMED: &[(u64, &str)] = &[
         "a command that came at a shutdown waited for work, and was taken for one without answer",
     ),
     (144, "a client that was read no further because it took no answers was not missed"),
+    (
+        1017,
+        "a worker that was reserved for a request that must run alone was given nothing when \
+         another one took that request",
+    ),
 ];
 
 #[expect(clippy::disallowed_methods, reason = "a seed to replay comes by the environment alone")]
@@ -93,9 +98,13 @@ fn the_model_notices_what_is_broken_on_purpose() {
         (Sabotage::WrongClient, "not under way"),
         (Sabotage::LetIn, "is let in"),
         (Sabotage::KeepRevoked, "in: SimLogin"),
+        (Sabotage::FlushEarly, "no worker was given"),
+        (Sabotage::LieAboutCancel, "cancelled ran=no"),
+        (Sabotage::Overfill, "it takes"),
+        (Sabotage::LoseOneWay, "neither accepted nor refused"),
     ] {
         let broken = (0..40).find_map(|seed| {
-            let plan = Plan { sabotage, ..Plan::of(seed) };
+            let plan = Plan { sabotage, half_close: 0, ..Plan::of(seed) };
             sim::run_plan(plan, false).broken
         });
         let broken = broken.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
@@ -106,13 +115,25 @@ fn the_model_notices_what_is_broken_on_purpose() {
 /// Four good workers of one service, patient clients, and no faults.
 fn fair(seed: u64) -> Plan {
     let workers = [0, 0, 1, 1].map(|host| (host, Behaviour::Echo)).to_vec();
-    let service = ServicePlan { name: "alpha", settings: vec![], workers, self_started: vec![] };
+    let service = ServicePlan {
+        name: "alpha",
+        settings: vec![],
+        workers,
+        self_started: vec![],
+        announces: 1,
+        hears_cancel: false,
+    };
     Plan {
         hosts: 2,
         services: vec![service],
         clients: 5,
         requests: 400,
         silent: 0,
+        extendable: 0,
+        cancel: 0,
+        flush: 0,
+        hurry: 0,
+        half_close: 0,
         deadline_ms: (60_000, 100_000),
         think_ms: 300,
         settings: vec![],

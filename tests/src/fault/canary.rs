@@ -138,7 +138,7 @@ fn by_hand(
     let secrets = load.secrets.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
     let token = secrets.map(|secrets| secrets.token(true));
     let conn = Conn::open(endpoint, secrets, load.clock).map_err(|e| e.to_string())?;
-    let mut conn = conn.log_in(service, false, token.as_ref())?;
+    let mut conn = conn.log_in(service, (false, false), token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
     conn.send(Frame::data(head, Bytes::copy_from_slice(body)));
     loop {

@@ -246,7 +246,9 @@ impl Conn {
         self.stream.shut_write();
     }
 
-    /// Logs in, with a token if there is one; the connection if it was let in.
+    /// Logs in, with a token if there is one; the connection if it was let in. It promises to
+    /// answer pings (`heartbeat`), and to read on when it has closed its side (`half_close`), or
+    /// not.
     ///
     /// # Errors
     /// Why not.
@@ -256,13 +258,13 @@ impl Conn {
     pub fn log_in(
         mut self,
         service: &str,
-        heartbeat: bool,
+        (heartbeat, half_close): (bool, bool),
         token: Option<&Token>,
     ) -> Result<Self, String> {
         let prover = token.map(|token| Prover::begin(token, Role::Client, service));
         let mut prover = prover.transpose()?;
         let mut login = wire::login(service);
-        login.heartbeat = heartbeat;
+        (login.heartbeat, login.half_close) = (heartbeat, half_close);
         login.token = prover.as_ref().map(|prover| prover.claim().clone());
         let mut frame = Frame::Login(login);
         loop {

@@ -21,6 +21,8 @@ use std::time::Duration;
 const GIVE_UP_US: u64 = 4_000_000;
 /// A body so large may not be taken at once.
 const HEAVY: usize = 60_000;
+/// Of a thousand looks, how many are preceded by a cancel.
+const CANCELS: u64 = 5;
 /// Most requests under way.
 const WINDOW: usize = 6;
 
@@ -70,6 +72,10 @@ struct Session<'a, 'b> {
     service: usize,
     /// It is in with the token that is made anew now and then.
     is_changing: bool,
+    /// It closes its side when it has asked enough, and reads on.
+    half_close: bool,
+    /// It has closed its side.
+    is_shut: bool,
     asked: Vec<Asked>,
     open: BTreeMap<u32, Open>,
     /// Which request a sequence was, for as long as the connection lives.
@@ -78,6 +84,8 @@ struct Session<'a, 'b> {
     heavy: Vec<usize>,
     next_at: u64,
     pong: bool,
+    /// How many requests were refused, as the answer to a flush said.
+    refused: Option<u64>,
     /// When the last frame came.
     seen: Seen,
     /// The connection as a whole failed, and the broker said why.
@@ -119,9 +127,13 @@ impl<'a> RawClient<'a> {
         let is_changing = secrets.is_some() && self.rng.hits(300);
         let token = secrets.map(|secrets| secrets.token(is_changing));
         let heartbeat = self.rng.hits(500);
+        // What the proxy makes of a closed side is its own affair.
+        let is_plain = secrets.is_none() && !matches!(endpoint, Endpoint::Proxy(_));
+        let half_close = is_plain && self.rng.hits(300);
         let name = SERVICES[service].name;
         let conn = Conn::open(endpoint, secrets, self.load.clock).ok();
-        let conn = conn.and_then(|conn| conn.log_in(name, heartbeat, token.as_ref()).ok());
+        let conn =
+            conn.and_then(|conn| conn.log_in(name, (heartbeat, half_close), token.as_ref()).ok());
         self.load.logins[usize::from(conn.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(conn) = conn else {
             pause(Duration::from_millis(self.rng.between(5, 60)));
@@ -133,12 +145,15 @@ impl<'a> RawClient<'a> {
             conn,
             service,
             is_changing,
+            half_close,
+            is_shut: false,
             asked: Vec::new(),
             open: BTreeMap::new(),
             known: BTreeMap::new(),
             heavy: Vec::new(),
             next_at: 0,
             pong: false,
+            refused: None,
             seen: Seen::default(),
             why: None,
         };
@@ -153,14 +168,24 @@ impl Session<'_, '_> {
         let mut state = ConnState::Open;
         while state == ConnState::Open {
             let is_asking = self.load.phase() == Phase::Ask && self.asked.len() < most;
+            if !is_asking && self.half_close && !std::mem::replace(&mut self.is_shut, true) {
+                self.conn.shut();
+            }
+            if self.is_shut && self.open.is_empty() {
+                state = ConnState::Closed;
+                break;
+            }
             if !is_asking && self.open.is_empty() {
                 state = self.goodbye();
                 break;
             }
             let now = self.load.clock.now();
-            if is_asking && self.open.len() < WINDOW && now >= self.next_at {
+            if is_asking && !self.is_shut && self.open.len() < WINDOW && now >= self.next_at {
                 state = self.ask();
                 self.next_at = now + self.rng.between(500, 60_000);
+            }
+            if state == ConnState::Open && !self.is_shut && self.rng.hits(CANCELS) {
+                state = self.cancel();
             }
             if state == ConnState::Open {
                 let wait = Duration::from_micros(self.next_at.saturating_sub(now).min(20_000));
@@ -230,6 +255,14 @@ impl Session<'_, '_> {
         ConnState::Open
     }
 
+    /// Gives up a request, which has its outcome at once; or one that has it already.
+    fn cancel(&mut self) -> ConnState {
+        let at = self.rng.index(self.open.len() + 1);
+        let open = self.open.keys().nth(at).copied();
+        let head = Header { sequence: open.unwrap_or(1), ..Header::default() };
+        ConnState::after(self.conn.send(Frame::Cancel { head, text: String::new() }))
+    }
+
     /// Closes in the middle of a frame: that request was never sent whole.
     fn close_inside_frame(&mut self, head: Header, open: &Open) -> ConnState {
         let body = Bytes::from(open.rest[0].clone());
@@ -262,11 +295,15 @@ impl Session<'_, '_> {
                     self.came(head.sequence, got, &format!("{error:?}"));
                 }
             }
+            Frame::Ping { .. } if self.is_shut => {}
             Frame::Ping { sequence } => {
                 // A failure shows at the next read.
                 let _ = self.conn.send(Frame::Pong { sequence });
             }
             Frame::Pong { .. } => self.pong = true,
+            Frame::Flushed(flushed) if flushed.refused <= self.asked.len() as u64 => {
+                self.refused = Some(flushed.refused);
+            }
             other => self.load.stray(format!("a client got {other:?}")),
         }
         ConnState::Open
@@ -287,6 +324,10 @@ impl Session<'_, '_> {
         let is_talking = open.ask.act == Act::Talk && !open.rest.is_empty();
         if head.more == 0 || !is_talking || !right {
             self.came(sequence, Got::Answer { right: right && head.more == 0 }, "an answer");
+            return ConnState::Open;
+        }
+        if self.is_shut {
+            // It can't go on with the conversation, which has its outcome all the same.
             return ConnState::Open;
         }
         let said = open.rest.remove(0);
@@ -335,14 +376,21 @@ impl Session<'_, '_> {
         state
     }
 
-    /// Nothing is under way. What the broker still has to say would come before the pong.
+    /// Nothing is under way that wants an answer. What the broker still has to say of that would
+    /// come before the pong; with a flush, all that wants none was taken or refused.
     fn goodbye(&mut self) -> ConnState {
         let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
-        let sent = self.conn.send(Frame::Ping { sequence: 1 });
-        if sent != Sent::Whole {
-            return ConnState::after(sent);
+        let flushes = self.rng.hits(500);
+        let ping = Frame::Ping { sequence: 1 };
+        let flush = Frame::Flush { sequence: 1 };
+        for frame in [ping].into_iter().chain(flushes.then_some(flush)) {
+            let sent = self.conn.send(frame);
+            if sent != Sent::Whole {
+                return ConnState::after(sent);
+            }
         }
-        while !self.pong && self.load.clock.now() < until {
+        let is_told = |client: &Self| client.pong && (!flushes || client.refused.is_some());
+        while !is_told(self) && self.load.clock.now() < until {
             if self.look(Duration::from_millis(50)) != ConnState::Open {
                 return ConnState::Lost;
             }

@@ -189,7 +189,9 @@ impl Watch {
         let endpoint = Endpoint::Unix(socket);
         while !self.is_over() {
             let conn = Conn::open(&endpoint, None, self.clock).ok();
-            if let Some(conn) = conn.and_then(|conn| conn.log_in(service, false, None).ok()) {
+            if let Some(conn) =
+                conn.and_then(|conn| conn.log_in(service, (false, false), None).ok())
+            {
                 self.ping_on(conn);
             }
             pause(TICK);

@@ -225,14 +225,15 @@ impl Access {
     /// The first frame of a request leaves for a worker, for the first time.
     ///
     /// # Errors
-    /// Who asked is not in, or the worker is not.
-    pub fn serves(&self, worker: LinkId, uid: u64) -> Result<(), Broken> {
+    /// Who asked is not in, or the worker is not. `is_silent`: it wants no reply, and outlives its
+    /// client.
+    pub fn serves(&self, worker: LinkId, uid: u64, is_silent: bool) -> Result<(), Broken> {
         let is_in = |link: LinkId| self.logins.get(&link).is_some_and(|login| login.is_in);
         if !is_in(worker) {
             return Err(format!("link {worker} is given work and is not in"));
         }
         let Some(requester) = self.asked.get(&uid) else { return Ok(()) };
-        if is_in(*requester) {
+        if is_in(*requester) || is_silent && !self.logins.contains_key(requester) {
             return Ok(());
         }
         Err(format!("request {uid} of link {requester}, which is not in, is given to a worker"))

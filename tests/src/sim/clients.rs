@@ -1,5 +1,8 @@
 //! Simulated client programs: each runs the library's real session under a workload; some
-//! misbehave. Each reports its requests and replies to the model.
+//! misbehave. Each reports its requests and replies to the model. `closing` is how they give up
+//! requests, and go.
+
+mod closing;
 
 use super::access::Token;
 use super::body::PieceId;
@@ -18,7 +21,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::kinds::Role;
 use protocol::names::ServiceName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// More than the small settings of `body_bytes_max` allow.
@@ -49,6 +52,10 @@ pub struct SimClient {
     reads_again: u64,
     /// It gave up a request that the broker may still have.
     has_given_up: bool,
+    /// It closes its side when it leaves, and waits for its answers.
+    half_closes: bool,
+    /// Flushes that are not answered, oldest first.
+    flushes: VecDeque<u32>,
     /// The token that it has.
     token: Option<Token>,
 }
@@ -66,7 +73,8 @@ impl World {
         self.later(wait, Event::Client(index));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return self.client_connects(index) };
-        if !client.session.is_open() {
+        let is_shut = self.conns.get(&conn).is_some_and(|conn| conn.is_shut);
+        if !client.session.is_open() || is_shut {
             return;
         }
         let is_wild = client.is_wild;
@@ -86,7 +94,7 @@ impl World {
         if !self.is_quiescent && self.rng.hits(self.plan.give_up) {
             return self.client_gives_up(index);
         }
-        if self.client_continues(index) {
+        if self.client_closes_some(index, conn) || self.client_continues(index) {
             return;
         }
         let client = &self.clients[index];
@@ -100,7 +108,9 @@ impl World {
         let Some(conn) = self.dial_broker(Role::Client, Peer::Client(index)) else { return };
         let service = self.rng.index(self.plan.services.len());
         let priority = self.rng.between(1, 255) as u8;
-        let heartbeat = self.rng.hits(300);
+        let is_open_ended = self.plan.services[service].is_open_ended();
+        let heartbeat = self.rng.hits(if is_open_ended { 900 } else { 300 });
+        let half_close = self.plan.half_close > 0 && self.rng.hits(700);
         let token = self.now_holds(self.clients[index].token);
         let client = &mut self.clients[index];
         client.token = token;
@@ -109,10 +119,12 @@ impl World {
         client.is_wild = false;
         client.reads_again = 0;
         client.has_given_up = false;
+        client.half_closes = half_close;
+        client.flushes.clear();
         let name = ServiceName::new(self.plan.services[service].name);
         let name = name.expect("the names of services are spelled right");
         let token = token.map(|token| claim(token.name));
-        let login = Login { priority, heartbeat, token, ..Login::to(name) };
+        let login = Login { priority, heartbeat, half_close, token, ..Login::to(name) };
         match client.session.login(login) {
             Ok(frame) => self.write_up(conn, encode::to_bytes(frame)),
             Err(error) => self.hold(Err(format!("client {index} can't log in again: {error}"))),
@@ -189,6 +201,7 @@ impl World {
         let turns = if rng.hits(plan.turns) { rng.between(2, 4) as u8 } else { 1 };
         let is_idempotent = rng.hits(plan.idempotent);
         let wants_reply = turns > 1 || !rng.hits(plan.silent);
+        let is_extendable = wants_reply && rng.hits(plan.extendable);
         let is_lazy = !self.is_quiescent && rng.hits(50);
         let (low, high) = plan.deadline_ms;
         let deadline = rng.hits(750).then(|| rng.between(low, high));
@@ -199,6 +212,7 @@ impl World {
             service: self.clients[index].service,
             is_idempotent,
             wants_reply,
+            is_extendable,
             turns,
             begun: Vec::new(),
             outcome: None,
@@ -208,6 +222,7 @@ impl World {
         let send = Send {
             more: parts > 1,
             idempotent: is_idempotent,
+            extendable: is_extendable,
             priority,
             deadline: deadline.map(Duration::from_millis),
             reply: wants_reply,
@@ -215,6 +230,7 @@ impl World {
         };
         let open = Open { piece, send, got: Vec::new(), is_asked: false, is_lazy };
         self.client_sends(index, open);
+        self.client_hurries(index, wants_reply || parts > 1);
     }
 
     /// The next piece or turn of a request under way, if one is to be sent.
@@ -331,7 +347,8 @@ impl World {
         let client = &mut self.clients[index];
         let kind = frame.kind();
         match client.session.receive(frame) {
-            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Flushed(_) | Heard::Quiet) => {}
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            Ok(Heard::Flushed(flushed)) => self.client_is_flushed(index, &flushed),
             Ok(Heard::Challenged(_)) => {
                 let token = client.token;
                 if let Some(conn) = client.conn {

@@ -145,9 +145,32 @@ impl World {
                 }
                 Frame::Data { head, body }
             }
+            (Sabotage::LieAboutCancel, Role::Client, Frame::Error { head, error })
+                if error.code == ErrorCode::Cancelled =>
+            {
+                let error = ErrorBody { ran: Ran::No, ..error };
+                Frame::Error { head, error }
+            }
+            (Sabotage::Overfill, Role::Worker, Frame::Data { head, body }) => {
+                return self.overfill(id, Frame::Data { head, body });
+            }
             (_, _, frame) => frame,
         };
         Some(frame)
+    }
+
+    /// A request goes to another worker, which has as many as it takes.
+    fn overfill(&mut self, id: u64, frame: Frame) -> Option<Frame> {
+        let is_full = |(other, conn): &(&u64, &super::links::Conn)| {
+            let service = self.service_at(**other);
+            let is_full = service.is_some_and(|service| self.model.is_full(conn.link, service));
+            **other != id && conn.at_peer && is_full
+        };
+        let full = self.conns.iter().find(is_full).map(|(other, _)| *other);
+        let Some(other) = full.filter(|_| self.is_time()) else { return Some(frame) };
+        self.gives_work(other, &frame);
+        self.write_down(other, protocol::encode::to_bytes(frame));
+        None
     }
 
     /// Counts down to the sabotage; `true` once, when the count reaches zero.

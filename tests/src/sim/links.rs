@@ -97,6 +97,11 @@ impl Pipe {
         self.push(Piece::End(Close::Reset), due)
     }
 
+    /// It has ended, and the connection has not: that may still end.
+    pub fn reopen(&mut self) {
+        (self.is_closed, self.is_over) = (false, false);
+    }
+
     /// The reader is gone: nothing is kept.
     pub fn discard(&mut self) {
         *self = Self { is_closed: true, is_over: true, ..Self::default() };
@@ -199,6 +204,10 @@ pub struct Conn {
     pub frozen: Tick,
     /// Its client sent nonsense: the model says nothing about what it gets.
     pub is_wild: bool,
+    /// The broker takes an end of what comes for no end of the connection.
+    pub may_half_close: bool,
+    /// The far end sends nothing more, and still reads.
+    pub is_shut: bool,
 }
 
 impl Conn {
@@ -225,6 +234,8 @@ impl Conn {
             moved: now,
             frozen: Tick(0),
             is_wild: false,
+            may_half_close: false,
+            is_shut: false,
         }
     }
 }

@@ -1,12 +1,19 @@
 //! The model: which outcomes each request may have, as reported by the three that see it (the
 //! client, the broker's port, the worker's program). It knows the promises, not the engine.
+//! `closing` is what was promised to clients who give up requests or go, `seats` how much workers
+//! are given.
+
+mod closing;
+mod seats;
 
 use super::body::reply_to;
 use super::plan::Plan;
+use closing::Inflow;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::ids::LinkId;
 use protocol::settings::ServiceSetting;
 use protocol::time::Tick;
+use seats::Seat;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a request ended for its client.
@@ -40,6 +47,8 @@ pub struct Asked {
     pub is_idempotent: bool,
     /// Whether the client wants a reply.
     pub wants_reply: bool,
+    /// Whether the worker may put its deadline off.
+    pub is_extendable: bool,
     /// Number of turns of the conversation, from 1.
     pub turns: u8,
     /// The deliveries that a worker's program began, in order.
@@ -55,6 +64,9 @@ pub struct Asked {
 struct Unanswered {
     uid: u64,
     due: Tick,
+    came: Tick,
+    /// It is a conversation without a deadline by now.
+    is_parked: bool,
 }
 
 /// When a service's requests were given to workers.
@@ -74,6 +86,12 @@ pub struct Model {
     dues: BTreeSet<(Tick, LinkId, u32)>,
     /// Frames that were too large, of requests that were not under way.
     too_large: BTreeSet<(LinkId, u32)>,
+    /// What clients sent and asked about what they sent, by link.
+    inflows: BTreeMap<LinkId, Inflow>,
+    /// Requests that their clients gave up.
+    cancelled: BTreeSet<(LinkId, u32)>,
+    /// The transactions that each worker has, by link.
+    seats: BTreeMap<LinkId, Seat>,
     /// What the broker gave to workers lately, by service: for the first time, and again.
     given: BTreeMap<usize, Given>,
     /// Figures for the report.
@@ -101,10 +119,14 @@ impl Model {
     }
 
     /// The first frame of a request came in. It must be answered on its link before `due`.
-    pub fn came_in(&mut self, link: LinkId, sequence: u32, uid: u64, due: Tick) {
+    pub fn came_in(&mut self, (link, sequence): (LinkId, u32), uid: u64, came: Tick, due: Tick) {
         let Some(asked) = self.get(uid) else { return };
-        if asked.wants_reply {
-            self.unanswered.entry(link).or_default().insert(sequence, Unanswered { uid, due });
+        let wants_reply = asked.wants_reply;
+        self.sent(link, uid, due);
+        self.cancelled.remove(&(link, sequence));
+        if wants_reply {
+            let entry = Unanswered { uid, due, came, is_parked: false };
+            self.unanswered.entry(link).or_default().insert(sequence, entry);
             self.dues.insert((due, link, sequence));
         } else {
             self.silent.insert((link, sequence));
@@ -115,6 +137,7 @@ impl Model {
     pub fn came_too_large(&mut self, link: LinkId, sequence: u32) {
         let is_under_way =
             self.unanswered.get(&link).is_some_and(|entries| entries.contains_key(&sequence));
+        self.sent_unknown(link);
         if !is_under_way {
             self.too_large.insert((link, sequence));
         }
@@ -157,10 +180,29 @@ impl Model {
         if let Some((code, Ran::No)) = error {
             self.check_not_run(entry.uid, code)?;
         }
+        if let Some((code, _)) = error {
+            self.check_given_up((link, sequence), entry, code)?;
+        }
         if is_last {
             self.answered(link, sequence);
         }
         Ok(())
+    }
+
+    /// The service that a request under way was asked of.
+    pub fn service_of(&self, link: LinkId, sequence: u32) -> Option<usize> {
+        let entry = self.unanswered.get(&link)?.get(&sequence)?;
+        self.get(entry.uid).map(|asked| asked.service)
+    }
+
+    /// The moment at which a request must have its outcome changes.
+    fn is_due(&mut self, (link, sequence): (LinkId, u32), due: Tick) {
+        let entries = self.unanswered.get_mut(&link);
+        if let Some(entry) = entries.and_then(|entries| entries.get_mut(&sequence)) {
+            self.dues.remove(&(entry.due, link, sequence));
+            entry.due = due;
+            self.dues.insert((due, link, sequence));
+        }
     }
 
     fn answered(&mut self, link: LinkId, sequence: u32) {
@@ -176,6 +218,9 @@ impl Model {
         for (sequence, entry) in self.unanswered.remove(&link).unwrap_or_default() {
             self.dues.remove(&(entry.due, link, sequence));
         }
+        self.inflows.remove(&link);
+        self.seats.remove(&link);
+        self.cancelled.retain(|(of, _)| *of != link);
         self.silent.retain(|(of, _)| *of != link);
         self.too_large.retain(|(of, _)| *of != link);
     }
@@ -183,6 +228,9 @@ impl Model {
     /// The broker is gone, and all its links.
     pub fn broker_gone(&mut self) {
         self.unanswered.clear();
+        self.inflows.clear();
+        self.seats.clear();
+        self.cancelled.clear();
         self.silent.clear();
         self.too_large.clear();
         self.dues.clear();
@@ -234,7 +282,7 @@ impl Model {
             Some((due, link, sequence)) if *due < now => Err(format!(
                 "link {link} sequence {sequence} was due at {due:?} and has no outcome"
             )),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.check_inflows(now),
         }
     }
 

@@ -3,8 +3,8 @@
 //! real sockets.
 
 mod apply;
+mod requests;
 
-use super::body::PieceId;
 use super::links::{Conn, Peer, ReadResult};
 use super::world::{Event, ShutdownKind, World};
 use crate::shell::{self, Choices, Player, TestShell};
@@ -12,16 +12,13 @@ use broker::engine::EngineOptions;
 use broker::engine::input::{Close, Input, Listening, Peer as From};
 use broker::engine::origin::Origin;
 use broker::translate::inbound;
-use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Login};
-use protocol::header::Header;
 use protocol::ids::LinkId;
-use protocol::kinds::{Kind, Role};
-use protocol::limits::DEADLINE_MS_MAX;
+use protocol::kinds::Role;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
 use protocol::peer_group::PeerGroup;
-use protocol::settings::{ServiceSetting, Setting, Settings};
+use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -223,8 +220,9 @@ impl World {
                     self.feed(Input::Garbage { link, error });
                 }
                 ReadResult::Frame(kind, head, body) => {
-                    if role == Role::Client && kind == Kind::Data && !self.is_wild(id) {
-                        self.comes_in(link, &head, &body);
+                    let came = self.comes((id, link, role), kind, &head, &body);
+                    if came.is_some_and(|came| self.loses(&head, came)) {
+                        continue;
                     }
                     let arrived = inbound::Arrived { link, role, kind, head, body };
                     let check = |given: Option<&str>| self.check_signature(link, given);
@@ -237,6 +235,17 @@ impl World {
                             self.feed(Input::Garbage { link, error });
                         }
                     }
+                    self.is_taken_in(id, came);
+                }
+                ReadResult::Ended(Close::Eof) if std::mem::take(&mut conn.may_half_close) => {
+                    conn.up.reopen();
+                    if !conn.at_peer {
+                        self.end_up(id, Close::Eof);
+                    }
+                    if !self.is_wild(id) {
+                        self.model.half_closed(link, self.now);
+                    }
+                    self.feed(Input::HalfClosed { link });
                 }
                 ReadResult::Ended(how) => {
                     conn.at_broker = false;
@@ -247,17 +256,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// The model is told of a request that comes in.
-    fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
-        let Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) = PieceId::read(body) else { return };
-        let deadline_ms = match head.deadline_ms {
-            0 => ServiceSetting::DeadlineMs.row().default,
-            asked => u64::from(asked).min(DEADLINE_MS_MAX),
-        };
-        self.access.asks(link, uid);
-        self.model.came_in(link, head.sequence, uid, self.now.plus_millis(deadline_ms));
     }
 
     /// A link of the broker is gone, maybe the operator's.

@@ -26,6 +26,14 @@ pub enum Sabotage {
     LetIn,
     /// Tokens that are gone stay in force.
     KeepRevoked,
+    /// A flush is answered before anything else is done.
+    FlushEarly,
+    /// A request that was given up is said not to have run, though it did.
+    LieAboutCancel,
+    /// Workers are given requests though they have as many as they can take.
+    Overfill,
+    /// A request that wants no reply is lost.
+    LoseOneWay,
 }
 
 /// How a worker's program behaves.
@@ -146,6 +154,10 @@ pub struct ServicePlan {
     pub workers: Vec<(usize, Behaviour)>,
     /// Workers that start themselves: on which host.
     pub self_started: Vec<usize>,
+    /// How many requests at a time its programs say that they take.
+    pub announces: u32,
+    /// Its programs understand `cancel`.
+    pub hears_cancel: bool,
 }
 
 /// All choices that a seed makes for a simulation.
@@ -171,6 +183,16 @@ pub struct Plan {
     pub idempotent: u64,
     /// See `pieces`.
     pub silent: u64,
+    /// Of a thousand requests that want a reply, how many let their worker put the deadline off.
+    pub extendable: u64,
+    /// Of a thousand acts of a client, how many cancel a request.
+    pub cancel: u64,
+    /// Of a thousand acts of a client, how many ask whether all was taken.
+    pub flush: u64,
+    /// Of a thousand requests without a reply, after how many their client leaves at once.
+    pub hurry: u64,
+    /// Of a thousand acts of a client, how many close its side and wait for what is to come.
+    pub half_close: u64,
     /// Most bytes of a piece.
     pub bytes_max: u64,
     /// Shortest and longest deadline asked for; a quarter ask for none.
@@ -219,6 +241,8 @@ impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        // What was added later is drawn from numbers of its own.
+        let mut news = Rng::new(seed.rotate_left(17) ^ 0x5bd1_e995);
         let hosts = 1 + rng.index(3);
         let behaviours: Vec<Behaviour> = if rng.hits(300) {
             vec![Behaviour::Echo]
@@ -226,7 +250,8 @@ impl Plan {
             (0..1 + rng.index(4)).map(|_| rng.pick(&Behaviour::ALL)).collect()
         };
         let services = SERVICES[..1 + rng.index(3)].iter();
-        let services = services.map(|name| service(name, &mut rng, hosts, &behaviours)).collect();
+        let services =
+            services.map(|name| service(name, (&mut rng, &mut news), hosts, &behaviours)).collect();
         let rare = |rng: &mut Rng| rng.pick(&[0, 0, 0, 10, 50, 300]);
         let faults = Fault::ALL.into_iter().map(|fault| (fault, rng.pick(&[0, 0, 1, 5, 20])));
         Self {
@@ -241,6 +266,11 @@ impl Plan {
             turns: rare(&mut rng),
             idempotent: rng.pick(&[0, 200, 1000]),
             silent: rare(&mut rng),
+            extendable: news.pick(&[0, 0, 100, 500]),
+            cancel: news.pick(&[0, 0, 10, 100]),
+            flush: news.pick(&[0, 0, 10, 100]),
+            hurry: news.pick(&[0, 0, 100, 500]),
+            half_close: news.pick(&[0, 0, 5, 40]),
             bytes_max: rng.pick(&[40, 200, 3000, 9000]),
             deadline_ms: rng.pick(&[(5, 500), (200, 5000), (2000, 20_000)]),
             think_ms: rng.pick(&[5, 50, 500]),
@@ -281,7 +311,8 @@ impl Plan {
             // What is sent ahead may be lost without a worker dying of it. A loss is no death if
             // the worker's machine is not reached, something else ended it, or it came back before
             // the broker noticed the loss, which takes a slow network.
-            let is_held = value(service, ServiceSetting::Prefetch) > 0;
+            // Nor is it known of which of several requests a worker died.
+            let is_held = value(service, ServiceSetting::Prefetch) > 0 || service.announces > 1;
             let is_excused = self.fault_ms > 0 || self.way_micros.1 > WAY_SHORT_US;
             return if is_held || is_excused {
                 of(service)
@@ -295,6 +326,27 @@ impl Plan {
 }
 
 impl ServicePlan {
+    /// Whether a program of it may have several requests under way.
+    pub fn has_many(&self) -> bool {
+        self.announces > 1 || self.is_open_ended()
+    }
+
+    /// Whether its conversations have no deadline.
+    pub fn is_open_ended(&self) -> bool {
+        self.value(ServiceSetting::OpenEnded) > 0
+    }
+
+    /// Most requests that one of its workers may have at a time.
+    pub fn capacity(&self) -> usize {
+        let announced = u64::from(self.announces);
+        let most = match self.value(ServiceSetting::Concurrency) {
+            0 => announced,
+            most => announced.min(most),
+        };
+        let held = if announced > 1 { 0 } else { self.value(ServiceSetting::Prefetch) };
+        (most + held) as usize
+    }
+
     /// The value of a setting at the start.
     pub fn value(&self, wanted: ServiceSetting) -> u64 {
         let found = self.settings.iter().find(|(setting, _)| *setting == wanted);
@@ -304,7 +356,7 @@ impl ServicePlan {
 
 fn service(
     name: &'static str,
-    rng: &mut Rng,
+    (rng, news): (&mut Rng, &mut Rng),
     hosts: usize,
     behaviours: &[Behaviour],
 ) -> ServicePlan {
@@ -329,7 +381,20 @@ fn service(
     } else {
         Vec::new()
     };
-    ServicePlan { name, settings, workers, self_started }
+    if news.hits(250) {
+        settings.push((ServiceSetting::Concurrency, news.pick(&[1, 2, 3])));
+    }
+    if news.hits(250) {
+        settings.push((ServiceSetting::OpenEnded, 1));
+        // A program can't know that its conversation is refused before it begins what it holds.
+        settings.retain(|(setting, _)| *setting != ServiceSetting::Prefetch);
+        if news.hits(200) {
+            settings.push((ServiceSetting::ConversationsMax, news.pick(&[1, 3])));
+        }
+    }
+    let announces = news.pick(&[1, 1, 1, 2, 4, 8]);
+    let hears_cancel = news.hits(500);
+    ServicePlan { name, settings, workers, self_started, announces, hears_cancel }
 }
 
 fn settings(rng: &mut Rng) -> Vec<(Setting, u64)> {

@@ -2,13 +2,14 @@
 //! after the broker was away, and misbehave as their path says. Each has one thread, so it reads
 //! nothing while it works.
 
+mod many;
 mod serving;
 
 use super::access::Token;
 use super::body::PieceId;
 use super::links::{Peer, ReadResult};
 use super::net::CHOICES;
-use super::plan::Behaviour;
+use super::plan::{Behaviour, ServicePlan};
 use super::tokens::claim;
 use super::world::{Event, World};
 use crate::shell;
@@ -25,7 +26,7 @@ use protocol::kinds::{Kind, Role};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::ServiceName;
 use protocol::time::Tick;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The state of a worker program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,10 @@ struct Work {
     client_more: bool,
     /// It was answered with `more`, so a frame of its client may still arrive after its end.
     was_open: bool,
+    /// Of a program with several requests: it will be answered at `Event::Work`.
+    is_ready: bool,
+    /// Nobody waits for it any more, so it ends with its next frame.
+    is_given_up: bool,
 }
 
 /// A worker's process.
@@ -73,7 +78,20 @@ pub struct Proc {
     stamp: u64,
     /// Key of its connection in the world; `None` = not connected.
     pub conn: Option<u64>,
+    /// The request that it has before it.
     work: Option<Work>,
+    /// The others, if it works on several at a time.
+    works: BTreeMap<u64, Work>,
+    /// It works on several at a time.
+    has_many: bool,
+    announces: u32,
+    hears_cancel: bool,
+    /// How many requests it took on this connection.
+    got: u32,
+    /// It takes no further request, and said so.
+    has_logged_out: bool,
+    /// Transactions that were given up before it began them.
+    given_up: BTreeSet<u64>,
     held: VecDeque<(Header, Bytes)>,
     /// Transactions that ended here before their last piece came.
     ended_early: BTreeSet<u64>,
@@ -99,6 +117,13 @@ const SELF_STARTED_RECONNECT_MS: u64 = 30_000;
 /// How long a program tries to reach the broker for the first time.
 const RECONNECT_MS: u64 = 10_000;
 
+impl Proc {
+    /// The service that it answers for.
+    pub fn service(&self) -> &str {
+        self.service.as_str()
+    }
+}
+
 impl World {
     /// A program is started.
     pub fn new_proc(&mut self, host: usize, start: &ExecStart) -> u32 {
@@ -118,6 +143,8 @@ impl World {
             concurrency: 1,
             signature: None,
         };
+        let mut services = self.plan.services.iter();
+        let service = services.find(|service| service.name == start.service.as_str());
         let proc = Proc {
             host,
             worker: start.worker,
@@ -130,6 +157,13 @@ impl World {
             stamp: 0,
             conn: None,
             work: None,
+            works: BTreeMap::new(),
+            has_many: service.is_some_and(ServicePlan::has_many),
+            announces: service.map_or(1, |service| service.announces),
+            hears_cancel: service.is_some_and(|service| service.hears_cancel),
+            got: 0,
+            has_logged_out: false,
+            given_up: BTreeSet::new(),
             held: VecDeque::new(),
             ended_early: BTreeSet::new(),
             is_ended: false,
@@ -242,11 +276,16 @@ impl World {
         }
         match proc.state {
             State::Trying => self.try_connect(pid),
+            State::Working if proc.has_many => self.works_again(pid),
             State::Working => self.proc_answers(pid),
             State::Exiting => self.kill_proc(pid, ExitCause::Exit(0)),
             State::Serving => {
-                if proc.work.is_none() && self.is_bad(pid, Behaviour::Quitter, 1000) {
-                    self.kill_proc(pid, ExitCause::Exit(0));
+                if !proc.has_work() && self.is_bad(pid, Behaviour::Quitter, 1000) {
+                    if self.rng.hits(500) {
+                        self.logs_out(pid);
+                    } else {
+                        self.kill_proc(pid, ExitCause::Exit(0));
+                    }
                 }
             }
             State::LoginSent | State::Hung => {}
@@ -279,6 +318,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.conn = Some(conn);
         proc.state = State::LoginSent;
+        proc.got = 0;
         if is_mute {
             return;
         }
@@ -292,8 +332,8 @@ impl World {
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
             secret: proc.secret.clone(),
-            concurrency: 1,
-            cancel: false,
+            concurrency: proc.announces,
+            cancel: proc.hears_cancel,
             token: token.map(|token| claim(token.name)),
         };
         self.proc_writes(pid, Frame::WorkerLogin(login));
@@ -328,6 +368,7 @@ impl World {
                 ReadResult::Bad(error) => {
                     self.hold(Err(format!("the broker sent a worker {error}")))
                 }
+                ReadResult::Ended(how) if self.answers_first(pid, how) => return,
                 ReadResult::Ended(_) => self.proc_lost(pid),
             }
         }
@@ -338,10 +379,12 @@ impl World {
         let now = self.now;
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.work = None;
+        proc.works.clear();
+        proc.given_up.clear();
         proc.held.clear();
         proc.ended_early.clear();
         proc.lost = now;
-        let is_ended = proc.is_ended;
+        let is_ended = proc.is_ended || proc.has_logged_out;
         if let Some(conn) = proc.conn.take() {
             self.peer_closes(conn);
         }
@@ -364,9 +407,12 @@ impl World {
                 proc.limits = ok;
                 proc.state = State::Serving;
             }
+            // After its logout it takes only what belongs to a request that it has.
+            Frame::Data { head, .. } if proc.has_logged_out && !proc.has(head.transaction) => {}
             Frame::Data { head, body } => {
                 proc.held.push_back((head, body));
             }
+            Frame::Cancel { head, .. } if proc.hears_cancel => self.proc_may_stop(pid, &head),
             Frame::Challenge(_) => {
                 if let (token, Some(conn)) = (proc.token, proc.conn) {
                     self.answer_challenge(conn, token);
@@ -403,12 +449,16 @@ impl World {
             }
             return;
         }
+        if proc.has_many {
+            return self.proc_may_stop(pid, head);
+        }
         let is_current =
             proc.work.as_ref().is_some_and(|work| work.head.transaction == head.transaction);
         if is_current {
             self.reply(pid, b"the rest never came", false, 1);
         } else if proc.held.iter().any(|(held, _)| held.transaction == head.transaction) {
             proc.held.retain(|(held, _)| held.transaction != head.transaction);
+            proc.got += 1;
             let head = Header { transaction: head.transaction, error: 1, ..Header::default() };
             self.proc_writes(pid, Frame::data(head, Bytes::from_static(b"the rest never came")));
         }
@@ -446,8 +496,7 @@ impl World {
             let conn = proc.conn.and_then(|conn| self.conns.get(&conn));
             conn.is_some_and(|conn| conn.down.has_unread(Kind::Data))
         };
-        let has_one =
-            |proc: &Proc| proc.work.is_some() || !proc.held.is_empty() || has_unread(proc);
+        let has_one = |proc: &Proc| proc.has_work() || !proc.held.is_empty() || has_unread(proc);
         let mut procs = self.procs.iter();
         procs.any(|(of, proc)| proc.is_isolated && of.to_string() == pid && has_one(proc))
     }

@@ -334,7 +334,8 @@ impl World {
         let conn = self.conns.get(&id);
         if conn.is_some_and(|conn| conn.role == Role::Worker && matches!(conn.peer, Peer::Proc(_)))
         {
-            let verdict = self.access.serves(link, uid);
+            let is_silent = self.model.get(uid).is_some_and(|asked| !asked.wants_reply);
+            let verdict = self.access.serves(link, uid, is_silent);
             self.hold(verdict);
         }
     }

@@ -31,6 +31,8 @@ pub enum Event {
     Stall(u64),
     /// A process does the next thing it had in mind; the number tells whether it still has.
     Proc(u32, u64),
+    /// A process with several requests goes on with this transaction.
+    Work(u32, u64),
     /// The program of a child begins to run.
     Launched(usize, u32, ChildId),
     /// A process that was reaped is reported to its execd.
@@ -219,6 +221,7 @@ impl World {
             Event::Down(conn) => self.read_down(conn),
             Event::Stall(conn) => self.check_stall(conn),
             Event::Proc(pid, stamp) => self.proc_acts(pid, stamp),
+            Event::Work(pid, transaction) => self.work_acts(pid, transaction),
             Event::Launched(host, incarnation, child) => self.launched(host, incarnation, child),
             Event::Reaped(host, incarnation, child, exit_cause) => {
                 self.reaped(host, incarnation, child, exit_cause);
@@ -265,6 +268,9 @@ impl World {
         let split = self.rng.hits(self.plan.split).then(|| self.rng.index(bytes.len()));
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        if direction == Direction::Up && conn.is_shut {
+            return;
+        }
         let pipe = conn.pipe(direction);
         let due = Tick(now.0 + first);
         let split = split.map(|at| (at, Tick(due.0 + second)));

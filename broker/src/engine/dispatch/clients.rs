@@ -56,7 +56,7 @@ impl Dispatch {
             let service = self.transactions[at].service;
             match (self.transactions[at].stage, is_blocked) {
                 (Stage::Waiting, true) => {
-                    self.take_out_of_queue(at);
+                    self.take_out_of_queue(at, cx);
                     self.block(at);
                 }
                 (Stage::Blocked, false) => {
@@ -76,7 +76,7 @@ impl Dispatch {
 
     /// Carries out `pri`: the new priority also counts for waiting requests that have none of their
     /// own.
-    pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
+    pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8, cx: &mut Context<'_>) {
         self.callers[key].priority = priority;
         for at in self.under_way(key) {
             if self.transactions[at].head.priority != 0 {
@@ -84,7 +84,7 @@ impl Dispatch {
             }
             let is_waiting = self.transactions[at].stage == Stage::Waiting;
             if is_waiting {
-                self.take_out_of_queue(at);
+                self.take_out_of_queue(at, cx);
             }
             self.transactions[at].priority = priority;
             if is_waiting {
@@ -114,7 +114,7 @@ impl Dispatch {
                 let text = format!("its client was moved to service '{name}', which is stopped");
                 self.fail(at, ErrorBody::new(ErrorCode::ServiceStopped, text), cx);
             } else if stage == Stage::Waiting {
-                self.take_out_of_queue(at);
+                self.take_out_of_queue(at, cx);
                 self.transactions[at].service = service;
                 self.add_to_queue(at);
             } else {

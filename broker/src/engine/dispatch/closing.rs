@@ -125,7 +125,9 @@ impl Dispatch {
             return;
         };
         seat.logout = Logout::Counted;
+        // Nobody knows which of those that `idle` took away are among them.
         let crossed = seat.requests_sent.wrapping_sub(received) as usize;
+        let crossed = crossed.saturating_sub(seat.taken_away.len());
         // In the order in which they were sent; those that it answered are not there any more.
         let sent: Vec<TransactionKey> = seat.works_on().chain(seat.held.iter().copied()).collect();
         if crossed > sent.len() {

@@ -78,7 +78,7 @@ impl Dispatch {
             (transaction.id, transaction.service, transaction.stage, transaction.head);
         let client = transaction.client;
         let code = error.code;
-        self.stop_waiting(key);
+        self.stop_waiting(key, cx);
         if !self.transactions[key].was_sent() {
             self.not_taken(key, cx);
         }
@@ -158,10 +158,10 @@ impl Dispatch {
     }
 
     /// Takes a transaction out of what waits, if it waits.
-    fn stop_waiting(&mut self, key: TransactionKey) {
+    fn stop_waiting(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let Transaction { stage, service, id, .. } = self.transactions[key];
         match stage {
-            Stage::Waiting => self.take_out_of_queue(key),
+            Stage::Waiting => self.take_out_of_queue(key, cx),
             Stage::Blocked => {
                 self.blocked.remove(&(service, id));
             }
@@ -188,7 +188,7 @@ impl Dispatch {
             return;
         }
         self.totals.orphaned += 1;
-        self.stop_waiting(key);
+        self.stop_waiting(key, cx);
         self.keep_left(key, cx);
         self.finish(key, cx);
         match stage {

@@ -85,7 +85,15 @@ impl Dispatch {
         }
         if is_last {
             self.completed(key, worker, cx);
-        } else if self.seats[worker].in_turns == InTurns::Ahead {
+        } else {
+            self.holds_no_more(key, worker);
+        }
+    }
+
+    /// A worker sent a part of a reply: it is sent nothing ahead while that request goes on.
+    fn holds_no_more(&mut self, key: TransactionKey, worker: WorkerKey) {
+        let seat = &self.seats[worker];
+        if seat.in_turns == InTurns::Ahead && seat.current == Some(key) {
             self.set_turns(worker, InTurns::Nowhere);
         }
     }
@@ -229,6 +237,11 @@ impl Dispatch {
         {
             // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
+            if !self.queues[service].room.is_empty() {
+                // It got none while it was overlong with one (`kill_after_ms`), or it took the
+                // last one that must run alone, for which another worker was reserved.
+                self.serve(service, cx);
+            }
             return;
         }
         if self.becomes_idle(worker) {

@@ -41,14 +41,16 @@ impl Dispatch {
         entry.queue_of(must_run_alone).add(key, &mut self.transactions);
     }
 
-    /// Takes a request out of the queue of its service.
-    pub(super) fn take_out_of_queue(&mut self, key: TransactionKey) {
+    /// Takes a request out of the queue of its service. A worker that was reserved for it may be
+    /// given others then.
+    pub(super) fn take_out_of_queue(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         let (service, must_run_alone) = (transaction.service, transaction.must_run_alone());
         let entry = &mut self.queues[service];
         entry.queue_of(must_run_alone).remove(key, &mut self.transactions);
         if must_run_alone && entry.alone.count() == 0 {
             self.unreserve(service);
+            cx.effects.push(Effect::Serve { service });
         }
     }
 
@@ -190,12 +192,17 @@ impl Dispatch {
         let Some(current) = seat.current.map(|current| &self.transactions[current]) else {
             return if seat.list == WorkerList::Idle { InTurns::Idle } else { InTurns::Nowhere };
         };
-        if seat.capacity > 1 {
+        // One that takes several answers them in any order, also while its service allows one.
+        if seat.announced.concurrency > 1 {
             return if self.has_room_beside(key) { InTurns::Room } else { InTurns::Nowhere };
         }
-        let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
+        let settings = &catalog[seat.service].settings;
+        let prefetch = settings.get(ServiceSetting::Prefetch);
+        // It could begin the next one behind a conversation that it does not know to be refused.
+        let is_timed = settings.get(ServiceSetting::OpenEnded) == 0;
         let is_one_frame = !current.takes_frames() && !current.stage.is_ended();
-        if prefetch > seat.held.len() as u64 && is_one_frame && seat.is_available() {
+        let may_hold = is_timed && is_one_frame && seat.is_available();
+        if prefetch > seat.held.len() as u64 && may_hold {
             InTurns::Ahead
         } else {
             InTurns::Nowhere
@@ -411,6 +418,7 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         let Some(link) = seat.link else { return };
         seat.to_count += 1;
+        // A conversation without a deadline has more than fits, and 0 says so.
         let left = transaction.deadline.since(cx.now).as_millis().max(1);
         let head = Header {
             reply: transaction.head.reply,
@@ -418,7 +426,7 @@ impl Dispatch {
             workerid: seat.id.0,
             priority: transaction.priority,
             transaction: transaction.id.0,
-            deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            deadline_ms: u32::try_from(left).unwrap_or(0),
             attempt: transaction.attempt,
             ..head
         };

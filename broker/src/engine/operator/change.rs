@@ -88,7 +88,7 @@ pub(crate) fn delete_client_command(hub: &mut Engine, origin: &Origin, id: Clien
 pub(crate) fn pri(hub: &mut Engine, origin: &Origin, id: ClientId, priority: u8) -> OpResult {
     let key = names::client_named(hub, id)?;
     hub.noted(origin, format!("pri {id} {priority}"));
-    hub.dispatch.set_priority(key, priority);
+    hub.dispatch.set_priority(key, priority, context!(hub));
     let fields = vec![("client", number(id.0)), ("priority", number(priority))];
     Ok(OpReply::line("pri", format!("client->id = {id}, client->priority = {priority}"), fields))
 }

@@ -5,7 +5,7 @@ use protocol::errors::Ran;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a broker that is not to be trusted deceives: it shows that the checker can say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,17 @@ struct Accepted {
     is_idempotent: bool,
     /// Workers that were given it and may have begun it.
     with: BTreeSet<LinkId>,
+    /// A part of its answer was sent: it may have no deadline any more.
+    has_part: bool,
+}
+
+/// What a worker was given on its connection.
+#[derive(Clone, Debug, Default)]
+struct Given {
+    /// The transactions, in order.
+    sent: Vec<u64>,
+    /// Those that it answered.
+    answered: BTreeSet<u64>,
 }
 
 /// A promise that is not yet kept.
@@ -44,8 +55,13 @@ pub struct Checker {
     asked: BTreeMap<(LinkId, u32), u32>,
     /// Answers that go on.
     watched: BTreeSet<(LinkId, u32)>,
+    given: BTreeMap<LinkId, Given>,
+    /// Flushes that wait for an answer, oldest first.
+    flushes: BTreeMap<LinkId, VecDeque<u32>>,
     /// The operator said that a service may repeat.
     pub may_repeat: bool,
+    /// Conversations of a service may have no deadline.
+    pub may_park: bool,
 }
 
 impl Checker {
@@ -58,7 +74,10 @@ impl Checker {
             ended: BTreeSet::new(),
             asked: BTreeMap::new(),
             watched: BTreeSet::new(),
+            given: BTreeMap::new(),
+            flushes: BTreeMap::new(),
             may_repeat: false,
+            may_park: false,
         }
     }
 
@@ -70,6 +89,7 @@ impl Checker {
             wants_reply: head.reply != 0,
             is_idempotent: head.is_idempotent(),
             with: BTreeSet::new(),
+            has_part: false,
         };
         let before = self.accepted.insert(transaction, accepted);
         assert!(before.is_none(), "transaction {transaction} is two requests");
@@ -84,7 +104,10 @@ impl Checker {
 
     /// A link is gone: nobody waits there, and who worked there has closed in order or not.
     pub fn link_gone(&mut self, link: LinkId, in_order: bool) {
-        self.accepted.retain(|_, accepted| accepted.link != link);
+        // What wants no reply outlives its client.
+        self.accepted.retain(|_, accepted| accepted.link != link || !accepted.wants_reply);
+        self.flushes.remove(&link);
+        self.given.remove(&link);
         self.asked.retain(|(requester, _), _| *requester != link);
         self.watched.retain(|(requester, _)| *requester != link);
         if in_order {
@@ -94,9 +117,54 @@ impl Checker {
         }
     }
 
+    /// An operator said this.
+    pub fn said(&mut self, text: &str) {
+        self.may_repeat |= text.contains("retry");
+        self.may_park |= text.contains("open_ended");
+    }
+
+    /// A client or worker logs out. A worker that says how many requests it got may have begun
+    /// those, unless it answered a later one, and can't count.
+    pub fn logs_out(&mut self, link: LinkId, received: Option<u32>) {
+        let Some(given) = self.given.get(&link).filter(|_| received.is_some()) else {
+            return self.link_gone(link, true);
+        };
+        let received = received.unwrap_or(0) as usize;
+        let crossed = given.sent.get(received..).unwrap_or_default();
+        let can_count = !crossed.iter().any(|at| given.answered.contains(at));
+        for (id, accepted) in &mut self.accepted {
+            if !can_count || crossed.contains(id) {
+                accepted.with.remove(&link);
+            }
+        }
+    }
+
+    /// A worker has answered a request.
+    pub fn worker_answered(&mut self, link: LinkId, transaction: u64) {
+        self.given.entry(link).or_default().answered.insert(transaction);
+    }
+
+    /// A client wants to know when all was taken.
+    pub fn flushes(&mut self, link: LinkId, sequence: u32, is_known: bool) {
+        if is_known {
+            self.flushes.entry(link).or_default().push_back(sequence);
+        }
+    }
+
+    /// It is told.
+    pub fn flushed(&mut self, link: LinkId, sequence: u32) {
+        let oldest = self.flushes.get_mut(&link).and_then(VecDeque::pop_front);
+        assert_eq!(oldest, Some(sequence), "{link} is told that all was taken");
+    }
+
     /// A data frame goes to a worker.
     pub fn to_worker(&mut self, link: LinkId, head: &Header) {
-        assert!(head.attempt >= 1 && head.deadline_ms >= 1, "to {link}: {head:?}");
+        let given = self.given.entry(link).or_default();
+        if !given.sent.contains(&head.transaction) {
+            given.sent.push(head.transaction);
+        }
+        let is_timed = head.deadline_ms >= 1 || self.may_park;
+        assert!(head.attempt >= 1 && is_timed, "to {link}: {head:?}");
         assert!(!self.ended.contains(&head.transaction), "what has ended is given out: {head:?}");
         let Some(accepted) = self.accepted.get_mut(&head.transaction) else { return };
         if accepted.with.insert(link) {
@@ -137,6 +205,8 @@ impl Checker {
         if is_final {
             self.accepted.remove(&transaction);
             self.ended.insert(transaction);
+        } else if let Some(accepted) = self.accepted.get_mut(&transaction) {
+            accepted.has_part = true;
         }
     }
 
@@ -185,13 +255,16 @@ impl Checker {
         self.asked.contains_key(&(link, sequence))
     }
 
-    /// Checks, far past every deadline, that every request that wants an answer has one.
+    /// Checks, far past every deadline, that every request that wants an answer has one, and every
+    /// flush.
     pub fn check_all_answered(&self) {
         for (transaction, accepted) in &self.accepted {
             assert!(
-                !accepted.wants_reply,
+                !accepted.wants_reply || self.may_park && accepted.has_part,
                 "transaction {transaction} has no outcome after its deadline: {accepted:?}"
             );
         }
+        let waiting = self.flushes.iter().find(|(_, flushes)| !flushes.is_empty());
+        assert!(waiting.is_none(), "a flush has no answer: {waiting:?}");
     }
 }

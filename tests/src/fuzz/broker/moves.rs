@@ -5,7 +5,7 @@ use super::{tokens, words};
 use crate::fuzz::source::Source;
 use crate::shell::{Ask, Player};
 use broker::engine::input::{Close, Input};
-use protocol::bodies::{Format, Login, WorkerLogin};
+use protocol::bodies::{Format, Login, Logout, WorkerLogin};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -20,7 +20,10 @@ const CONNS_MAX: usize = 24;
 
 /// One move.
 pub fn next(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    match source.below(32) {
+    let number = source.byte();
+    match number & 31 {
+        3..=7 if number >= 192 => gives_up_or_flushes(player, source),
+        27 if number >= 128 => half_close(player, source),
         0..=2 => new_client(player, source),
         3..=7 => request(player, source),
         8 | 9 => host_answers(player, source),
@@ -78,6 +81,28 @@ fn request(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     }
 }
 
+/// A client gives up a request, or wants to know whether all was taken.
+fn gives_up_or_flushes(player: &mut BrokerPlayer, source: &mut Source<'_>) {
+    let link = pick(player, source, |conn| conn.role == Role::Client && conn.is_known);
+    let number = source.byte();
+    let sequence = u32::from(number >> 1) % 6;
+    let frame = if number & 1 == 0 {
+        Frame::Cancel { head: Header { sequence, ..Header::default() }, text: source.text() }
+    } else {
+        Frame::Flush { sequence }
+    };
+    if let Some(link) = link {
+        player.frame(link, frame);
+    }
+}
+
+/// A client that may closes its side.
+fn half_close(player: &mut BrokerPlayer, source: &mut Source<'_>) {
+    if let Some(link) = pick(player, source, |conn| conn.may_half_close) {
+        player.half_close(link);
+    }
+}
+
 /// A dial succeeds, and all that follows; or it does not.
 fn host_answers(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let dial = player.shell.take_asked(|ask| matches!(ask, Ask::Dial(..)));
@@ -110,7 +135,8 @@ fn start(player: &BrokerPlayer, source: &mut Source<'_>) -> Option<Start> {
 /// A process runs and logs in.
 fn start_goes_well(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let Some(Start { link, start }) = start(player, source) else { return };
-    let how = source.below(8);
+    let number = source.byte();
+    let (how, (concurrency, cancel)) = (number & 7, words::promise(number >> 3));
     if how != 1 {
         let pid = 100 + start.worker.0;
         let (worker, run) = (start.worker, start.run);
@@ -125,8 +151,8 @@ fn start_goes_well(player: &mut BrokerPlayer, source: &mut Source<'_>) {
             host,
             hostpid: 100 + start.worker.0,
             secret: start.secret,
-            concurrency: 1,
-            cancel: false,
+            concurrency,
+            cancel,
             token: None,
         };
         let link = player.connect(Role::Worker, true);
@@ -175,7 +201,10 @@ fn any_frame(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         5 => words::error(source),
         6 => Frame::Ping { sequence },
         7..=9 => Frame::Pong { sequence },
-        10 => Frame::Logout(protocol::bodies::Logout::default()),
+        10 => {
+            let received = (sequence & 1 == 1).then_some(sequence >> 8 & 7);
+            Frame::Logout(Logout { received })
+        }
         11 => Frame::StatusReply { sequence, text: source.text() },
         12 | 13 => {
             let status = player.shell.ends.get(&link).map_or(0, |conn| conn.status);
@@ -266,7 +295,7 @@ fn file(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         }
     };
     if let Ok(script) = &script {
-        player.checker.may_repeat |= script.contains("retry");
+        player.checker.said(script);
     }
     if player.shell.ends.contains_key(&link) {
         player.feed(Input::Sourced { link, head, path, script });
@@ -278,15 +307,17 @@ fn self_started(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if player.shell.ends.len() >= CONNS_MAX {
         return;
     }
-    let link = player.connect(Role::Worker, source.is_yes());
+    let number = source.byte();
+    let (concurrency, cancel) = words::promise(number >> 1);
+    let link = player.connect(Role::Worker, number & 1 == 1);
     let login = WorkerLogin {
         worker: protocol::ids::WorkerId(0),
         service: ServiceName::new("echo").expect("a name"),
         host: words::host(source),
         hostpid: 77,
         secret: String::new(),
-        concurrency: 1,
-        cancel: false,
+        concurrency,
+        cancel,
         token: tokens::claim(source),
     };
     player.frame(link, Frame::WorkerLogin(login));

@@ -48,6 +48,9 @@ pub struct Conn {
     pub is_known: bool,
     /// Requests that a worker was given, the oldest first.
     pub given: VecDeque<Header>,
+    /// The engine takes the end of what it sends for no end of the connection.
+    pub may_half_close: bool,
+    is_half_closed: bool,
     /// Sequence of the last status question.
     pub status: u32,
     /// Of an execd: the proof that must come before it is trusted.
@@ -139,11 +142,16 @@ impl BrokerPlayer {
     pub fn begin(&mut self, flags: u8) {
         self.listens(flags & 1 == 0);
         if flags & 2 == 0 {
-            let text = "config service echo selfstart=1\nconfig service pipe prefetch=2\n\
+            let open_ended = u8::from(flags & 4 != 0);
+            let text = format!(
+                "config service echo selfstart=1 open_ended={open_ended}\n\
+                        config service pipe prefetch=2\n\
                         config worker echo localhost /bin/echo\nconfig worker echo localhost /x a\n\
-                        config worker pipe localhost /bin/pipe\nstart all\n";
+                        config worker pipe localhost /bin/pipe\nstart all\n"
+            );
+            self.checker.may_park |= open_ended > 0;
             let origin = Origin::File("first".into());
-            self.feed(Input::Script { origin, text: text.into() });
+            self.feed(Input::Script { origin, text });
         }
         self.feed(Input::Started);
     }
@@ -171,6 +179,8 @@ impl BrokerPlayer {
             wants_op: false,
             is_known: false,
             given: VecDeque::new(),
+            may_half_close: false,
+            is_half_closed: false,
             status: 0,
             proof: ExecdProof::Hello,
             inbox: Inbox::default(),
@@ -193,7 +203,7 @@ impl BrokerPlayer {
     /// Bytes come on a link.
     pub fn receive(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(conn) = self.shell.ends.get_mut(&link) else { return };
-        if conn.inbox.bytes_count() + bytes.len() <= INBOX_BYTES_MAX {
+        if !conn.is_half_closed && conn.inbox.bytes_count() + bytes.len() <= INBOX_BYTES_MAX {
             conn.inbox.push(bytes);
         }
         self.read(link);
@@ -219,6 +229,17 @@ impl BrokerPlayer {
                     .inspect_err(|_| conn.inbox.set_malformed())
             });
             self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
+        }
+    }
+
+    /// The other end sends nothing more, and reads.
+    pub fn half_close(&mut self, link: LinkId) {
+        if let Some(conn) = self.shell.ends.get_mut(&link)
+            && std::mem::take(&mut conn.may_half_close)
+            && !self.shell.is_unread(link)
+        {
+            self.shell.ends.get_mut(&link).into_iter().for_each(|conn| conn.is_half_closed = true);
+            self.feed(Input::HalfClosed { link });
         }
     }
 
@@ -267,6 +288,7 @@ impl BrokerPlayer {
                 }
                 self.checker.to_worker(link, head);
             }
+            (Frame::Flushed(flushed), _) => self.checker.flushed(link, flushed.flush),
             (Frame::Data { .. } | Frame::Error { .. }, Role::Client) if !conn.is_operator => {
                 self.checker.to_client(link, &frame);
             }
@@ -314,7 +336,7 @@ impl BrokerPlayer {
         }
         self.shell.asked.clear();
         self.checker = Checker::new(Sabotage::None);
-        self.checker.may_repeat = true;
+        (self.checker.may_repeat, self.checker.may_park) = (true, true);
         self.shell.renew(engine_options(self.runs + 1000));
         self.forgotten = self.runs + 1000;
         self.shell.now = Tick(0);
@@ -325,7 +347,7 @@ impl BrokerPlayer {
 
     /// A command of an operator that is known to the checker.
     pub fn command(&mut self, link: LinkId, head: Header, text: &[u8]) {
-        self.checker.may_repeat |= text.windows(5).any(|word| word == b"retry");
+        self.checker.said(&String::from_utf8_lossy(text));
         self.frame(link, Frame::data(head, Bytes::copy_from_slice(text)));
     }
 }
@@ -357,8 +379,17 @@ impl Player for BrokerPlayer {
                 self.checker.asked(*link, &head);
                 None
             }
-            Input::Logout { link, received: _ } => {
-                self.checker.link_gone(*link, true);
+            Input::Logout { link, received } => {
+                self.checker.logs_out(*link, *received);
+                None
+            }
+            Input::Flush { link, sequence } => {
+                let is_known = self.shell.ends.get(link).is_some_and(|conn| conn.is_known);
+                self.checker.flushes(*link, *sequence, is_known);
+                None
+            }
+            Input::Reply { link, head, .. } if head.more == 0 => {
+                self.checker.worker_answered(*link, head.transaction);
                 None
             }
             _ => None,
@@ -414,7 +445,11 @@ impl Player for BrokerPlayer {
                 self.shell.asked.push_back(ask);
             }
             Deed::Close(link) => self.checker.link_gone(link, false),
-            Deed::Shut(_) | Deed::HalfClose(_) | Deed::Read(_, false) => {}
+            Deed::HalfClose(link) => {
+                let conn = self.shell.ends.get_mut(&link);
+                conn.into_iter().for_each(|conn| conn.may_half_close = true);
+            }
+            Deed::Shut(_) | Deed::Read(_, false) => {}
             Deed::Read(link, true) => self.resumed.push(link),
             Deed::Record(fact) => {
                 assert!(!fact.text.contains(char::is_control), "a fact: {:?}", fact.text);

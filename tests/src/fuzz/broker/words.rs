@@ -9,7 +9,7 @@ use protocol::bodies::{
 };
 use protocol::errors::{ERRORS, ErrorCode};
 use protocol::frame::Frame;
-use protocol::header::Header;
+use protocol::header::{FLAG_EXTENDABLE, FLAG_IDEMPOTENT, Header};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::table::COMMANDS;
@@ -54,7 +54,7 @@ pub fn login(source: &mut Source<'_>) -> Login {
         format: if flags & 1 == 0 { Format::Text } else { Format::Json },
         heartbeat: flags & 2 != 0,
         script: flags & 16 != 0,
-        half_close: false,
+        half_close: flags & 32 != 0,
         token: tokens::claim(source),
         ..Login::to(service(source))
     }
@@ -67,7 +67,11 @@ pub fn request(source: &mut Source<'_>) -> Frame {
         sequence: source.below(6) as u32,
         reply: u16::from(flags & 1 == 0),
         more: u16::from(flags & 6 == 6),
-        flags: u8::from(flags & 8 != 0),
+        flags: match flags & 24 {
+            8 => FLAG_IDEMPOTENT,
+            24 => FLAG_EXTENDABLE,
+            _ => 0,
+        },
         priority: if flags & 16 == 0 { 0 } else { source.byte() },
         workerid: if flags & 96 == 96 { source.below(8) as u32 } else { 0 },
         deadline_ms: source.pick(DEADLINES),
@@ -88,14 +92,21 @@ pub fn reply(source: &mut Source<'_>, given: Option<&Header>) -> Frame {
         transaction,
         more: u16::from(flags & 24 == 24),
         error: if flags & 96 == 96 { i16::from(source.byte() as i8) } else { 0 },
+        deadline_ms: if flags & 128 == 0 { 0 } else { DEADLINES[usize::from(flags & 7)] },
         ..Header::default()
     };
     Frame::data(head, bytes::Bytes::copy_from_slice(source.bytes(512, 4)))
 }
 
+/// How many requests at a time a worker says that it takes, and whether it understands `cancel`.
+pub fn promise(number: u8) -> (u32, bool) {
+    ([1, 1, 2, 8][usize::from(number & 3)], number & 4 != 0)
+}
+
 /// The login of a worker that the broker did not start.
 pub fn worker_login(source: &mut Source<'_>) -> WorkerLogin {
-    let worker = worker(source);
+    let number = source.byte();
+    let (worker, promise) = (WorkerId(u32::from(number & 7)), promise(number >> 3));
     let secret = match source.below(3) {
         0 => String::new(),
         1 => format!("s.{worker}.{}.5", run(source)),
@@ -107,8 +118,8 @@ pub fn worker_login(source: &mut Source<'_>) -> WorkerLogin {
         host: host(source),
         hostpid: 9,
         secret,
-        concurrency: 1,
-        cancel: false,
+        concurrency: promise.0,
+        cancel: promise.1,
         token: None,
     }
 }

@@ -76,6 +76,9 @@ impl Player for World {
             Deed::Close(link) => {
                 self.note(format_args!("close {link}"));
                 let id = self.conn_of(link);
+                let conn = id.and_then(|id| self.conns.get(&id));
+                let is_too_slow = conn.is_some_and(|conn| conn.is_too_slow);
+                self.hold(self.model.closes(link, is_too_slow));
                 self.link_gone(link);
                 let Some(id) = id else { return };
                 if let Some(conn) = self.conns.get_mut(&id) {
@@ -85,7 +88,12 @@ impl Player for World {
                 self.end_down(id, Close::Eof);
                 self.sweep(id);
             }
-            Deed::HalfClose(_) => {}
+            Deed::HalfClose(link) => {
+                let id = self.conn_of(link);
+                if let Some(conn) = id.and_then(|id| self.conns.get_mut(&id)) {
+                    conn.may_half_close = true;
+                }
+            }
             Deed::Shut(link) => {
                 self.note(format_args!("shut {link}"));
                 if let Some(id) = self.conn_of(link) {
@@ -179,7 +187,7 @@ impl World {
         }
     }
 
-    fn sent(&mut self, link: LinkId, frame: Frame) {
+    pub(super) fn sent(&mut self, link: LinkId, frame: Frame) {
         let Some(id) = self.conn_of(link) else {
             if let (true, Frame::Error { head, error }) = (self.is_operator(link), frame) {
                 self.answered(head.sequence, Err(error));
@@ -198,9 +206,16 @@ impl World {
         if is_client && !self.is_wild(id) {
             let verdict = match &frame {
                 Frame::Data { head, .. } => {
-                    self.model.goes_out((link, head.sequence), None, head.more == 0)
+                    let at = (link, head.sequence);
+                    let verdict = self.model.goes_out(at, None, head.more == 0);
+                    verdict.and_then(|()| self.goes_on(at, head))
                 }
-                Frame::Error { head, error } if head.sequence != 0 => {
+                Frame::Flushed(flushed) => self.model.flushed(link, flushed),
+                Frame::Error { head, .. } if head.sequence == 0 => {
+                    self.model.refuses(link);
+                    Ok(())
+                }
+                Frame::Error { head, error } => {
                     self.model.goes_out((link, head.sequence), Some((error.code, error.ran)), true)
                 }
                 _ => Ok(()),
@@ -213,6 +228,7 @@ impl World {
             }
         }
         self.access_frame(link, &frame);
+        self.gives_work(id, &frame);
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {

@@ -20,6 +20,9 @@ impl World {
             if proc.state != State::Serving {
                 return;
             }
+            if proc.has_many {
+                return self.takes_all(pid);
+            }
             let wanted = proc.work.as_ref().map(|work| work.head.transaction);
             let at = match wanted {
                 Some(wanted) => proc.held.iter().position(|(head, _)| head.transaction == wanted),
@@ -39,14 +42,16 @@ impl World {
                 }
                 return;
             };
-            if !proc.ended_early.contains(&head.transaction) {
+            if proc.given_up.remove(&head.transaction) {
+                self.ends_unbegun(pid, head.transaction);
+            } else if !proc.ended_early.contains(&head.transaction) {
                 self.take_piece(pid, head, &body);
             }
         }
     }
 
     /// A piece of the request under way, or the first one of a new one.
-    fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
+    pub(super) fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
         let piece = match PieceId::read(body) {
             Ok(piece) => piece,
             Err(broken) => return self.hold(Err(format!("pid {pid}: {broken}"))),
@@ -81,7 +86,9 @@ impl World {
             (piece, _) => piece,
         };
         let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
-        proc.work = Some(Work { head, piece, client_more, was_open });
+        let is_given_up = proc.work.as_ref().is_some_and(|work| work.is_given_up);
+        proc.got += u32::from(is_first);
+        proc.work = Some(Work { head, piece, client_more, was_open, is_ready: false, is_given_up });
         if is_first && let Some(piece) = piece {
             let begin = Begin { pid, attempt: head.attempt };
             self.note(format_args!("pid {pid} begins {} {begin:?}", piece.uid));
@@ -92,7 +99,7 @@ impl World {
             self.kill_proc(pid, ExitCause::Signal(11));
         } else if !client_more {
             let wait = self.work_micros(pid, &head);
-            self.act_in(pid, wait, State::Working);
+            self.answer_in(pid, wait);
         }
     }
 
@@ -146,7 +153,10 @@ impl World {
         if self.is_bad(pid, Behaviour::Garbage, 100) {
             self.write_garbage(pid, &work);
         }
-        match work.piece {
+        if self.puts_off(pid, &work) {
+            return;
+        }
+        match work.piece.filter(|_| !work.is_given_up) {
             Some(piece)
                 if self.is_bad(pid, Behaviour::Slow, 50) && piece.turn + 1 == piece.turns =>
             {
@@ -160,8 +170,7 @@ impl World {
             None => self.reply(pid, b"what was that?", false, 0),
         }
         if self.is_bad(pid, Behaviour::Quitter, 30) {
-            self.proc_writes(pid, Frame::Logout(protocol::bodies::Logout::default()));
-            return self.kill_proc(pid, ExitCause::Exit(0));
+            self.logs_out(pid);
         }
         self.go_on(pid);
         if let Some(conn) = conn {
@@ -205,10 +214,9 @@ impl World {
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
                 // A program that has logged out begins no further request.
-                self.write_up(
-                    conn,
-                    encode::to_bytes(Frame::Logout(protocol::bodies::Logout::default())),
-                );
+                let received = self.procs.get(&pid).map(|proc| proc.got);
+                let logout = Frame::Logout(protocol::bodies::Logout { received });
+                self.write_up(conn, encode::to_bytes(logout));
                 return self.kill_proc(pid, ExitCause::Exit(0));
             }
         };
