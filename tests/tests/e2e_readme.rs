@@ -59,7 +59,9 @@ fn elsewhere(out: &str) -> String {
         }
         // The last column of `requests`: the machine of the client.
         match line.rsplit_once("  ") {
-            Some((row, from)) if from.contains(" pid ") => format!("{row}  vm pid 17117\n"),
+            Some((row, from)) if from.split(' ').nth(1) == Some("pid") => {
+                format!("{row}  vm pid 17117\n")
+            }
             Some(_) | None => format!("{line}\n"),
         }
     };

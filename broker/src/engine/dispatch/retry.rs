@@ -41,8 +41,8 @@ impl Dispatch {
         let beside = std::mem::take(&mut seat.beside);
         let (id, service) = (seat.id, seat.service);
         self.arrange(worker, cx);
-        // In the order of arrival, which those that are repeated keep. Of a worker that was sent more
-        // than one, the first did not cross its logout: it came before the others.
+        // In the order of arrival, which those that are repeated keep. Of a worker that was sent
+        // more than one, the first did not cross its logout: it came before the others.
         let is_alone = beside.is_empty();
         for key in current.into_iter().chain(beside.into_iter().map(|(_, key)| key)) {
             self.note_lost(key, worker, loss.why, cx.now);

@@ -112,8 +112,8 @@ pub(crate) struct Seat {
     pub(super) availability: Availability,
     /// What it said at its login.
     pub(super) announced: Announced,
-    /// Most transactions that it works on at a time, by the setting `concurrency` of its service, too; at
-    /// least 1.
+    /// Most transactions that it works on at a time, by the setting `concurrency` of its service,
+    /// too; at least 1.
     pub(crate) capacity: u32,
     /// What it said of its end. Independent of `availability`: it may be drained for other reasons.
     pub(super) logout: Logout,

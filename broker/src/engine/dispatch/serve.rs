@@ -252,8 +252,9 @@ impl Dispatch {
         }
     }
 
-    /// Does what [`arrange`](Self::arrange) would do with a busy worker that has nothing any more and
-    /// may be given requests: the usual case, which costs the least. Returns whether it was that.
+    /// Does what [`arrange`](Self::arrange) would do with a busy worker that has nothing any more
+    /// and may be given requests: the usual case, which costs the least. Returns whether it was
+    /// that.
     pub(super) fn becomes_idle(&mut self, key: WorkerKey) -> bool {
         let seat = &mut self.seats[key];
         let is_usual = seat.current.is_none()
