@@ -3,6 +3,7 @@
 
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
+use super::no_worker::NoWorker;
 use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
@@ -47,7 +48,7 @@ pub(crate) enum Effect {
     Outlook {
         service: ServiceKey,
         /// Why none can, and what helps; `None` = one may.
-        no_worker: Option<String>,
+        no_worker: Option<NoWorker>,
     },
     /// More requests wait for a service than are given to workers in one step.
     Serve { service: ServiceKey },

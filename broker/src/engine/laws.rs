@@ -59,7 +59,7 @@ fn check_outlooks(hub: &Engine) -> Result<(), String> {
         let (told, is) =
             (hub.dispatch.no_worker(key), hub.supervision.no_worker(key, &hub.catalog));
         law!(
-            told == is.as_deref(),
+            told == is.as_ref(),
             "law 5: requests of {} are refused for {told:?}, should be for {is:?}",
             hub.catalog[key].name
         );

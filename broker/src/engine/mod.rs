@@ -26,6 +26,7 @@ mod keys;
 mod law;
 mod laws;
 mod link_events;
+mod no_worker;
 mod operator;
 mod operator_act;
 pub mod origin;

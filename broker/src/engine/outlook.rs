@@ -3,11 +3,12 @@
 
 use super::hub::Engine;
 use super::keys::ServiceKey;
+use super::no_worker::NoWorker;
 use super::work::Work;
 use protocol::{ErrorBody, ErrorCode};
 
 /// A worker may come, or none can any more: `no_worker` says why. Those that wait fail then.
-pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Option<String>) {
+pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Option<NoWorker>) {
     // The service may be gone.
     if hub.catalog.get(service).is_some() {
         hub.dispatch.set_no_worker(service, no_worker);
@@ -17,8 +18,9 @@ pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Optio
 
 /// Fails what waits for a service for which no worker can come.
 pub(crate) fn fail_waiting(hub: &mut Engine, service: ServiceKey) {
-    let Some(text) = hub.dispatch.no_worker(service) else { return };
+    let Some(no_worker) = hub.dispatch.no_worker(service) else { return };
     if hub.dispatch.is_awaited(service) {
+        let text = no_worker.text(&hub.catalog[service].name);
         let error = ErrorBody::new(ErrorCode::NoWorker, text);
         let work = Work::FailWaiting { services: [service].into(), error };
         hub.works.begin(work, &mut hub.effects);

@@ -16,7 +16,6 @@ use protocol::limits::DEADLINE_MS_MAX;
 use protocol::{
     ErrorBody, ErrorCode, Header, Ran, ServiceSetting, Setting, TransactionId, WireError,
 };
-use std::collections::VecDeque;
 
 /// Bytes of a waiting request beyond which its client is read no further.
 const PIECES_BYTES_HIGH: u64 = 256 * 1024;
@@ -172,7 +171,7 @@ impl Dispatch {
             head,
             priority,
             body,
-            pieces: VecDeque::new(),
+            pieces: None,
             kept_bytes: kept,
             stage: Stage::START,
             arrived: cx.now,
@@ -243,7 +242,7 @@ impl Dispatch {
             || (head.more == 0 && !queue.ahead.is_empty());
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
         if must_wait {
-            queue.may_wait()?;
+            queue.may_wait(&service.name)?;
         }
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && queue.waiting() as u64 >= queue_max {
@@ -416,7 +415,7 @@ impl Dispatch {
         transaction.is_complete = is_last;
         self.queue_bytes += body.len() as u64;
         transaction.kept_bytes += body.len() as u64;
-        transaction.pieces.push_back((head, body));
+        transaction.pieces.get_or_insert_default().push_back((head, body));
         if transaction.kept_bytes > PIECES_BYTES_HIGH && !transaction.holds_reader {
             transaction.holds_reader = true;
             self.flow.stop_reading(link, cx.out);

@@ -26,7 +26,8 @@ impl Dispatch {
         deadline_ms: u32,
         cx: &mut Context<'_>,
     ) -> bool {
-        self.transactions[key].trace.piece_came(cx.now);
+        let transaction = &mut self.transactions[key];
+        transaction.trace.piece_came(transaction.arrived, cx.now);
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
         let is_bound = matches!(transaction.stage, Stage::Bound(_));

@@ -6,16 +6,17 @@ use super::service_queue::ServiceQueue;
 use crate::engine::catalog::Catalog;
 use crate::engine::keys::ServiceKey;
 use crate::engine::law::law;
-use protocol::{ErrorBody, ErrorCode};
+use crate::engine::no_worker::NoWorker;
+use protocol::{ErrorBody, ErrorCode, ServiceName};
 
 impl Dispatch {
     /// Why no worker can come for a service; `None` = one may.
-    pub(crate) fn no_worker(&self, service: ServiceKey) -> Option<&str> {
-        self.queues.get(service)?.no_worker.as_deref()
+    pub(crate) fn no_worker(&self, service: ServiceKey) -> Option<&NoWorker> {
+        self.queues.get(service)?.no_worker.as_ref()
     }
 
     /// A worker may come for a service, or none can.
-    pub(crate) fn set_no_worker(&mut self, service: ServiceKey, why: Option<String>) {
+    pub(crate) fn set_no_worker(&mut self, service: ServiceKey, why: Option<NoWorker>) {
         self.queues[service].no_worker = why;
     }
 
@@ -38,10 +39,10 @@ impl ServiceQueue {
     ///
     /// # Errors
     /// None can come; the error for its client says why.
-    pub(super) fn may_wait(&self) -> Result<(), ErrorBody> {
+    pub(super) fn may_wait(&self, name: &ServiceName) -> Result<(), ErrorBody> {
         match &self.no_worker {
             None => Ok(()),
-            Some(why) => Err(ErrorBody::new(ErrorCode::NoWorker, why.clone())),
+            Some(why) => Err(ErrorBody::new(ErrorCode::NoWorker, why.text(name))),
         }
     }
 }

@@ -37,7 +37,7 @@ impl Poison {
             service,
             client,
             from: String::new(),
-            deaths: transaction.deaths,
+            deaths: transaction.deaths.into(),
             at,
             // A copy, because the original may be part of a larger buffer, which it would keep in
             // memory.

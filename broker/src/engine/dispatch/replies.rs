@@ -230,9 +230,13 @@ impl Dispatch {
             seat.current = Some(next);
             self.transactions[next].enter(StageEvent::Begin);
             let transaction = &self.transactions[next];
-            let must_keep = transaction.must_keep(&cx.catalog[transaction.service].settings);
-            self.begun(next, worker, must_keep, cx);
-        } else if self.may_go_straight_on(worker)
+            if !transaction.must_keep(&cx.catalog[transaction.service].settings) {
+                // It was kept so that a held request could go back to the queue.
+                self.keep_no_more(next);
+            }
+            self.begun(next, worker, cx);
+        } else if self.queues[service].waiting() > 0
+            && self.may_go_straight_on(worker)
             && let Some(next) = self.take_first(service, self.seats[worker].current.is_none(), cx)
         {
             // From one request straight to the next: the worker stays in the list of busy ones.

@@ -53,7 +53,7 @@ impl Dispatch {
             } else {
                 let transaction = &mut self.transactions[key];
                 // Nobody knows which of several it was.
-                transaction.deaths += u64::from(loss.is_death && is_alone);
+                transaction.deaths += u32::from(loss.is_death && is_alone);
                 if loss.is_death && !is_alone {
                     transaction.past = Past::SentAmongOthers;
                 }
@@ -152,7 +152,7 @@ impl Dispatch {
             ..About::default()
         };
         if self.transactions[key].is_whole_in_memory()
-            && deaths >= service.settings.get(ServiceSetting::PoisonDeaths)
+            && u64::from(deaths) >= service.settings.get(ServiceSetting::PoisonDeaths)
         {
             let text = format!(
                 "{deaths} workers died of transaction {}; its bytes are kept ('poison')",

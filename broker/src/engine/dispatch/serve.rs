@@ -4,6 +4,7 @@
 use super::machine::Dispatch;
 use super::seat::{InTurns, WorkerList};
 use super::stage::{Stage, StageEvent};
+use super::trace::Span;
 use super::transaction::{Past, Transaction};
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
@@ -313,29 +314,16 @@ impl Dispatch {
         let transaction = &mut self.transactions[key];
         transaction.enter(StageEvent::Give(worker));
         self.seats[worker].take(transaction.id, key);
-        let must_keep = self.send_request(key, worker, cx);
-        self.begun(key, worker, must_keep, cx);
+        self.send_request(key, worker, cx);
+        self.begun(key, worker, cx);
     }
 
     /// Notes that a worker begins a request, as far as the broker knows: it was bound to it, or it
     /// held the request and finished the one before.
-    pub(super) fn begun(
-        &mut self,
-        key: TransactionKey,
-        worker: WorkerKey,
-        must_keep: bool,
-        cx: &mut Context<'_>,
-    ) {
+    pub(super) fn begun(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.dispatched = cx.now;
         let waited = cx.now.since(transaction.arrived);
-        if !must_keep {
-            // It was kept only so that a held request could go back to the queue.
-            self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
-            if !transaction.is_small() {
-                transaction.body = Bytes::new();
-            }
-        }
         let service = transaction.service;
         self.queues[service].figures.wait.add(waited.0);
         let settings = &cx.catalog[service].settings;
@@ -357,17 +345,20 @@ impl Dispatch {
         }
     }
 
-    /// Sends a worker a request and the pieces that came so far. Returns whether its bytes must be
-    /// kept after that.
-    fn send_request(
-        &mut self,
-        key: TransactionKey,
-        worker: WorkerKey,
-        cx: &mut Context<'_>,
-    ) -> bool {
+    /// The bytes of a request need not be kept any more, but for those of a small one.
+    pub(super) fn keep_no_more(&mut self, key: TransactionKey) {
+        let transaction = &mut self.transactions[key];
+        self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
+        if !transaction.is_small() {
+            transaction.body = Bytes::new();
+        }
+    }
+
+    /// Sends a worker a request and the pieces that came so far.
+    fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
-        transaction.trace.given = cx.now;
+        transaction.trace.given = Span::since(transaction.arrived, cx.now);
         if transaction.attempt == 1 {
             self.queues[transaction.service].retry_budget.first(cx.now);
         }
@@ -379,7 +370,7 @@ impl Dispatch {
         let is_held = matches!(transaction.stage, Stage::Held(_));
         let is_kept = transaction.is_one_frame() && (is_held || must_keep);
         let (head, body) = (transaction.head, transaction.body.clone());
-        let pieces = std::mem::take(&mut transaction.pieces);
+        let pieces = transaction.pieces.take();
         let caller = transaction.client.map(|client| &self.callers[client]);
         let is_awaited = is_first && caller.is_some_and(|caller| !caller.flushes.is_empty());
         let last = (transaction.id, caller.map(|caller| caller.id), cx.now);
@@ -388,8 +379,10 @@ impl Dispatch {
         seat.requests_sent = seat.requests_sent.wrapping_add(1);
         seat.remember(&body, last, max);
         self.send_piece(worker, key, head, body, cx);
-        for (head, body) in pieces {
-            self.send_piece(worker, key, head, body, cx);
+        if let Some(pieces) = pieces {
+            for (head, body) in *pieces {
+                self.send_piece(worker, key, head, body, cx);
+            }
         }
         if is_awaited {
             self.settled(key, cx);
@@ -403,7 +396,6 @@ impl Dispatch {
         } else {
             self.release_bytes(key, cx);
         }
-        must_keep
     }
 
     /// Sends a worker one frame of a request, with the header fields that the broker gives.
@@ -440,12 +432,13 @@ impl Dispatch {
         let transaction = &mut self.transactions[key];
         self.queue_bytes -= std::mem::take(&mut transaction.kept_bytes);
         transaction.body = Bytes::new();
-        transaction.pieces.clear();
+        transaction.pieces = None;
         self.read_client_again(key, cx);
     }
 
     /// Reads the client of a request again, if it was not read because of this request's waiting
     /// bytes.
+    #[inline]
     pub(super) fn read_client_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)

@@ -8,6 +8,7 @@ use super::service_rate::ServiceRate;
 use super::trace::Attempt;
 use super::turns::Turns;
 use crate::engine::keys::{TransactionKey, WorkerKey};
+use crate::engine::no_worker::NoWorker;
 use protocol::{ErrorCode, ServiceSetting, ServiceSettings, Tick, TransactionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -80,7 +81,7 @@ pub(crate) struct ServiceQueue {
     /// Workers that are drained, and whose conversations are still to be ended.
     pub(super) draining: VecDeque<WorkerKey>,
     /// Why no worker can come that takes what waits, for the clients; `None` = one may.
-    pub(super) no_worker: Option<String>,
+    pub(super) no_worker: Option<NoWorker>,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.

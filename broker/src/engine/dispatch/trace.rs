@@ -1,7 +1,8 @@
 //! What is noted of one request on its way, so that `why` can tell how it went. An ordinary request
 //! leaves a few numbers here and no memory. `trace_notes` notes it.
 
-use protocol::{ClientId, HostName, Tick, WorkerId};
+use protocol::{ClientId, HostName, Micros, Tick, WorkerId};
+use std::num::NonZeroU32;
 
 /// Most attempts of one request that are remembered; beyond them, the second is forgotten.
 const ATTEMPTS_MAX: usize = 16;
@@ -15,12 +16,38 @@ pub(crate) struct Trace {
     pub(super) ahead: u32,
     /// The number of the worker's own error in its last frame; 0 = it sent none.
     pub(super) error: i16,
-    /// When its last worker was sent it.
-    pub(super) given: Tick,
-    /// When the first piece of a reply of several came; 0 = none has.
-    pub(super) replied: Tick,
-    /// The attempts before the last one, and the last one, too, once its worker is lost.
-    pub(super) earlier: Vec<Attempt>,
+    /// After which time its last worker was sent it.
+    pub(super) given: Span,
+    /// After which time the first piece of a reply of several came; `None` = none has.
+    pub(super) replied: Option<Span>,
+    /// The attempts before the last one, and the last one, too, once its worker is lost; `None` =
+    /// there are none.
+    pub(super) earlier: Option<Box<Vec<Attempt>>>,
+}
+
+/// A time since the request came, in microseconds plus one: an hour fits, which is as long as it
+/// may take, in half the room of a [`Tick`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(NonZeroU32);
+
+impl Span {
+    /// From one tick to another.
+    pub(super) fn since(from: Tick, to: Tick) -> Self {
+        let micros = u32::try_from(to.since(from).0).unwrap_or(u32::MAX);
+        Self(NonZeroU32::MIN.saturating_add(micros))
+    }
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
+
+impl From<Span> for Micros {
+    fn from(span: Span) -> Self {
+        Self(u64::from(span.0.get()) - 1)
+    }
 }
 
 /// One attempt: a worker that a request was sent to.
@@ -49,17 +76,17 @@ impl Trace {
     }
 
     /// A piece of a reply came that is not the last one.
-    pub(super) fn piece_came(&mut self, now: Tick) {
-        if self.replied == Tick(0) {
-            self.replied = now;
-        }
+    pub(super) fn piece_came(&mut self, arrived: Tick, now: Tick) {
+        self.replied.get_or_insert(Span::since(arrived, now));
     }
+
     /// A worker that had it is lost.
     pub(super) fn lost(&mut self, attempt: Attempt) {
-        if self.earlier.len() == ATTEMPTS_MAX {
-            self.earlier.remove(1);
+        let earlier = self.earlier.get_or_insert_default();
+        if earlier.len() == ATTEMPTS_MAX {
+            earlier.remove(1);
         }
-        self.earlier.push(attempt);
+        earlier.push(attempt);
     }
 }
 
@@ -80,7 +107,8 @@ mod tests {
         };
         let mut trace = Trace::default();
         (1..=100).for_each(|number| trace.lost(attempt(number)));
-        let numbers: Vec<u32> = trace.earlier.iter().map(|attempt| attempt.number).collect();
+        let earlier = trace.earlier.expect("there are some");
+        let numbers: Vec<u32> = earlier.iter().map(|attempt| attempt.number).collect();
         let last = 101 - ATTEMPTS_MAX as u32 + 1..=100;
         assert_eq!(numbers, std::iter::once(1).chain(last).collect::<Vec<_>>());
     }

@@ -74,7 +74,7 @@ impl Dispatch {
             worker: seat.id,
             pid: seat.pid,
             host: seat.host.clone(),
-            given: transaction.trace.given,
+            given: transaction.arrived + transaction.trace.given.into(),
             begun: transaction.stage.has_begun().then_some(transaction.dispatched),
             lost: None,
         }
@@ -190,9 +190,15 @@ impl Dispatch {
             waited: values.waited.unwrap_or_default(),
             ahead: trace.ahead,
             attempt: transaction.attempt,
-            deaths: transaction.deaths,
-            attempts: trace.earlier.iter().cloned().chain(present).collect(),
-            first_piece: (trace.replied > Tick(0)).then_some(trace.replied),
+            deaths: transaction.deaths.into(),
+            attempts: trace
+                .earlier
+                .iter()
+                .flat_map(|all| all.iter())
+                .cloned()
+                .chain(present)
+                .collect(),
+            first_piece: trace.replied.map(|after| transaction.arrived + after.into()),
             standing,
         }
     }

@@ -32,8 +32,8 @@ pub(crate) struct Transaction {
     /// The body of its first frame; empty once a worker has it, unless it may be repeated or is
     /// small.
     pub(crate) body: Bytes,
-    /// Further pieces that came while it waited, in order.
-    pub(crate) pieces: VecDeque<(Header, Bytes)>,
+    /// Further pieces that came while it waited, in order; `None` = none did.
+    pub(crate) pieces: Option<Box<VecDeque<(Header, Bytes)>>>,
     /// Bytes of body and pieces that count for `queue_bytes_max`, while they wait or are kept for a
     /// repetition.
     pub(crate) kept_bytes: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Transaction {
     /// Bytes that its worker sent of the reply so far; those of a worker that died among them.
     pub(crate) replied: u64,
     /// How many workers died of it, as counted in `Transaction::deaths`.
-    pub(crate) deaths: u64,
+    pub(crate) deaths: u32,
     /// Whether a worker was sent it before, and what became of that one. Independent of the stage:
     /// it may wait again.
     pub(super) past: Past,
@@ -72,6 +72,9 @@ pub(crate) struct Transaction {
     /// The transaction behind it in the queue. Valid in `Waiting`.
     pub(crate) next: OptionKey<TransactionKey>,
 }
+
+// Each request is moved into its table and out of it; larger ones take the longer way to copy.
+const _: () = assert!(size_of::<Transaction>() <= 256);
 
 /// What happened to a request so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +126,7 @@ impl Transaction {
             waited: Some(waited),
             worked: begun.then(|| now.since(self.dispatched)),
             attempt: Some(self.attempt),
-            deaths: Some(self.deaths),
+            deaths: Some(self.deaths.into()),
             ..Values::default()
         }
     }
@@ -132,7 +135,8 @@ impl Transaction {
     pub(super) fn note_lost(&mut self, worker: Attempt) {
         let begun =
             (worker.begun.is_some() || self.stage == Stage::Lost).then_some(self.dispatched);
-        self.trace.lost(Attempt { number: self.attempt, given: self.trace.given, begun, ..worker });
+        let given = self.arrived + self.trace.given.into();
+        self.trace.lost(Attempt { number: self.attempt, given, begun, ..worker });
     }
 
     /// Whether a further frame of the client may belong to it.
@@ -157,7 +161,7 @@ impl Transaction {
 
     /// Whether all of it came in one frame.
     pub(super) fn is_one_frame(&self) -> bool {
-        self.is_complete && self.pieces.is_empty()
+        self.is_complete && self.pieces.is_none()
     }
 
     /// Whether it may be given to one more worker if the present one dies, by the settings `retry`
@@ -179,7 +183,7 @@ impl Transaction {
         self.is_complete
             && self.head.more == 0
             && (self.may_repeat(settings)
-                || self.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
+                || u64::from(self.deaths) + 1 >= settings.get(ServiceSetting::PoisonDeaths))
     }
 
     /// Whether its bytes are so few that they are kept until its outcome whatever the settings say:

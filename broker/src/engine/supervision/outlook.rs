@@ -8,10 +8,10 @@ use super::service_outlook::Outlook;
 use super::workers::Worker;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
-use crate::engine::counted::counted;
 use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::law::law;
+use crate::engine::no_worker::NoWorker;
 use crate::engine::quotas::LINE_BYTES_MAX;
 use crate::engine::timers::Timer;
 use protocol::{ServiceId, ServiceSetting, Setting, show};
@@ -133,51 +133,21 @@ impl Supervision {
         }
     }
 
-    /// Why no worker can come that takes the requests of a service; `None` = one may. It is what
-    /// clients are told.
-    pub(crate) fn no_worker(&self, service: ServiceKey, catalog: &Catalog) -> Option<String> {
+    /// Why no worker can come that takes the requests of a service; `None` = one may.
+    pub(crate) fn no_worker(&self, service: ServiceKey, catalog: &Catalog) -> Option<NoWorker> {
         let entry = self.services.get(&service)?;
         let of = &catalog[service];
         if of.is_paused || entry.serving > 0 || entry.awaited_until.is_some() {
             return None;
         }
-        let name = &of.name;
-        let all = self.workers.count_of(service);
-        let stopped = all - entry.failed - entry.cannot_start;
-        let mut whys = Vec::new();
-        if entry.failed > 0 {
-            let last = entry
-                .last_failure
-                .as_ref()
-                .map_or_else(String::new, |(id, why)| format!(" (last: worker {id}: {why})"));
-            whys.push(format!("{} failed{last}", counted(entry.failed, "worker")));
-        }
-        if entry.cannot_start > 0 {
-            let count = counted(entry.cannot_start, "worker");
-            whys.push(format!("nothing can be started on the host of {count} ('hosts' says why)"));
-        }
-        if stopped > 0 {
-            whys.push(match stopped {
-                1 if all == 1 => "its only worker is stopped".to_owned(),
-                1 => "1 worker is stopped".to_owned(),
-                _ if stopped == all => format!("all {stopped} workers are stopped"),
-                _ => format!("{stopped} workers are stopped"),
-            });
-        }
-        let cure = if entry.failed > 0 {
-            format!("'start {name}' tries again")
-        } else if stopped > 0 {
-            format!("'start {name}' starts what is stopped")
-        } else if entry.takes_self_started {
-            whys.push("none that starts itself is there".to_owned());
-            "start one".to_owned()
-        } else if all == 0 {
-            whys.push("no worker is configured".to_owned());
-            format!("'config worker {name} HOST PROGRAM' adds one")
-        } else {
-            "mend the host".to_owned()
-        };
-        Some(format!("service '{name}' has no worker: {}; {cure}", whys.join(", ")))
+        let last_failure = entry.last_failure.clone().filter(|_| entry.failed > 0);
+        Some(NoWorker {
+            all: self.workers.count_of(service),
+            failed: entry.failed,
+            cannot_start: entry.cannot_start,
+            last_failure,
+            takes_self_started: entry.takes_self_started,
+        })
     }
 
     /// Whether the counts are right, and `dispatch` was told what holds.

@@ -1,6 +1,7 @@
 //! What is kept of the outlook of workers and services (`outlook`): whether a worker takes requests
 //! now or later.
 
+use crate::engine::no_worker::NoWorker;
 use protocol::{Tick, WorkerId};
 
 /// Whether a worker takes requests, or may do so later without an operator's help.
@@ -34,7 +35,7 @@ pub(super) struct ServiceOutlook {
     /// Until when a worker that starts itself is awaited; `None` = none is.
     pub(super) awaited_until: Option<Tick>,
     /// What `dispatch` was told last.
-    pub(super) no_worker: Option<String>,
+    pub(super) no_worker: Option<NoWorker>,
 }
 
 impl ServiceOutlook {
