@@ -198,6 +198,22 @@ impl<K: Key, T> SideTable<K, T> {
         self.entries.get(key.index())?.as_ref()
     }
 
+    /// The same, to change it.
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        self.entries.get_mut(key.index())?.as_mut()
+    }
+
+    /// The entry with this key; one that is not there is made.
+    pub(crate) fn get_or_default(&mut self, key: K) -> &mut T
+    where
+        T: Default,
+    {
+        if self.get(key).is_none() {
+            self.insert(key, T::default());
+        }
+        &mut self[key]
+    }
+
     /// All entries in the order of their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         let entries = self.entries.iter().enumerate();

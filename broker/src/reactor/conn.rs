@@ -138,7 +138,9 @@ impl Conn {
     /// What is to be told once all is read, after a read that `ended` so.
     pub(super) fn at_end(&mut self, ended: Close) -> AtEnd {
         let how = ended.max(self.worst_known());
-        if how != Close::Eof || self.is_shut_both {
+        // A frame that is not whole costs only its own request.
+        let is_orderly = ended == Close::Eof && how <= Close::Torn;
+        if !is_orderly || self.is_shut_both {
             return AtEnd::Closed(how);
         }
         match self.half_close {

@@ -389,6 +389,9 @@ impl Dispatch {
         self.transactions[key].received += body.len() as u64;
         if let Some(worker) = stage.worker() {
             self.transactions[key].is_complete = is_last;
+            if is_last && matches!(stage, Stage::Parked(_)) {
+                self.expect_last_frame(key, cx);
+            }
             self.send_piece(worker, key, head, body, cx);
             if let Some(to) = self.seats[worker].link {
                 self.flow.hold_back(link, to, cx.out);

@@ -127,6 +127,18 @@ impl Dispatch {
         Ok(())
     }
 
+    /// The client of a parked conversation sent its last frame: its worker owes the last one of its
+    /// own, within the deadline of the service.
+    pub(super) fn expect_last_frame(&mut self, key: TransactionKey, cx: &Context<'_>) {
+        let transaction = &mut self.transactions[key];
+        if !transaction.has_deadline() {
+            let settings = &cx.catalog[transaction.service].settings;
+            let deadline = cx.now.plus_millis(settings.get(ServiceSetting::DeadlineMs));
+            transaction.deadline = deadline;
+            self.wheel.insert(key, deadline);
+        }
+    }
+
     /// A conversation without a deadline is no more with its worker.
     pub(super) fn unpark(&mut self, key: TransactionKey, worker: WorkerKey) {
         let transaction = &self.transactions[key];
@@ -221,7 +233,8 @@ impl Dispatch {
         let from = seat.ended_up_to;
         let next = seat.parked.range((Bound::Excluded(from), Bound::Unbounded)).next();
         let Some((&id, &key)) = next else { return false };
-        let text = format!("worker {} is drained, stopped or restarted", seat.id);
+        let text =
+            format!("worker {} is drained, stopped or restarted, or has logged out", seat.id);
         self.seats[worker].ended_up_to = id;
         if !self.transactions[key].stage.is_ended() {
             self.fail(key, ErrorBody::new(ErrorCode::ConversationEnded, text), cx);

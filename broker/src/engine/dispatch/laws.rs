@@ -328,7 +328,7 @@ impl Dispatch {
             law!(count == listed, "law 6: queues of {name} list {listed}, {count} wait");
             let is_any_free = !entry.idle.is_empty()
                 || entry.queue.count() > 0 && !entry.room.is_empty()
-                || entry.alone.count() > 0 && entry.reserved.is_none() && !entry.room.is_empty();
+                || entry.alone.count() > 0 && entry.reserved.is_none() && entry.room.len() > 1;
             law!(
                 listed == 0 || !is_any_free || is_working,
                 "law 5: {listed} wait for {name}, {} workers are idle and {} have room",

@@ -182,7 +182,7 @@ impl Dispatch {
     pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         let stage = transaction.stage;
-        if transaction.head.reply == 0 && !transaction.takes_frames() && stage != Stage::Blocked {
+        if transaction.head.reply == 0 && transaction.is_complete && stage != Stage::Blocked {
             transaction.client = None;
             transaction.holds_reader = false;
             return;

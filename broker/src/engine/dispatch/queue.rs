@@ -146,6 +146,16 @@ impl Queue {
         self.lead(is_strict, transactions).map(|(_, head)| head)
     }
 
+    /// The weight of the transaction to serve next, to compare it with that of another queue: the
+    /// lower one goes first.
+    pub(super) fn weight_of_first(
+        &self,
+        is_strict: bool,
+        transactions: &Transactions,
+    ) -> Option<(u64, TransactionId)> {
+        Some(weight(&transactions[self.first(is_strict, transactions)?], is_strict))
+    }
+
     /// Takes out the transaction to serve next, if it `is_meant`.
     pub(crate) fn take_first(
         &mut self,

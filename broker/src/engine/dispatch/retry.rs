@@ -88,6 +88,11 @@ impl Dispatch {
             self.free(key);
             return;
         }
+        if self.transactions[key].was_replied_to() {
+            // A part of its reply came, whatever the worker says.
+            self.lost_with_worker(key, worker, Ran::Maybe, why, cx);
+            return;
+        }
         self.transactions[key].attempt -= 1;
         if self.transactions[key].is_whole_in_memory() && self.may_go_on(key, cx) {
             self.wait_again(key, cx);

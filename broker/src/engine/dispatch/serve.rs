@@ -17,6 +17,8 @@ use protocol::{Frame, Header, ServiceSetting, Setting, Tick};
 
 /// Most requests that are given to workers of a service at once; the others follow in later turns.
 const SERVED_MAX: usize = 256;
+/// Workers with room that are looked at to reserve the one that has the least.
+const RESERVE_OF: usize = 64;
 
 impl Dispatch {
     /// Gives a request to an idle worker, or puts it into the queue of its service. Only its first
@@ -31,7 +33,9 @@ impl Dispatch {
         }
         self.note_ahead(key);
         self.add_to_queue(key);
-        self.serve(service, cx);
+        if self.queues[service].may_serve() {
+            self.serve(service, cx);
+        }
     }
 
     /// Puts a request into the queue of its service, in its place by arrival.
@@ -98,19 +102,35 @@ impl Dispatch {
         if entry.waiting() == 0 || cx.catalog[service].is_stopped {
             return None;
         }
-        let is_in_time = |first: &Transaction| first.deadline > cx.now;
-        let (strict, all) = (self.is_strict_priority, &mut self.transactions);
-        if is_idle
-            && entry.alone.count() > 0
-            && let Some(key) = entry.alone.take_first(strict, all, is_in_time)
+        if entry.alone.count() > 0
+            && is_idle
+            && let Some(key) = self.take_alone(service, cx)
         {
-            if entry.alone.count() == 0 {
-                self.unreserve(service);
-            }
             return Some(key);
         }
+        let entry = &mut self.queues[service];
+        let is_in_time = |first: &Transaction| first.deadline > cx.now;
+        let (strict, all) = (self.is_strict_priority, &mut self.transactions);
         let key = entry.queue.take_first(strict, all, is_in_time)?;
         entry.rate.taken(cx.now, entry.queue.count());
+        Some(key)
+    }
+
+    /// The same for one that must run alone.
+    #[cold]
+    fn take_alone(&mut self, service: ServiceKey, cx: &Context<'_>) -> Option<TransactionKey> {
+        let entry = &mut self.queues[service];
+        let is_in_time = |first: &Transaction| first.deadline > cx.now;
+        let (strict, all) = (self.is_strict_priority, &mut self.transactions);
+        // By priority and arrival, as if all waited in one queue.
+        let own = entry.alone.weight_of_first(strict, all);
+        if entry.queue.weight_of_first(strict, all).is_some_and(|other| own > Some(other)) {
+            return None;
+        }
+        let key = entry.alone.take_first(strict, all, is_in_time)?;
+        if entry.alone.count() == 0 {
+            self.unreserve(service);
+        }
         Some(key)
     }
 
@@ -135,13 +155,17 @@ impl Dispatch {
         Some(key)
     }
 
-    /// One worker gets no further request, so that it becomes idle for one that must run alone.
+    /// One worker gets no further request, so that it becomes idle for one that must run alone: of
+    /// those with room the one that has the least. The only one with room is never kept from what
+    /// else waits (docs/decisions/0040).
     fn reserve(&mut self, service: ServiceKey) {
-        let entry = &mut self.queues[service];
-        if entry.reserved.is_none()
-            && let Some(worker) = entry.room.first()
-        {
-            entry.reserved = Some(worker);
+        let entry = &self.queues[service];
+        if entry.reserved.is_some() || entry.room.len() < 2 {
+            return;
+        }
+        let looked_at = entry.room.iter(&self.seats).take(RESERVE_OF);
+        if let Some(worker) = looked_at.min_by_key(|&key| self.seats[key].running()) {
+            self.queues[service].reserved = Some(worker);
             self.seats[worker].is_reserved = true;
             self.set_turns(worker, InTurns::Nowhere);
         }

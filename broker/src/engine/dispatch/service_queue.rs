@@ -106,6 +106,14 @@ impl ServiceQueue {
         self.queue.count() + self.alone.count()
     }
 
+    /// Whether a worker may take what waits, or is to be reserved for it.
+    pub(super) const fn may_serve(&self) -> bool {
+        !self.idle.is_empty()
+            || !self.room.is_empty()
+            || !self.ahead.is_empty()
+            || self.alone.count() > 0
+    }
+
     /// The queue of a request that waits.
     pub(super) const fn queue_of(&mut self, must_run_alone: bool) -> &mut Queue {
         if must_run_alone { &mut self.alone } else { &mut self.queue }

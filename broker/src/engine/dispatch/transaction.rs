@@ -149,6 +149,11 @@ impl Transaction {
         self.past != Past::Unsent
     }
 
+    /// Whether a part of a reply came.
+    pub(super) fn was_replied_to(&self) -> bool {
+        self.conversation != Conversation::None || self.replied > 0
+    }
+
     /// Whether its worker may have no other beside it.
     pub(super) fn must_run_alone(&self) -> bool {
         self.past == Past::SentAmongOthers

@@ -4,10 +4,10 @@
 use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::catalog::Catalog;
-use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
+use crate::engine::keys::{HostKey, ServiceKey, SideTable, WorkerKey};
 use crate::engine::supervision::host::{Host, Hosts};
 use protocol::{HostName, ServiceSetting, WorkerId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct Supervision {
     pub(super) workers: Workers,
     pub(super) hosts: Hosts,
     /// Of each service but `op`: whether a worker may come for its requests.
-    pub(super) services: BTreeMap<ServiceKey, ServiceOutlook>,
+    pub(super) services: SideTable<ServiceKey, ServiceOutlook>,
     /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.

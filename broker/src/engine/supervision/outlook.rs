@@ -20,7 +20,7 @@ impl Supervision {
     /// There is a service, or its settings changed.
     pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         let is_on = cx.catalog[service].settings.get(ServiceSetting::SelfStart) == 1;
-        let entry = self.services.entry(service).or_default();
+        let entry = self.services.get_or_default(service);
         let was_on = std::mem::replace(&mut entry.takes_self_started, is_on);
         if !is_on {
             entry.awaited_until = None;
@@ -32,19 +32,19 @@ impl Supervision {
 
     /// A service is gone that had no workers.
     pub(crate) fn remove_service(&mut self, service: ServiceKey) {
-        self.services.remove(&service);
+        self.services.remove(service);
     }
 
     /// The broker begins to serve: workers that start themselves have time to come.
     pub(crate) fn await_all_self_started(&mut self, cx: &mut Context<'_>) {
-        for service in self.services.keys().copied().collect::<Vec<_>>() {
+        for service in self.services.iter().map(|(key, _)| key).collect::<Vec<_>>() {
             self.await_self_started(service, cx);
         }
     }
 
     /// A worker that starts itself is awaited for `return_ms`, if the service takes any.
     fn await_self_started(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
-        let Some(entry) = self.services.get_mut(&service) else { return };
+        let Some(entry) = self.services.get_mut(service) else { return };
         if entry.takes_self_started {
             let until = cx.now.plus_millis(cx.settings.get(Setting::ReturnMs));
             // Those that come and go fast set no timer each.
@@ -57,7 +57,7 @@ impl Supervision {
     /// `Timer::SelfStart`: none came.
     pub(crate) fn on_self_start_due(&mut self, id: ServiceId, cx: &mut Context<'_>) {
         let Some(service) = cx.catalog.find_id(id) else { return };
-        let Some(entry) = self.services.get_mut(&service) else { return };
+        let Some(entry) = self.services.get_mut(service) else { return };
         match entry.awaited_until {
             Some(until) if until <= cx.now => {
                 entry.awaited_until = None;
@@ -80,7 +80,7 @@ impl Supervision {
         let worker = &mut self.workers[key];
         let (id, service) = (worker.id, worker.service);
         let before = std::mem::replace(&mut worker.outlook, outlook);
-        let entry = self.services.entry(service).or_default();
+        let entry = self.services.get_or_default(service);
         entry.change(before, outlook);
         if let Some(why) = failure {
             entry.last_failure = Some((id, why));
@@ -90,7 +90,7 @@ impl Supervision {
 
     /// A worker is removed from the configuration.
     pub(super) fn forget_outlook(&mut self, worker: &Worker, cx: &mut Context<'_>) {
-        let entry = self.services.entry(worker.service).or_default();
+        let entry = self.services.get_or_default(worker.service);
         entry.change(worker.outlook, Outlook::Stopped);
         if worker.is_self_started {
             self.await_self_started(worker.service, cx);
@@ -117,7 +117,7 @@ impl Supervision {
     /// Lets `dispatch` know whether a worker may come for a service, if that changed.
     pub(crate) fn tell_outlook(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         let no_worker = self.no_worker(service, cx.catalog);
-        let Some(entry) = self.services.get_mut(&service) else { return };
+        let Some(entry) = self.services.get_mut(service) else { return };
         if entry.no_worker != no_worker {
             entry.no_worker.clone_from(&no_worker);
             cx.effects.push(Effect::Outlook { service, no_worker });
@@ -127,7 +127,7 @@ impl Supervision {
     /// Requests of a worker that is gone, or takes no more, may wait again: if no other can come,
     /// they fail.
     pub(super) fn repeat_outlook(&self, service: ServiceKey, cx: &mut Context<'_>) {
-        let no_worker = self.services.get(&service).and_then(|entry| entry.no_worker.clone());
+        let no_worker = self.services.get(service).and_then(|entry| entry.no_worker.clone());
         if no_worker.is_some() {
             cx.effects.push(Effect::Outlook { service, no_worker });
         }
@@ -135,7 +135,7 @@ impl Supervision {
 
     /// Why no worker can come that takes the requests of a service; `None` = one may.
     pub(crate) fn no_worker(&self, service: ServiceKey, catalog: &Catalog) -> Option<NoWorker> {
-        let entry = self.services.get(&service)?;
+        let entry = self.services.get(service)?;
         let of = &catalog[service];
         if of.is_paused || entry.serving > 0 || entry.awaited_until.is_some() {
             return None;
@@ -161,7 +161,7 @@ impl Supervision {
                 worker.outlook
             );
         }
-        for (&service, entry) in &self.services {
+        for (service, entry) in self.services.iter() {
             let count = |outlook| {
                 self.workers.of_service(service).filter(|(_, w)| w.outlook == outlook).count()
             };
