@@ -22,6 +22,7 @@ pub(crate) struct Trace {
     pub(super) replied: Option<Span>,
     /// The attempts before the last one, and the last one, too, once its worker is lost; `None` =
     /// there are none.
+    #[expect(clippy::box_collection, reason = "most requests have none, and are small then")]
     pub(super) earlier: Option<Box<Vec<Attempt>>>,
 }
 
@@ -77,7 +78,7 @@ impl Trace {
 
     /// A piece of a reply came that is not the last one.
     pub(super) fn piece_came(&mut self, arrived: Tick, now: Tick) {
-        self.replied.get_or_insert(Span::since(arrived, now));
+        self.replied.get_or_insert_with(|| Span::since(arrived, now));
     }
 
     /// A worker that had it is lost.
