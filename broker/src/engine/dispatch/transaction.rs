@@ -32,9 +32,9 @@ pub(crate) struct Transaction {
     /// The body of its first frame; empty once a worker has it, unless it may be repeated or is
     /// small.
     pub(crate) body: Bytes,
+    #[expect(clippy::box_collection, reason = "most requests have none, and are small then")]
     /// Further pieces that came while it waited, in order; `None` = none did. Independent of the
     /// stage: they go to its worker with it.
-    #[expect(clippy::box_collection, reason = "most requests have none, and are small then")]
     pub(crate) pieces: Option<Box<VecDeque<(Header, Bytes)>>>,
     /// Bytes of body and pieces that count for `queue_bytes_max`, while they wait or are kept for a
     /// repetition.
