@@ -154,10 +154,10 @@ impl Dispatch {
         if head.more != 0 && !self.may_come_in_pieces(client, cx) {
             return;
         }
-        if let Err(error) = self.admit(client, &head, &body, cx) {
-            self.refuse_request(client, &head, error, cx);
-            return;
-        }
+        let ahead = match self.admit(client, &head, &body, cx) {
+            Ok(ahead) => ahead,
+            Err(error) => return self.refuse_request(client, &head, error, cx),
+        };
         let service = self.callers[client].service;
         let deadline_ms = deadline_ms(&cx.catalog[service], &head);
         self.next_transaction += 1;
@@ -185,7 +185,7 @@ impl Dispatch {
             is_complete: head.more == 0,
             conversation: Conversation::None,
             holds_reader: false,
-            trace: Trace::of(self.callers[client].id),
+            trace: Trace::of(self.callers[client].id, ahead),
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
         };
@@ -204,7 +204,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether a request may be accepted.
+    /// How many requests are ahead of a new one, if it may be accepted.
     ///
     /// # Errors
     /// The error for its client names the limit that is reached.
@@ -214,7 +214,7 @@ impl Dispatch {
         head: &Header,
         body: &Bytes,
         cx: &Context<'_>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<usize, ErrorBody> {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.callers[client];
         let service = &cx.catalog[entry.service];
@@ -240,6 +240,7 @@ impl Dispatch {
         let has_taker = !queue.idle.is_empty()
             || !queue.room.is_empty()
             || (head.more == 0 && !queue.ahead.is_empty());
+        let mut ahead = 0;
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
         if must_wait {
             queue.may_wait(&service.name)?;
@@ -256,7 +257,7 @@ impl Dispatch {
             );
         }
         if must_wait && !entry.is_blocked {
-            self.reject_early((service, queue), client, head, cx)?;
+            ahead = self.reject_early((service, queue), client, head, cx)?;
         }
         let bytes_max = cx.settings.get(Setting::QueueBytesMax);
         let bytes = self.queue_bytes + body.len() as u64;
@@ -271,11 +272,11 @@ impl Dispatch {
             );
         }
         debug_assert!(head.workerid == 0, "a conversation's frame is not a new request");
-        Ok(())
+        Ok(ahead)
     }
 
-    /// Early rejection: refuses a request that must wait and could not be answered before its
-    /// deadline (docs/decisions/0015). Otherwise, when all in the queue are about to be too late,
+    /// How many requests are ahead of one that must wait. Early rejection: refuses it if it could
+    /// not be answered before its deadline (docs/decisions/0015). Otherwise, when all in the queue are about to be too late,
     /// the workers work only on requests that nobody waits for any more.
     fn reject_early(
         &self,
@@ -283,7 +284,7 @@ impl Dispatch {
         client: ClientKey,
         head: &Header,
         cx: &Context<'_>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<usize, ErrorBody> {
         let percent = service.settings.get(ServiceSetting::AdmitPercent);
         let priority = match head.priority {
             0 => self.callers[client].priority,
@@ -291,13 +292,13 @@ impl Dispatch {
         };
         let ahead = queue.queue.ahead_of(priority);
         let Some(expected) = queue.rate.expect(cx.now, ahead).filter(|_| percent > 0) else {
-            return Ok(());
+            return Ok(ahead);
         };
         let deadline_ms = deadline_ms(service, head);
         // `expected` is in microseconds: 1000 for a millisecond, a hundredth of that for a per
         // cent.
         if expected.0 <= deadline_ms.saturating_mul(percent).saturating_mul(10) {
-            return Ok(());
+            return Ok(ahead);
         }
         let text = format!(
             "service '{}' would take about {} ms with {ahead} requests ahead, and the deadline is \

@@ -31,7 +31,6 @@ impl Dispatch {
             self.bind(key, worker, cx);
             return;
         }
-        self.note_ahead(key);
         self.add_to_queue(key);
         if self.queues[service].may_serve() {
             self.serve(service, cx);
@@ -39,6 +38,7 @@ impl Dispatch {
     }
 
     /// Puts a request into the queue of its service, in its place by arrival.
+    #[inline]
     pub(super) fn add_to_queue(&mut self, key: TransactionKey) {
         let transaction = &self.transactions[key];
         let must_run_alone = transaction.must_run_alone();

@@ -71,9 +71,10 @@ pub(crate) struct Attempt {
 }
 
 impl Trace {
-    /// Of a request that this client sent just now.
-    pub(super) fn of(client: ClientId) -> Self {
-        Self { client, ..Self::default() }
+    /// Of a request that this client sent just now, with so many others before it.
+    pub(super) fn of(client: ClientId, ahead: usize) -> Self {
+        let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+        Self { client, ahead, ..Self::default() }
     }
 
     /// A piece of a reply came that is not the last one.

@@ -29,15 +29,6 @@ fn is_worth_it(settings: &Settings, id: TransactionId, took: Micros) -> Option<K
 }
 
 impl Dispatch {
-    /// A request is put into the queue: how many it waits for is noted the first time.
-    pub(super) fn note_ahead(&mut self, key: TransactionKey) {
-        let transaction = &mut self.transactions[key];
-        if transaction.attempt == 0 {
-            let ahead = self.queues[transaction.service].queue.ahead_of(transaction.priority);
-            transaction.trace.ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-        }
-    }
-
     /// The worker that has or holds a request is lost; `why` goes on after its name.
     pub(super) fn note_lost(
         &mut self,
