@@ -179,6 +179,32 @@ fn a_client_that_shuts_its_side_gets_all_its_answers() {
 }
 
 #[test]
+fn what_came_whole_before_half_a_frame_and_the_end_is_answered() {
+    let broker = Broker::start(&["--set", "frame_ms=100"]);
+    broker.op("config service echo selfstart=1");
+    let mut worker = Wire::worker_login(&broker.port("worker"), "echo");
+    let mut client = Wire::connect(&broker.port("client"));
+    client.send(Frame::Login(Login { half_close: true, ..login("echo") }));
+    assert!(matches!(client.next_frame(), Some(Frame::LoginOk(_))));
+    (1..=3).for_each(|sequence| client.ask(sequence, "hi"));
+    client.write(&[0; 10]).expect("half a header");
+    client.shut();
+    let begun = isect_tests::figures::now();
+    for sequence in 1..=3 {
+        let Some(Frame::Data { head, body }) = worker.next_frame() else { panic!("a request") };
+        // Longer than a frame that has begun may take.
+        isect_tests::proc::await_that("half a second", || {
+            (begun.elapsed().as_millis() > 170 * sequence).then_some(())
+        });
+        worker.send(reply(&head, body));
+        assert_eq!(client.answer(sequence as u32), "hi");
+    }
+    client.await_close();
+    drop(worker);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
 fn a_request_that_is_given_up_says_whether_it_may_have_run_and_its_worker_is_told() {
     let broker = Broker::start(&[]);
     broker.op("config service echo selfstart=1");

@@ -4,7 +4,7 @@
 
 use super::Reactor;
 use super::buffer_pool::BufferPool;
-use super::conn::{Conn, Phase};
+use super::conn::{Conn, HalfClose, Phase};
 use protocol::{ErrorCode, Header, Role, Tick, WireError};
 use std::mem;
 
@@ -45,8 +45,11 @@ impl Reactor {
         let frame_ms = self.io.limits.frame_ms;
         let mut late = Vec::new();
         self.io.links.each(|link, conn| {
-            let is_partial =
-                conn.phase == Phase::Open && !conn.is_unread && conn.reader.frames.has_partial();
+            // What a client that sends nothing more began is over, and its answers still come.
+            let is_partial = conn.phase == Phase::Open
+                && !conn.is_unread
+                && conn.half_close != HalfClose::Reported
+                && conn.reader.frames.has_partial();
             let number = conn.reader.frames.number();
             if !is_partial || mem::replace(&mut conn.reader.looked_at, number) != number {
                 conn.reader.looks = 0;

@@ -10,7 +10,7 @@ use crate::engine::catalog::Service;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind, Values};
-use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
+use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use bytes::Bytes;
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::{
@@ -276,8 +276,8 @@ impl Dispatch {
     }
 
     /// How many requests are ahead of one that must wait. Early rejection: refuses it if it could
-    /// not be answered before its deadline (docs/decisions/0015). Otherwise, when all in the queue are about to be too late,
-    /// the workers work only on requests that nobody waits for any more.
+    /// not be answered before its deadline (docs/decisions/0015). Otherwise, when all in the queue
+    /// are about to be too late, the workers work only on requests that nobody waits for any more.
     fn reject_early(
         &self,
         (service, queue): (&Service, &ServiceQueue),
@@ -389,19 +389,7 @@ impl Dispatch {
         let stage = transaction.stage;
         self.transactions[key].received += body.len() as u64;
         if let Some(worker) = stage.worker() {
-            self.transactions[key].is_complete = is_last;
-            if is_last && matches!(stage, Stage::Parked(_)) {
-                self.expect_last_frame(key, cx);
-            }
-            self.send_piece(worker, key, head, body, cx);
-            if let Some(to) = self.seats[worker].link {
-                self.flow.hold_back(link, to, cx.out);
-            }
-            if is_last {
-                // With the last piece, its worker may hold further requests (`prefetch`).
-                self.arrange(worker, cx);
-                self.serve(self.seats[worker].service, cx);
-            }
+            self.pass_on(key, worker, (head, body), cx);
             return;
         }
         if self.queue_bytes + body.len() as u64 > cx.settings.get(Setting::QueueBytesMax) {
@@ -423,6 +411,32 @@ impl Dispatch {
         if transaction.kept_bytes > PIECES_BYTES_HIGH && !transaction.holds_reader {
             transaction.holds_reader = true;
             self.flow.stop_reading(link, cx.out);
+        }
+    }
+
+    /// Sends a further frame of a client to the worker that has the request.
+    fn pass_on(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        (head, body): (Header, Bytes),
+        cx: &mut Context<'_>,
+    ) {
+        let is_last = head.more == 0;
+        let transaction = &mut self.transactions[key];
+        transaction.is_complete = is_last;
+        let from = transaction.client.map(|client| self.callers[client].link);
+        if is_last && matches!(transaction.stage, Stage::Parked(_)) {
+            self.expect_last_frame(key, cx);
+        }
+        self.send_piece(worker, key, head, body, cx);
+        if let Some((from, to)) = from.zip(self.seats[worker].link) {
+            self.flow.hold_back(from, to, cx.out);
+        }
+        if is_last {
+            // With the last piece, its worker may hold further requests (`prefetch`).
+            self.arrange(worker, cx);
+            self.serve(self.seats[worker].service, cx);
         }
     }
 }

@@ -33,6 +33,16 @@ pub(crate) fn idle(
     only: Option<TransactionId>,
 ) -> OpResult {
     let key = names::worker_named(hub, id)?;
+    let is_parked = |only: TransactionId| {
+        let mut keys = hub.dispatch.seat(key).parked();
+        keys.any(|at| hub.dispatch.transaction(at).is_some_and(|t| t.id == only))
+    };
+    if let Some(only) = only.filter(|&only| is_parked(only)) {
+        return Err(refused(format!(
+            "transaction {only} is a conversation without a deadline, which keeps worker {id} from \
+             nothing; 'cancel {only}' ends it"
+        )));
+    }
     if hub.dispatch.seat(key).list != WorkerList::Busy {
         return Err(refused(format!(
             "worker {id} is not busy; idle is for busy workers ('workers busy')"
