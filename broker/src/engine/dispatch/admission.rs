@@ -427,7 +427,7 @@ impl Dispatch {
         transaction.is_complete = is_last;
         let from = transaction.client.map(|client| self.callers[client].link);
         if is_last && matches!(transaction.stage, Stage::Parked(_)) {
-            self.expect_last_frame(key, cx);
+            self.expect_frame(key, cx);
         }
         self.send_piece(worker, key, head, body, cx);
         if let Some((from, to)) = from.zip(self.seats[worker].link) {

@@ -30,6 +30,12 @@ impl Dispatch {
         transaction.trace.piece_came(transaction.arrived, cx.now);
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
+        if matches!(transaction.stage, Stage::Parked(_)) && transaction.has_deadline() {
+            // It was owed, and came.
+            self.wheel.remove(key);
+            self.transactions[key].deadline = NEVER;
+            return true;
+        }
         let is_bound = matches!(transaction.stage, Stage::Bound(_));
         if is_bound
             && settings.get(ServiceSetting::OpenEnded) > 0
@@ -127,9 +133,9 @@ impl Dispatch {
         Ok(())
     }
 
-    /// The client of a parked conversation sent its last frame: its worker owes the last one of its
-    /// own, within the deadline of the service.
-    pub(super) fn expect_last_frame(&mut self, key: TransactionKey, cx: &Context<'_>) {
+    /// The client of a parked conversation has sent a frame without `more`: its worker owes the
+    /// next one, within the deadline of the service.
+    pub(super) fn expect_frame(&mut self, key: TransactionKey, cx: &Context<'_>) {
         let transaction = &mut self.transactions[key];
         if !transaction.has_deadline() {
             let settings = &cx.catalog[transaction.service].settings;

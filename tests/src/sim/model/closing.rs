@@ -171,6 +171,13 @@ impl Model {
         Ok(())
     }
 
+    /// The client of a conversation has said what it had to say: its worker has a deadline for the
+    /// next part.
+    pub fn awaits_worker(&mut self, uid: u64) {
+        let entries = self.unanswered.values_mut().flat_map(|entries| entries.values_mut());
+        entries.filter(|entry| entry.uid == uid).for_each(|entry| entry.is_parked = false);
+    }
+
     /// A client has closed its side.
     pub fn half_closed(&mut self, link: LinkId, now: Tick) {
         let inflow = self.inflows.entry(link).or_default();

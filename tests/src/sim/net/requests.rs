@@ -114,8 +114,10 @@ impl World {
         };
         let link = conn.link;
         let Frame::Data { head, body } = frame else { return };
-        if let Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) = PieceId::read(body) {
-            self.model.taken(uid);
+        match PieceId::read(body) {
+            Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) => self.model.taken(uid),
+            Ok(Some(PieceId { uid, .. })) if head.more == 0 => self.model.awaits_worker(uid),
+            Ok(_) | Err(_) => {}
         }
         if self.plan.operator_ms == 0
             && !self.is_quiescent
