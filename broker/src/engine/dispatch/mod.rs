@@ -8,7 +8,9 @@
 //! | `admission` | requests come in, or are refused |
 //! | `no_worker` | services for which no worker can come |
 //! | `serve` | who gets the next one |
+//! | `lists` | which workers can take a request |
 //! | `replies` | what a worker's frames mean |
+//! | `overlong` | workers that are busy for too long |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
 //! | `closing` | who gives up, or closes in order |
 //! | `intervention` | an operator gives up one request |
@@ -33,9 +35,11 @@ mod histogram;
 mod in_flight;
 mod intervention;
 mod laws;
+mod lists;
 pub(crate) mod machine;
 mod no_worker;
 mod outcome;
+mod overlong;
 pub(crate) mod poison;
 mod queue;
 mod replies;
