@@ -4,6 +4,7 @@
 
 use crate::errors::{ErrorCode, Ran, Whose};
 use crate::ids::{ClientId, RunId, WorkerId};
+use crate::instances::{BeatOf, InstanceState, InstanceType, StateName};
 use crate::keys::{
     Each, Flag, FreeText, Hex, In, Keys, Mac, Maybe, Number, Shown, Text, Word, Yes, YesNo, forms,
     is_not, needed, or, unless,
@@ -11,6 +12,7 @@ use crate::keys::{
 use crate::kinds::Kind;
 use crate::limits::{CONCURRENCY_MAX, INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines, number};
+use crate::messages::{Missing, Position};
 use crate::names::{HostName, ServiceName};
 use crate::proof::{
     Claim, ClaimKeys, LANES, MAC_BYTES, MEMORY_KIB, NONCE_BYTES_MAX, NONCE_BYTES_MIN, PASSES,

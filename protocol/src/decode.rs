@@ -28,12 +28,22 @@ pub struct WireError {
     pub more: bool,
     /// With `skip`: whether the sender waits for a reply.
     pub reply: bool,
+    /// With `skip`: whether it is a published message. Its sender is told whatever `reply` says.
+    pub is_publish: bool,
 }
 
 impl WireError {
     /// An error after which the stream can't be trusted any more.
     pub fn fatal(code: ErrorCode, text: impl Into<String>, sequence: u32) -> Self {
-        Self { code, text: text.into(), sequence, skip: None, more: false, reply: false }
+        Self {
+            code,
+            text: text.into(),
+            sequence,
+            skip: None,
+            more: false,
+            reply: false,
+            is_publish: false,
+        }
     }
 }
 
@@ -168,6 +178,7 @@ fn unusable(header: &Header, code: ErrorCode, text: String) -> WireError {
         skip: Some(header.len),
         more: header.more != 0,
         reply: header.reply != 0,
+        is_publish: header.command == Kind::Publish.number(),
     }
 }
 
@@ -189,8 +200,11 @@ fn out_of_range(header: &Header) -> String {
 /// # Errors
 /// The body of a control frame can't be read.
 pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
-    if kind == Kind::Data {
-        return Ok(Frame::Data { head: header, body });
+    match kind {
+        Kind::Data => return Ok(Frame::Data { head: header, body }),
+        Kind::Publish => return Ok(Frame::Publish { head: header, body }),
+        Kind::Message => return Ok(Frame::Message { head: header, body }),
+        _ => {}
     }
     Frame::read(kind, header, &body).map_err(|BodyError(text)| {
         let code = match kind {

@@ -34,7 +34,7 @@ pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFram
 pub fn encode(frame: Frame) -> EncodedFrame {
     let kind = frame.kind();
     let (mut head, mut body) = frame.write();
-    if kind != crate::kinds::Kind::Data {
+    if kind.row().body != crate::kinds::BodyKind::Opaque {
         debug_assert!(body.len() <= CONTROL_BODY_BYTES_MAX, "{kind} body of {} bytes", body.len());
     }
     head.len = u32::try_from(body.len()).unwrap_or_else(|_| {

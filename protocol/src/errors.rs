@@ -191,6 +191,10 @@ errors! {
     ConversationEnded = -43, "conversation_ended", Broker, Maybe, false, Soon, "a conversation without a deadline was ended, because its worker is drained, stopped or restarted", "begin it again; what the worker kept for it is gone";
     ConversationRefused = -44, "conversation_refused", Client, Maybe, false, Never, "a conversation without a deadline can't begin", "log in with `heartbeat yes`; end other conversations first, or raise conversations_max";
     NoWorker = -45, "no_worker", Broker, No, false, Later, "no worker of the service can come: none is configured, or all have failed or are stopped", "ask again when an operator has configured or started a worker";
+    BadMessage = -46, "bad_message", Client, No, false, Never, "a topic, a pattern, or the lines of a message break a rule", "docs/topics.md has the rules";
+    LimitReached = -47, "limit_reached", Client, No, false, Later, "there are as many subscriptions, kept values or instances as there may be", "end some that nobody needs, or raise the setting named";
+    BadInstance = -48, "bad_instance", Client, No, false, Never, "an instance is announced wrongly, or the connection has none with this id", "docs/instances.md has the rules";
+    InstanceTaken = -49, "instance_taken", Client, No, false, Later, "an instance with this name and id is there already, and is somebody else's", "choose another id; the user or the holder of the token of the other one may displace it";
 }
 
 impl ErrorCode {

@@ -33,6 +33,8 @@ macro_rules! frames {
                 let sequence = head.sequence;
                 Ok(match kind {
                     Kind::Data => Self::Data { head, body: Bytes::copy_from_slice(body) },
+                    Kind::Publish => Self::Publish { head, body: Bytes::copy_from_slice(body) },
+                    Kind::Message => Self::Message { head, body: Bytes::copy_from_slice(body) },
                     Kind::Error => {
                         Self::Error { head, error: ErrorBody::parse(head.error, body)? }
                     }
@@ -53,7 +55,9 @@ macro_rules! frames {
             pub(crate) fn write(self) -> (Header, Bytes) {
                 let head = |sequence| Header { sequence, ..Header::default() };
                 match self {
-                    Self::Data { head, body } => (head, body),
+                    Self::Data { head, body }
+                    | Self::Publish { head, body }
+                    | Self::Message { head, body } => (head, body),
                     Self::Error { head, error } => {
                         (Header { error: error.code.number(), ..head }, error.render())
                     }

@@ -236,6 +236,90 @@ macro_rules! table {
             grace_ms: u64 = or(Number, 0), ["5000"], "milliseconds between TERM and KILL";
             keep: bool = unless(Flag, false), [], "end no process, end only yourself, so that the next execd of your state directory adopts them (only for an execd that said `hands_over`)";
         };
+        Subscribe = 32, "subscribe", [Client, Worker], Lines, "the messages of all topics that match a pattern are to come, until `unsubscribe` or the end of the connection; `subscribed` answers, or an `error` with the number as its sequence", Subscribe {
+            subscription: u32 = needed(Number), ["7"], "the number of the subscription on this connection, which its messages carry; the sender chooses one that neither a subscription nor a request of this connection has";
+            pattern: String = needed(Text), ["orders.*.created"], "which topics: words between dots, `*` for any one word, `>` at the end for one or more";
+            from: Option<Position> = Maybe(Word), ["1700000000000000:41"], "the last message that the sender has, of whatever subscription: what came since is sent first, if it is still there";
+            retained: bool = unless(YesNo, true), [], "whether the values that are kept of these topics are sent first; of no effect where `from` brings all that came since";
+        };
+        Subscribed = 33, "subscribed", [Broker], Lines, "the answer to a subscribe: messages follow; first those from before, each with `more` = 1, then `caught-up`", Subscribed {
+            subscription: u32 = needed(Number), ["7"], "the number of the subscription";
+            at: Position = needed(Word), ["1700000000000000:45"], "the newest message of the broker, of whatever topic; a subscriber that gets none goes on from here";
+            missing: Option<Missing> = Maybe(Word), ["42 43"], "what can't be sent any more of what came since `from`: the first and the last number, some of which may have matched; `epoch` = the broker was started since, and what it had then is not known";
+        };
+        Unsubscribe = 34, "unsubscribe", [Client, Worker], Lines, "no messages are to come any more", #[derive(Copy)] Unsubscribe {
+            subscription: u32 = needed(Number), ["7"], "the number of the subscription";
+        };
+        Unsubscribed = 35, "unsubscribed", [Broker], Lines, "the answer to an unsubscribe: no message of the subscription follows, and its number is free", #[derive(Copy)] Unsubscribed {
+            subscription: u32 = needed(Number), ["7"], "the number of the subscription";
+            delivered: u64 = or(Number, 0), ["120"], "how many messages it was sent";
+            dropped: u64 = or(Number, 0), ["3"], "how many it was not sent, because it read too slowly or had not read them yet";
+        };
+        Publish = 36, "publish", [Client, Worker], Opaque {
+            /// `sequence`; `reply` = 1: `published` is to answer.
+            head: Header,
+            /// The lines and the payload, which subscribers get as they are.
+            body: Bytes,
+        }, "a message for all that subscribe to its topic; see [Messages](#messages). An `error` with its sequence tells if it is refused, whatever `reply` says";
+        Published = 37, "published", [Broker], Lines, "the answer to a publish with `reply` = 1: the message has its number", Published {
+            publish: u32 = needed(Number), ["9"], "the sequence of the publish";
+            at: Position = needed(Word), ["1700000000000000:46"], "the number of the message";
+            subscriptions: u64 = or(Number, 0), ["2"], "how many subscriptions it matches now; that they got it is not said";
+        };
+        Message = 38, "message", [Broker], Opaque {
+            /// `sequence` is the subscription, `transaction` the number of the message, `attempt`
+            /// how many were dropped right before it, `more` = 1: it is one from before.
+            head: Header,
+            /// The body of the publish, as it came.
+            body: Bytes,
+        }, "a message of a topic that the receiver subscribed to. In its header `sequence` is the number of the subscription, `transaction` the number of the message in the broker's count, `attempt` how many of this subscription were dropped since the one before, because the receiver read too slowly; `more` = 1: it is kept from before";
+        CaughtUp = 39, "caught-up", [Broker], Lines, "all that was kept from before is sent: what follows in the subscription is new", #[derive(Copy)] CaughtUp {
+            subscription: u32 = needed(Number), ["7"], "the number of the subscription";
+            kept: u64 = or(Number, 0), ["2"], "how many messages from before were sent";
+            dropped: u64 = unless(Number, 0), [], "how many were dropped since the last message, because the receiver read too slowly";
+        };
+        Announce = 40, "announce", [Client, Worker], Lines, "an instance of a program, or of a part of it, is to be watched: its state, whether it goes on, since when. It ends with the connection. `announced` answers, or an `error` with the sequence", Announce {
+            sequence: u32 = or(Number, 0), ["12"], "goes back in `announced` or in the error";
+            name: String = needed(Text), ["pump"], "what it is an instance of; by the rules of a service's name";
+            id: u64 = needed(Number), ["37089166"], "tells it from others of its name on the same machine, and from others of this connection";
+            kind("type"): InstanceType = or(Word, InstanceType::Data), ["data"], "what it mainly does";
+            groups("group"): Vec<String> = Each(Text), ["night"], "a group that it belongs to; by the rules of a service's name";
+            activity_timeout_ms: u64 = or(Number, 0), ["5000"], "it is timed out when no beat came for so long; 0 = the setting `activity_timeout_ms`";
+            stalled_ms: u64 = unless(Number, 0), [], "it is stalled when its checkpoint stays the same for so long while it has work; 0 = never";
+            state: InstanceState = or(Word, InstanceState::Starting), ["running"], "its state at the beginning";
+            addresses("address"): Vec<String> = Each(Text), ["tcp:192.0.2.7:5432"], "where it is reached; any text, at most 255 bytes";
+            meta: Vec<String> = Each(Text), ["version 2.1"], "a word and a value, for people and other programs; at most 1024 bytes";
+            state_names("state_name"): Vec<StateName> = Each(Word), ["100 sending"], "a state of its own: a number from 100 on, and how it is called, at most 80 characters";
+        };
+        Announced = 41, "announced", [Broker], Lines, "the answer to an announce: the instance is watched", #[derive(Copy)] Announced {
+            sequence: u32 = or(Number, 0), ["12"], "the sequence of the announce";
+            id: u64 = needed(Number), ["37089166"], "the instance";
+            incarnation: u64 = needed(Number), ["5"], "numbers all announcements of this broker: tells this one from an earlier one with the same name and id";
+            beat_ms: u64 = needed(Number), ["500"], "how often a beat is due: the setting `beat_ms`, or less where a time-out needs it";
+            activity_timeout_ms: u64 = needed(Number), ["5000"], "the time-out in force";
+            displaced: bool = unless(YesNo, false), [], "an earlier instance of this name and id on another connection was ended for it";
+        };
+        StateChange = 42, "state-change", [Client, Worker], Lines, "an instance has another state. It counts as a beat", StateChange {
+            sequence: u32 = or(Number, 0), ["13"], "goes back in an error";
+            id: u64 = needed(Number), ["37089166"], "the instance";
+            state: InstanceState = needed(Word), ["100"], "the new state";
+            checkpoint: Option<u64> = Maybe(Number), ["1024"], "its checkpoint, if it changed, too";
+            text: String = FreeText, ["batch 7 of 12"], "more about it, at most 80 characters";
+        };
+        Beat = 43, "beat", [Client, Worker], Lines, "the instances of this connection go on; `beat-ok` answers", Beat {
+            beat: u32 = or(Number, 0), ["77"], "goes back in `beat-ok`";
+            instances("instance"): Vec<BeatOf> = Each(Word), ["37089166 1024", "37089167 5 idle"], "an instance that goes on, its checkpoint (any number that changes as it works), and `idle` if it has nothing to do";
+        };
+        BeatOk = 44, "beat-ok", [Broker], Lines, "the answer to a beat: the broker goes on, too", BeatOk {
+            beat: u32 = or(Number, 0), ["77"], "the number of the beat";
+            unknown: Vec<u64> = Each(Number), [], "an instance that the beat names and this connection has not: it was displaced, or never announced";
+        };
+        Withdraw = 45, "withdraw", [Client, Worker], Lines, "an instance ends in order", Withdraw {
+            sequence: u32 = or(Number, 0), ["14"], "goes back in an error";
+            id: u64 = needed(Number), ["37089166"], "the instance";
+            failed: bool = unless(YesNo, false), [], "it ends because of a failure";
+            text: String = FreeText, ["done"], "why, at most 80 characters";
+        };
     } };
 }
 pub(crate) use table;

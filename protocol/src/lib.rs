@@ -11,6 +11,7 @@
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`frame_reader`] | splits a stream of bytes into frames |
 //! | [`show`] | one line and hex for logs and documents |
+//! | [`topics`], [`messages`], [`instances`] | words of publish / subscribe and of watched programs |
 //! | [`peer_group`], [`login_failures`], [`quota`] | what a peer can have done and remembered |
 //! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
 //! | [`variants`] | whole lists of an enum's variants |
@@ -30,11 +31,13 @@ pub mod frame;
 pub mod frame_reader;
 pub mod header;
 pub mod ids;
+pub mod instances;
 mod keys;
 pub mod kinds;
 pub mod limits;
 pub mod lines;
 pub mod login_failures;
+pub mod messages;
 pub mod names;
 pub mod op;
 pub mod peer_group;
@@ -44,6 +47,7 @@ pub mod rights;
 pub mod settings;
 pub mod show;
 pub mod time;
+pub mod topics;
 pub mod variants;
 
 pub use address::{HostPort, ParsedAddress};

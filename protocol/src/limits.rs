@@ -66,6 +66,10 @@ pub const INTERVENTION: &[u8] = b"PROTOCOL INTERVENTION";
 /// Name of the service for operator commands; it always exists and is never configured.
 pub const OP_SERVICE: &str = "op";
 
+/// Name of the service for clients that only publish, subscribe or announce, unless a service of
+/// this name is configured.
+pub const BUS_SERVICE: &str = "bus";
+
 /// Environment variable that carries a worker's secret from execd to the worker.
 pub const WORKER_SECRET_VARIABLE: &str = "ISECT_WORKER_SECRET";
 

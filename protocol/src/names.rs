@@ -1,7 +1,7 @@
 //! Checks the spelling of names: which letters, how long, which words are reserved. Whether a
 //! service exists is not checked here.
 
-use crate::limits::{NAME_BYTES_MAX, OP_SERVICE};
+use crate::limits::{BUS_SERVICE, NAME_BYTES_MAX, OP_SERVICE};
 use std::fmt;
 use std::sync::Arc;
 
@@ -122,6 +122,11 @@ impl ServiceName {
     /// The name of the operator's service, `op`.
     pub fn op() -> Self {
         Self(Arc::from(OP_SERVICE))
+    }
+
+    /// The name of the service for clients that only publish, subscribe or announce, `bus`.
+    pub fn bus() -> Self {
+        Self(Arc::from(BUS_SERVICE))
     }
 
     /// Whether this is the operator's service.

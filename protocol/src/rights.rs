@@ -3,6 +3,7 @@
 
 use crate::names::ServiceName;
 use crate::op::spec::Effect;
+use crate::topics::{Pattern, Patterns};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -79,22 +80,34 @@ pub struct Rights {
     /// The highest effect of the commands it may give (`operator:read`, `operator:change`,
     /// `operator:danger`); `None` = it may not use the service `op`.
     pub operator: Option<Effect>,
+    /// The topics to which it may publish (`publish:orders.>`).
+    pub publish: Patterns,
+    /// The patterns to which it may subscribe: these, and those that match no more
+    /// (`subscribe:orders.>`).
+    pub subscribe: Patterns,
 }
 
 /// The spelling of all roles, for error texts.
 pub const ROLES: &str = "client:SERVICE[,SERVICE]… or client:*, worker:… likewise, host, \
-                         operator:read, operator:change, operator:danger";
+                         operator:read, operator:change, operator:danger, \
+                         publish:PATTERN[,PATTERN]…, subscribe:… likewise";
 
 impl Rights {
     /// All rights: those of the broker's own user and root.
     pub fn all() -> Self {
         let operator = Some(Effect::Danger);
-        Self { client: Services::All, worker: Services::All, host: true, operator }
+        Self { host: true, operator, ..Self::without_tokens() }
     }
 
     /// The rights of everybody who can connect, as long as there are no tokens.
     pub fn without_tokens() -> Self {
-        Self { client: Services::All, worker: Services::All, ..Self::default() }
+        Self {
+            client: Services::All,
+            worker: Services::All,
+            publish: Patterns::of(&[">"]),
+            subscribe: Patterns::of(&[">", "isect.state.>"]),
+            ..Self::default()
+        }
     }
 
     /// Adds a role to the sum.
@@ -106,6 +119,8 @@ impl Rights {
         match (kind, value) {
             ("client", Some(services)) => self.client.add(services),
             ("worker", Some(services)) => self.worker.add(services),
+            ("publish", Some(patterns)) => self.publish.add(patterns),
+            ("subscribe", Some(patterns)) => self.subscribe.add(patterns),
             ("host", None) => {
                 self.host = true;
                 Ok(())
@@ -125,6 +140,17 @@ impl Rights {
         self.operator >= Some(effect)
     }
 
+    /// Whether it may publish to a topic. The topics of the broker itself are for nobody else.
+    pub fn may_publish(&self, topic: &str) -> bool {
+        self.publish.allow(topic) && !is_own(topic)
+    }
+
+    /// Whether it may subscribe to a pattern. Who may read as an operator may read what the broker
+    /// itself publishes, because that is what operators see.
+    pub fn may_subscribe(&self, pattern: &Pattern) -> bool {
+        self.subscribe.cover(pattern) || (pattern.is_own() && self.may(Effect::Read))
+    }
+
     /// The roles in the spelling that [`add`](Self::add) reads.
     pub fn roles(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -140,6 +166,11 @@ impl Rights {
         if let Some(effect) = self.operator {
             words.push(format!("operator:{}", effect.word()));
         }
+        for (kind, patterns) in [("publish", &self.publish), ("subscribe", &self.subscribe)] {
+            if !patterns.is_empty() {
+                words.push(format!("{kind}:{patterns}"));
+            }
+        }
         words
     }
 
@@ -149,9 +180,21 @@ impl Rights {
     }
 }
 
+fn is_own(topic: &str) -> bool {
+    topic.split('.').next() == Some(crate::topics::OWN_WORD)
+}
+
 fn no_role(role: &str) -> String {
     let shown: String = role.chars().take(60).flat_map(char::escape_debug).collect();
-    let kinds = ["client:*", "worker:*", "host", "operator:read", "operator:change"];
+    let kinds = [
+        "client:*",
+        "worker:*",
+        "host",
+        "operator:read",
+        "operator:change",
+        "publish:>",
+        "subscribe:>",
+    ];
     let near = crate::op::parse::nearest(role, kinds.into_iter());
     let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
     format!("'{shown}' is no role{hint}; a role is {ROLES}")
@@ -184,6 +227,7 @@ mod tests {
             "client:echo,sum",
             "worker:echo operator:read",
             "client:a worker:* host operator:danger",
+            "operator:read publish:orders.> subscribe:a.*.c,orders.>",
         ] {
             assert_eq!(rights(text).unwrap().to_string(), text);
         }
@@ -202,6 +246,26 @@ mod tests {
         assert!(!most.client.has(&ServiceName::op()) && !most.worker.has(&ServiceName::op()));
         assert!(!rights("client:sum").unwrap().client.has(&echo));
         assert!(!Rights::default().client.has(&echo));
+    }
+
+    #[test]
+    fn topics_are_those_of_the_patterns_and_the_brokers_own_are_for_operators() {
+        let pattern = |text| Pattern::new(text).unwrap();
+        let some = rights("publish:orders.>,isect.> subscribe:orders.*").unwrap();
+        assert!(some.may_publish("orders.eu") && !some.may_publish("orders"));
+        assert!(!some.may_publish("isect.fact.changed"));
+        assert!(some.may_subscribe(&pattern("orders.eu")));
+        assert!(!some.may_subscribe(&pattern("orders.>")) && !some.may_subscribe(&pattern(">")));
+        assert!(!some.may_subscribe(&pattern("isect.>")));
+        let reader = rights("operator:read").unwrap();
+        assert!(reader.may_subscribe(&pattern("isect.fact.>")));
+        assert!(!reader.may_subscribe(&pattern(">")));
+        let open = Rights::without_tokens();
+        assert!(open.may_subscribe(&pattern(">")) && open.may_publish("a"));
+        assert!(open.may_subscribe(&pattern("isect.state.*.pump")));
+        assert!(!open.may_subscribe(&pattern("isect.fact.>")));
+        assert!(Rights::all().may_subscribe(&pattern("isect.>")));
+        assert!(rights("publish:a..b").is_err() && rights("subscribe:").is_err());
     }
 
     #[test]

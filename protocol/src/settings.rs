@@ -196,6 +196,19 @@ settings! {
     TracesMax = "traces_max", Count, 0, 100_000, 1000, true, "requests that ended and whose time line is kept for `why`; the oldest is dropped";
     TracesBytesMax = "traces_bytes_max", Bytes, 0, GIB, 2 << 20, true, "most bytes of the time lines kept for `why`; the oldest are dropped";
     WatchersMax = "watchers_max", Count, 0, 10_000, 64, true, "operators that may watch at once";
+    SubscriptionsMax = "subscriptions_max", Count, 0, 10_000_000, 10_000, true, "most subscriptions of one connection";
+    SubscriptionQueueMax = "subscription_queue_max", Count, 1, 1_000_000, 10_000, true, "most messages that wait for one subscription whose reader is too slow; past it the oldest is dropped, and the next one says how many";
+    SubscriptionQueueBytesMax = "subscription_queue_bytes_max", Bytes, 1024, GIB, 4 << 20, true, "most bytes of the messages that wait for one subscription; the newest waits in any case";
+    SubscriptionQueuesBytesMax = "subscription_queues_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 4, true, "most bytes of the messages that wait for all subscriptions together, each counted as often as it waits; past it a subscription that gets a further one drops its oldest";
+    RetainedMax = "retained_max", Count, 0, 10_000_000, 200_000, true, "most topics of which the last message is kept (`retain`); a message to be kept of a further one is refused";
+    RetainedBytesMax = "retained_bytes_max", Bytes, 0, 1 << 40, GIB / 8, true, "most bytes of all messages that are kept (`retain`)";
+    TopicRingMax = "topic_ring_max", Count, 0, 10_000_000, 10_000, true, "the last messages of all topics that are remembered for subscribers that come back (`from`)";
+    TopicRingBytesMax = "topic_ring_bytes_max", Bytes, 0, 1 << 40, 8 << 20, true, "most bytes of these";
+    InstancesMax = "instances_max", Count, 0, 10_000_000, 100_000, true, "most instances that programs have announced, of all connections together";
+    ConnectionInstancesMax = "connection_instances_max", Count, 0, 1_000_000, 10_000, true, "most instances that are announced on one connection";
+    InstanceHistoryMax = "instance_history_max", Count, 0, 100_000, 100, true, "instances that ended and are remembered with their last state and checkpoint";
+    ActivityTimeoutMs = "activity_timeout_ms", Millis, 100, 24 * HOUR_MS, 5000, true, "an instance without a beat for so long is timed out, if it was announced without a time of its own";
+    BeatMs = "beat_ms", Millis, 20, 60_000, 500, true, "how often programs are asked to say that their instances go on";
 }
 
 settings! {

@@ -34,6 +34,7 @@ mod item;
 mod show;
 mod stimulus;
 mod tokens;
+mod topics;
 mod words;
 mod workers;
 pub mod world;

@@ -5,6 +5,7 @@
 use super::keys::{ServiceKey, Table};
 use super::operator_act::OperatorAct;
 use super::wall_clock::short;
+use protocol::limits::BUS_SERVICE;
 use protocol::{ServiceId, ServiceName, ServiceSettings, Tick};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
@@ -40,6 +41,9 @@ pub(crate) struct Catalog {
     ids: BTreeMap<ServiceId, ServiceKey>,
     last_id: u32,
     op: ServiceKey,
+    /// For clients that only publish, subscribe or announce. It has no workers, stands in no list,
+    /// and is none of the others: a service of this name that is configured wins.
+    bus: ServiceKey,
 }
 
 impl Default for Catalog {
@@ -49,7 +53,8 @@ impl Default for Catalog {
         let mut table = Table::default();
         let names = BTreeMap::from([(op.name.clone(), table.insert(op))]);
         let op = names[&ServiceName::op()];
-        Self { table, names, ids: BTreeMap::from([(ServiceId(1), op)]), last_id: 1, op }
+        let bus = table.insert(Service::new(ServiceName::bus(), ServiceId(0), Tick(0)));
+        Self { table, names, ids: BTreeMap::from([(ServiceId(1), op)]), last_id: 1, op, bus }
     }
 }
 
@@ -82,6 +87,16 @@ impl Catalog {
     /// The service `op`, which the broker itself answers.
     pub(crate) const fn op(&self) -> ServiceKey {
         self.op
+    }
+
+    /// The service `bus`, of clients that send no requests.
+    pub(crate) const fn bus(&self) -> ServiceKey {
+        self.bus
+    }
+
+    /// The service that a client means by a name at its login.
+    pub(crate) fn of_login(&self, name: &str) -> Option<ServiceKey> {
+        self.find(name).or_else(|| (name == BUS_SERVICE).then_some(self.bus))
     }
 
     /// The id after the highest one given so far; if there is none, the lowest free one.
@@ -152,7 +167,7 @@ impl Catalog {
 
     /// Number of services, `op` included (`isdData.ServiceList`).
     pub(crate) fn count(&self) -> usize {
-        self.table.len()
+        self.ids.len()
     }
 
     /// The text of the error for a name that no service has.

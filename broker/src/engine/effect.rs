@@ -94,6 +94,8 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// The broker itself publishes a message: lines of its payload, key and value.
+    Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
 
 impl Effect {
@@ -122,6 +124,7 @@ impl Effect {
             | Self::Work
             | Self::Launch { .. }
             | Self::Poisoned { .. }
+            | Self::Publish { .. }
             | Self::Traced => None,
         }
     }

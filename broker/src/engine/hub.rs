@@ -10,11 +10,13 @@ use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
 use super::input::{Certificates, Listening};
+use super::instances::Instances;
 use super::quotas::Class;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::supervision::Supervision;
 use super::timers::Timers;
+use super::topics::Topics;
 use super::wall_clock::WallClock;
 use super::work::Works;
 use crate::engine::operator::open_listing::Listings;
@@ -54,6 +56,8 @@ pub struct Engine {
     pub(super) sessions: Sessions,
     pub(super) dispatch: Dispatch,
     pub(super) supervision: Supervision,
+    pub(super) topics: Topics,
+    pub(super) instances: Instances,
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
@@ -80,6 +84,7 @@ impl Engine {
         let catalog = Catalog::default();
         let mut dispatch = Dispatch::new(options.transaction_base);
         dispatch.add_service(catalog.op());
+        dispatch.add_service(catalog.bus());
         let mut facts = FactLog::default();
         let events_max = options.settings.get(Setting::EventsMax) as usize;
         facts.recent_mut().configure(events_max, Vec::new());
@@ -88,6 +93,7 @@ impl Engine {
             settings: options.settings,
             catalog,
             dispatch,
+            topics: Topics::new(options.transaction_base),
             supervision: Supervision::new(options.run_base),
             facts,
             ..Self::default()

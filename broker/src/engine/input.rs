@@ -5,7 +5,10 @@
 use crate::engine::origin::{Origin, Requester};
 use bytes::Bytes;
 use core::net::SocketAddr;
-use protocol::bodies::{ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome};
+use protocol::bodies::{
+    Announce, Beat, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
+    StateChange, Subscribe, Withdraw,
+};
 use protocol::peer_group::{canonical, is_this_machine};
 use protocol::{
     Challenge, Claim, ErrorBody, Header, HostName, LinkId, Login, PeerGroup, Proof, Rights, RunId,
@@ -400,6 +403,57 @@ pub enum Input {
         link: LinkId,
         /// Goes back in the answer.
         sequence: u32,
+    },
+    /// The `subscribe` frame of a client or worker.
+    Subscribe {
+        /// The link of the subscriber.
+        link: LinkId,
+        /// Number, pattern, and from where; the pattern may be none.
+        subscribe: Box<Subscribe>,
+    },
+    /// The `unsubscribe` frame of a client or worker.
+    Unsubscribe {
+        /// The link of the subscriber.
+        link: LinkId,
+        /// The number that it gave the subscription; there may be none.
+        subscription: u32,
+    },
+    /// The `publish` frame of a client or worker.
+    Publish {
+        /// The link of the publisher.
+        link: LinkId,
+        /// The header as received.
+        head: Header,
+        /// The lines and the payload, unchecked; at most `body_bytes_max` bytes.
+        body: Bytes,
+    },
+    /// The `announce` frame of a client or worker.
+    Announce {
+        /// The link of the program.
+        link: LinkId,
+        /// The instance as the program describes it; nothing of it is checked.
+        announce: Box<Announce>,
+    },
+    /// The `state-change` frame of a client or worker.
+    StateChange {
+        /// The link of the program.
+        link: LinkId,
+        /// Which instance, and its state; the connection may have none of this id.
+        change: Box<StateChange>,
+    },
+    /// The `beat` frame of a client or worker.
+    Beat {
+        /// The link of the program.
+        link: LinkId,
+        /// Its instances, with their checkpoints; the connection may not have them.
+        beat: Beat,
+    },
+    /// The `withdraw` frame of a client or worker.
+    Withdraw {
+        /// The link of the program.
+        link: LinkId,
+        /// Which instance, and why; the connection may have none of this id.
+        withdraw: Box<Withdraw>,
     },
     /// A `data` frame of a client: a request, or a further piece of one.
     Request {

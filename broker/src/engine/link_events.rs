@@ -15,7 +15,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use crate::engine::sessions::peer_name::from;
 use protocol::{
-    ErrorBody, ErrorCode, Frame, HostName, LinkId, Ran, RunId, Setting, WireError, WorkerId, show,
+    ErrorBody, ErrorCode, Frame, Header, HostName, LinkId, Ran, RunId, Setting, WireError,
+    WorkerId, show,
 };
 
 impl Engine {
@@ -145,6 +146,8 @@ impl Engine {
         self.facts.quotas_mut().closed(link, || from(&slot.peer));
         self.dispatch.flow_mut().close(link, &mut self.effects, &mut self.out);
         self.sessions.close(link);
+        self.topics.link_gone(link, context!(self));
+        self.instances.link_gone(link, context!(self));
         self.store.forget(link);
     }
 
@@ -267,6 +270,10 @@ impl Engine {
         let Some(slot) = self.sessions.connection(link) else { return };
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
+            (End::Client(_) | End::Worker(_), Some(_)) if error.is_publish => {
+                let head = Header { sequence: error.sequence, ..Header::default() };
+                self.out.push(Action::Send { link, frame: Frame::Error { head, error: body } });
+            }
             (End::Worker(_), _) => self.bad_worker(link, error.text),
             (End::Client(key), Some(_)) => self.dispatch.on_skipped(key, &error, context!(self)),
             (End::Host(key), _) => {

@@ -10,7 +10,10 @@ use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
-use super::{client_frames, deadlines, heartbeat, outlook, shutdown, start, work_parts};
+use super::{
+    client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
+    work_parts,
+};
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
 
@@ -94,10 +97,12 @@ impl Engine {
                 let is_client = matches!(end, Some(End::Client(_)));
                 self.dispatch.flow_mut().congested(link, is_client, &mut self.out);
                 self.facts.congested(link, true);
+                self.topics.congested(link);
             }
             Input::Uncongested { link } => {
                 self.dispatch.flow_mut().has_room(link, &mut self.effects, &mut self.out);
                 self.facts.congested(link, false);
+                self.topics.uncongested(link, context!(self));
             }
             Input::OutboxFull { link, bytes } => self.on_outbox_full(link, bytes),
             Input::Stalled { link, bytes } => {
@@ -143,6 +148,25 @@ impl Engine {
             Input::HalfClosed { link } => client_frames::on_half_closed(self, link),
             Input::Cancel { link, sequence } => client_frames::on_cancel(self, link, sequence),
             Input::Flush { link, sequence } => client_frames::on_flush(self, link, sequence),
+            Input::Subscribe { link, subscribe } => {
+                topic_frames::on_subscribe(self, link, *subscribe);
+            }
+            Input::Unsubscribe { link, subscription } => {
+                topic_frames::on_unsubscribe(self, link, subscription);
+            }
+            Input::Publish { link, head, body } => {
+                topic_frames::on_publish(self, link, &head, body);
+            }
+            Input::Announce { link, announce } => {
+                instance_frames::on_announce(self, link, *announce);
+            }
+            Input::StateChange { link, change } => {
+                instance_frames::on_state_change(self, link, *change);
+            }
+            Input::Beat { link, beat } => instance_frames::on_beat(self, link, &beat),
+            Input::Withdraw { link, withdraw } => {
+                instance_frames::on_withdraw(self, link, *withdraw);
+            }
             Input::WorkerLogin { link, login, proof } => {
                 self.heard(link);
                 self.on_worker_login(link, *login, proof);
@@ -245,6 +269,9 @@ impl Engine {
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
+                Effect::Publish { topic, lines } => {
+                    self.topics.publish_own(&topic, &lines, context!(self));
+                }
             }
         }
     }
@@ -336,6 +363,8 @@ impl Engine {
                 Timer::StoreWait(number) => save::on_store_wait_due(self, number),
                 Timer::Listing => listing::on_listing(self),
                 Timer::Work => work_parts::on_due(self),
+                Timer::Topics => self.topics.on_due(context!(self)),
+                Timer::Instances => self.instances.on_due(context!(self)),
                 Timer::End => shutdown::on_shutdown_due(self),
             }
             self.settle();

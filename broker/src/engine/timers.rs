@@ -47,6 +47,10 @@ pub(crate) enum Timer {
     Listing,
     /// When to do the next part of long work.
     Work,
+    /// When to go on with messages that are sent part by part, or a value is kept no longer.
+    Topics,
+    /// When to look which instances are timed out or stalled.
+    Instances,
     /// When to take the next step of the shutdown, whatever is still missing.
     End,
 }
@@ -82,6 +86,8 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::StoreWait(_)
         | Timer::Listing
         | Timer::Work
+        | Timer::Topics
+        | Timer::Instances
         | Timer::End => false,
     }
 }
@@ -105,6 +111,8 @@ impl Timers {
                     | Timer::Store
                     | Timer::Listing
                     | Timer::Work
+                    | Timer::Topics
+                    | Timer::Instances
                     | Timer::Dial(_)
                     | Timer::Restart(..)
             )

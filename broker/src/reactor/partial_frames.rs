@@ -5,7 +5,7 @@
 use super::Reactor;
 use super::buffer_pool::BufferPool;
 use super::conn::{Conn, HalfClose, Phase};
-use protocol::{ErrorCode, Header, Role, Tick, WireError};
+use protocol::{ErrorCode, Header, Kind, Role, Tick, WireError};
 use std::mem;
 
 /// Checks of the connections per `frame_ms`. The limit counts checks, not time, so that peers do
@@ -97,7 +97,8 @@ impl PartialFrames {
             );
             let (code, sequence, skip) = (ErrorCode::Overloaded, head.sequence, Some(head.len));
             let (more, reply) = (head.more != 0, head.reply != 0);
-            return Err(WireError { code, text, sequence, skip, more, reply });
+            let is_publish = head.command == Kind::Publish.number();
+            return Err(WireError { code, text, sequence, skip, more, reply, is_publish });
         }
         self.bytes += size;
         conn.counted = size;

@@ -51,6 +51,9 @@ pub fn input(
             Role::Client | Role::Host | Role::Broker => Input::Request { link, head, body },
         });
     }
+    if kind == Kind::Publish {
+        return Ok(Input::Publish { link, head, body });
+    }
     let report = |report| Input::Report { link, report: Box::new(report) };
     Ok(match decode::frame(kind, head, body)? {
         Frame::Data { head, body } => Input::Request { link, head, body },
@@ -64,6 +67,13 @@ pub fn input(
         Frame::Logout(body) => Input::Logout { link, received: body.received },
         Frame::Cancel { head, .. } => Input::Cancel { link, sequence: head.sequence },
         Frame::Flush { sequence } => Input::Flush { link, sequence },
+        Frame::Subscribe(body) => Input::Subscribe { link, subscribe: Box::new(body) },
+        Frame::Unsubscribe(body) => Input::Unsubscribe { link, subscription: body.subscription },
+        Frame::Publish { head, body } => Input::Publish { link, head, body },
+        Frame::Announce(body) => Input::Announce { link, announce: Box::new(body) },
+        Frame::StateChange(body) => Input::StateChange { link, change: Box::new(body) },
+        Frame::Beat(beat) => Input::Beat { link, beat },
+        Frame::Withdraw(body) => Input::Withdraw { link, withdraw: Box::new(body) },
         Frame::Error { head, error } => {
             let (worker, run) = (WorkerId(head.workerid), RunId(head.transaction));
             Input::PeerError { link, worker, run, error }
@@ -97,6 +107,13 @@ pub fn input(
         | Frame::WorkerLoginOk(_)
         | Frame::End
         | Frame::Flushed(_)
+        | Frame::Subscribed(_)
+        | Frame::Unsubscribed(_)
+        | Frame::Published(_)
+        | Frame::Message { .. }
+        | Frame::CaughtUp(_)
+        | Frame::Announced(_)
+        | Frame::BeatOk(_)
         | Frame::Reinit
         | Frame::Status { .. }
         | Frame::ExecHello(_)

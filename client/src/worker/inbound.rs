@@ -177,6 +177,20 @@ impl Word {
             | Frame::Cancel { .. }
             | Frame::Flush { .. }
             | Frame::Flushed(_)
+            | Frame::Subscribe(_)
+            | Frame::Subscribed(_)
+            | Frame::Unsubscribe(_)
+            | Frame::Unsubscribed(_)
+            | Frame::Publish { .. }
+            | Frame::Published(_)
+            | Frame::Message { .. }
+            | Frame::CaughtUp(_)
+            | Frame::Announce(_)
+            | Frame::Announced(_)
+            | Frame::StateChange(_)
+            | Frame::Beat(_)
+            | Frame::BeatOk(_)
+            | Frame::Withdraw(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
             | Frame::StatusReply { .. }

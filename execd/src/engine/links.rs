@@ -139,6 +139,20 @@ impl Engine {
             | Frame::Cancel { .. }
             | Frame::Flush { .. }
             | Frame::Flushed(_)
+            | Frame::Subscribe(_)
+            | Frame::Subscribed(_)
+            | Frame::Unsubscribe(_)
+            | Frame::Unsubscribed(_)
+            | Frame::Publish { .. }
+            | Frame::Published(_)
+            | Frame::Message { .. }
+            | Frame::CaughtUp(_)
+            | Frame::Announce(_)
+            | Frame::Announced(_)
+            | Frame::StateChange(_)
+            | Frame::Beat(_)
+            | Frame::BeatOk(_)
+            | Frame::Withdraw(_)
             | Frame::End
             | Frame::Reinit
             | Frame::Status { .. }

@@ -3,6 +3,7 @@
 
 use super::stimulus::text;
 use super::tokens;
+use super::topics::TOPICS;
 use super::words::Cursor;
 use super::world::World;
 use broker::engine::input::{Close, Input};
@@ -16,7 +17,7 @@ use protocol::names::ServiceName;
 
 /// Verbs for every connection.
 pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out [received=N], is silent, answers, \
-pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, is uncongested, \
+pings [seq=N], sends garbage [seq=N skip more publish], complains \"TEXT\", is congested, is uncongested, \
 overflows, stalls, trickles";
 
 impl World {
@@ -51,7 +52,7 @@ impl World {
             }
             other => {
                 return self.act_end(name, other, line)?.unwrap_or_else(|| {
-                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}")))
+                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}, {TOPICS}")))
                 });
             }
         }
@@ -177,7 +178,8 @@ impl World {
                     if skip.is_some() { ErrorCode::BodyTooLarge } else { ErrorCode::BadFrame };
                 let text = format!("{code} for the test");
                 let more = line.flag("more");
-                let error = WireError { code, text, sequence, skip, more, reply: true };
+                let is_publish = line.flag("publish");
+                let error = WireError { code, text, sequence, skip, more, reply: true, is_publish };
                 self.step(Input::Garbage { link: self.link(name)?, error })?;
             }
             "trickles" => self.step(Input::Heard { link: self.link(name)? })?,
@@ -194,10 +196,13 @@ impl World {
             "is" if line.is("congested") => {
                 self.step(Input::Congested { link: self.link(name)? })?;
             }
-            _ => match self.act_proof(name, verb, line)? {
-                Some(()) => {}
-                None => return Ok(None),
-            },
+            _ => {
+                let is_known = self.act_proof(name, verb, line)?.is_some()
+                    || self.act_topics(name, verb, line)?.is_some();
+                if !is_known {
+                    return Ok(None);
+                }
+            }
         }
         Ok(Some(line.end(ENDS)))
     }

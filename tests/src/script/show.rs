@@ -7,11 +7,13 @@ use super::world::{Disk, OPERATOR, World};
 use crate::shell::{Ask, Deed, Player, TestShell};
 use broker::engine::input::Input;
 use broker::translate::outbound;
+use bytes::Bytes;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, WorkerId};
+use protocol::messages::{MessageLines, Removed};
 
 impl Player for World {
     type End = String;
@@ -143,6 +145,40 @@ impl World {
             Frame::Flushed(flushed) => Item::new(format!("{name} flushed"))
                 .showing("refused", flushed.refused, flushed.refused > 0)
                 .with("seq", flushed.flush),
+            Frame::Subscribed(it) => Item::new(format!("{name} subscribed {}", it.subscription))
+                .showing(
+                    "missing",
+                    it.missing.map(|m| m.to_string().replace(' ', "-")).unwrap_or_default(),
+                    it.missing.is_some(),
+                )
+                .with("at", it.at.number)
+                .with("epoch", it.at.epoch),
+            Frame::Unsubscribed(it) => {
+                Item::new(format!("{name} unsubscribed {}", it.subscription))
+                    .showing("dropped", it.dropped, it.dropped > 0)
+                    .with("delivered", it.delivered)
+            }
+            Frame::Published(it) => Item::new(format!("{name} published"))
+                .showing("subscriptions", it.subscriptions, true)
+                .with("seq", it.publish)
+                .with("at", it.at.number),
+            Frame::Message { head, body } => show_message(name, &head, &body),
+            Frame::CaughtUp(it) => Item::new(format!("{name} caught-up {}", it.subscription))
+                .showing("dropped", it.dropped, it.dropped > 0)
+                .with("kept", it.kept),
+            Frame::Announced(it) => Item::new(format!("{name} announced"))
+                .showing("displaced", "yes", it.displaced)
+                .with("id", it.id)
+                .with("incarnation", it.incarnation)
+                .with("beat_ms", it.beat_ms)
+                .with("activity_timeout_ms", it.activity_timeout_ms)
+                .with("seq", it.sequence),
+            Frame::BeatOk(it) => {
+                let unknown: Vec<String> = it.unknown.iter().map(u64::to_string).collect();
+                Item::new(format!("{name} beat-ok"))
+                    .showing("unknown", unknown.join(","), !unknown.is_empty())
+                    .with("beat", it.beat)
+            }
             Frame::End => Item::new(format!("end {name}")),
             Frame::Reinit => Item::new(format!("reinit {name}")),
             Frame::Status { sequence } => {
@@ -176,6 +212,13 @@ impl World {
             | Frame::WorkerLogin(_)
             | Frame::Logout(_)
             | Frame::Flush { .. }
+            | Frame::Subscribe(_)
+            | Frame::Unsubscribe(_)
+            | Frame::Publish { .. }
+            | Frame::Announce(_)
+            | Frame::StateChange(_)
+            | Frame::Beat(_)
+            | Frame::Withdraw(_)
             | Frame::StatusReply { .. }
             | Frame::ExecWelcome(_)
             | Frame::ExecStart(_)
@@ -236,6 +279,20 @@ impl World {
     fn has_many(&self, name: &str) -> bool {
         self.clients.get(name).is_some_and(|end| end.used.len() > 1)
     }
+}
+
+/// A message of a topic: which subscription, the topic, the payload, and what its lines say.
+fn show_message(name: &str, head: &Header, body: &Bytes) -> Item {
+    let Ok(message) = MessageLines::read(body) else {
+        return Item::new(format!("{name} gets a message that is none"));
+    };
+    let payload = words::body(&body[message.payload_at..]);
+    let kept = if head.more != 0 { " kept" } else { "" };
+    Item::new(format!("{name} message {} {} {payload}{kept}", head.sequence, message.topic))
+        .showing("dropped", head.attempt, head.attempt > 0)
+        .showing("removed", message.removed.map_or("", Removed::word), message.removed.is_some())
+        .with("at", head.transaction)
+        .with("retain", message.retain.word())
 }
 
 /// The id in `echo#1`.

@@ -5,6 +5,7 @@ use super::clients::ENDS;
 use super::show::worker_id;
 use super::stimulus::text;
 use super::tokens;
+use super::topics::TOPICS;
 use super::words::Cursor;
 use super::world::World;
 use broker::engine::input::{Close, Input, Report, Start};
@@ -101,7 +102,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
             other => {
                 return self.act_end(name, other, line)?.unwrap_or_else(|| {
-                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}")))
+                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}, {TOPICS}")))
                 });
             }
         }

@@ -8,6 +8,7 @@ use protocol::frame::Frame;
 use protocol::header::{FLAG_IDEMPOTENT, Header};
 use protocol::ids::WorkerId;
 use protocol::kinds::KINDS;
+use protocol::messages::{MessageOf, Removed, Retain};
 use protocol::names::{HostName, ServiceName};
 
 fn echo() -> ServiceName {
@@ -80,6 +81,11 @@ fn frames() -> Vec<(&'static str, Frame)> {
         error: ErrorCode::Cancelled.number(),
         ..Header::default()
     };
+    let kept =
+        MessageOf { retain: Retain::Yes, ..MessageOf::new("orders.eu.created", b"order 4711") };
+    let gone = Some(Removed::Expired);
+    let removed = MessageOf { removed: gone, ..MessageOf::new("orders.eu.created", b"") };
+    let of = Header { sequence: 7, transaction: 46, attempt: 2, ..Header::default() };
     let in_reply =
         |error| Frame::Error { head: Header { sequence: 7, ..Header::default() }, error };
     vec![
@@ -92,6 +98,15 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("pong", Frame::Pong { sequence: 8 }),
         ("cancel", Frame::Cancel { head: over, text: "its client gave it up".into() }),
         ("flush", Frame::Flush { sequence: 7 }),
+        (
+            "publish",
+            Frame::Publish {
+                head: Header { sequence: 9, reply: 1, ..Header::default() },
+                body: kept.body(),
+            },
+        ),
+        ("message", Frame::Message { head: of, body: kept.body() }),
+        ("message-removed", Frame::Message { head: of, body: removed.body() }),
         ("end", Frame::End),
         ("reinit", Frame::Reinit),
         ("exec-list", Frame::ExecList),
@@ -112,6 +127,8 @@ pub(crate) fn arrived(frame: &Frame) -> Frame {
     let head = Header::read(&encode::encode(frame.clone()).head);
     match frame.clone() {
         Frame::Data { body, .. } => Frame::Data { head, body },
+        Frame::Publish { body, .. } => Frame::Publish { head, body },
+        Frame::Message { body, .. } => Frame::Message { head, body },
         Frame::Error { error, .. } => Frame::Error { head, error },
         Frame::Cancel { text, .. } => Frame::Cancel { head, text },
         other => other,

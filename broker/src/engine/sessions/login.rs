@@ -273,7 +273,7 @@ impl Sessions {
             self.access.may_ask(&connection.peer, &login.service)?;
         }
         let name = login.service.as_str();
-        let Some(service) = cx.catalog.find(name) else {
+        let Some(service) = cx.catalog.of_login(name) else {
             return Err(ErrorBody::new(ErrorCode::UnknownService, cx.catalog.unknown(name)));
         };
         if self.is_rejecting && !login.service.is_op() {
