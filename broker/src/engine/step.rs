@@ -222,7 +222,7 @@ impl Engine {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error),
-                Effect::Resumed { link } => self.sessions.read_again(link),
+                Effect::Resumed { link } => instance_frames::on_resumed(self, link),
                 Effect::RefuseLogin { link, error, detail } => {
                     self.refuse_because(link, error, Some(&detail));
                 }
@@ -364,7 +364,7 @@ impl Engine {
                 Timer::Listing => listing::on_listing(self),
                 Timer::Work => work_parts::on_due(self),
                 Timer::Topics => self.topics.on_due(context!(self)),
-                Timer::Instances => self.instances.on_due(context!(self)),
+                Timer::Instances => instance_frames::on_due(self),
                 Timer::End => shutdown::on_shutdown_due(self),
             }
             self.settle();
