@@ -1,7 +1,7 @@
 //! Runs the simulation `isect_tests::sim` over many seeds. `SIM_SEED=n` replays one seed and prints
 //! its trace; `SIM_SEEDS=n` runs n seeds instead of the gate's number.
 
-use isect_tests::sim::plan::{Behaviour, Fault, Plan, Sabotage, ServicePlan};
+use isect_tests::sim::plan::{Behaviour, BusPlan, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
 use std::collections::BTreeMap;
 
@@ -149,6 +149,7 @@ fn fair(seed: u64) -> Plan {
         fault_ms: 0,
         faults: vec![],
         tokens_ms: 0,
+        bus: BusPlan::default(),
         ..Plan::of(seed)
     }
 }
