@@ -6,6 +6,7 @@ use super::hub::Engine;
 use super::law::law;
 use super::sessions::connection::End;
 use super::supervision::process_state::ProcessState;
+use super::worker_instances::condition;
 
 impl Engine {
     /// Checks all laws.
@@ -18,6 +19,7 @@ impl Engine {
         self.supervision.check()?;
         self.instances.check()?;
         check_workers(self)?;
+        check_instances(self)?;
         check_outlooks(self)?;
         check_links(self)
     }
@@ -51,6 +53,20 @@ fn check_workers(hub: &Engine) -> Result<(), String> {
             "law 2: worker {id} is ready without a link"
         );
     }
+    Ok(())
+}
+
+/// Each worker with a process is an instance, and as its process is.
+fn check_instances(hub: &Engine) -> Result<(), String> {
+    let mut count = 0;
+    for (key, worker) in hub.supervision.workers() {
+        let (is, should) = (hub.instances.worker(worker.id), condition(hub, key));
+        let is = is.map(|instance| instance.condition);
+        law!(is == should, "law 2: worker {} is {is:?} as an instance, not {should:?}", worker.id);
+        count += usize::from(should.is_some());
+    }
+    let known = hub.instances.worker_count();
+    law!(count == known, "law 2: {count} workers have processes, {known} are instances");
     Ok(())
 }
 

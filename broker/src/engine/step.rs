@@ -12,7 +12,7 @@ use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
     client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
-    work_parts,
+    work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -238,6 +238,11 @@ impl Engine {
                 }
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
+                    worker_instances::on_turned(self, worker);
+                }
+                Effect::Turned { worker } => worker_instances::on_turned(self, worker),
+                Effect::GroupTurned { group, members, topic, lines } => {
+                    worker_instances::on_group_turned(self, (&group, members), &topic, lines);
                 }
                 Effect::Outlook { service, no_worker } => {
                     outlook::on_outlook(self, service, no_worker);
@@ -260,6 +265,7 @@ impl Engine {
                 }
                 Effect::Forget { worker } => {
                     self.effects.forget(worker);
+                    worker_instances::on_forget(self, worker);
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker, context!(self));
                 }
