@@ -2,6 +2,7 @@
 //! and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
+mod commands;
 mod field;
 mod foreign;
 pub mod help;
