@@ -6,6 +6,8 @@ mod commands;
 mod field;
 mod foreign;
 pub mod help;
+mod instance_args;
+mod instance_shape;
 mod layout;
 mod params;
 pub mod parse;
