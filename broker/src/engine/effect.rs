@@ -4,6 +4,7 @@
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
+use bytes::Bytes;
 use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
@@ -94,6 +95,17 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// More of what a link sent is under way than may be: it is read no further.
+    StopReading { link: LinkId },
+    /// No more.
+    ResumeReading { link: LinkId },
+    /// A message is to become a request of a service.
+    Enqueue {
+        service: ServiceKey,
+        topic: String,
+        /// The lines and the payload.
+        body: Bytes,
+    },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -125,6 +137,9 @@ impl Effect {
             | Self::Launch { .. }
             | Self::Poisoned { .. }
             | Self::Publish { .. }
+            | Self::StopReading { .. }
+            | Self::ResumeReading { .. }
+            | Self::Enqueue { .. }
             | Self::Traced => None,
         }
     }
