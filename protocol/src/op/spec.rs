@@ -9,6 +9,7 @@ use super::words;
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::names::ServiceName;
 use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt;
 
 /// How much a command may change; rights are granted by it.
@@ -177,6 +178,19 @@ pub struct GroupMembers {
 
 /// Most members that a group may need.
 pub const GROUP_MIN_MAX: u64 = 1_000_000;
+
+/// The subscriptions that `subscriptions` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionsOf {
+    /// All.
+    All,
+    /// Those of one client.
+    Client(ClientId),
+    /// Those of one worker.
+    Worker(WorkerId),
+    /// Those whose pattern covers this one, or is covered by it.
+    Pattern(Pattern),
+}
 
 /// A request as an operator names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
 //! | `requests` | the requests under way |
+//! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
@@ -47,4 +48,5 @@ pub(crate) mod status;
 pub(crate) mod status_query;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod topics;
 pub(crate) mod why;
