@@ -2,9 +2,7 @@
 
 use super::instance::{Instance, Owner};
 use protocol::bodies::Announce;
-use protocol::instances::{
-    ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN, STATE_TEXT_CHARS_MAX,
-};
+use protocol::instances::{ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN, STATE_TEXT_CHARS_MAX};
 use protocol::{ErrorBody, ErrorCode, LinkId, ServiceName, TokenName, show};
 use std::sync::Arc;
 
@@ -44,15 +42,23 @@ pub(crate) fn bad(text: impl Into<String>) -> ErrorBody {
 
 /// A name by the rules of names of services.
 fn name(what: &str, given: &str) -> Result<ServiceName, ErrorBody> {
-    ServiceName::new(given)
-        .map_err(|error| bad(error.to_string().replacen("service name", &format!("{what} name"), 1)))
+    ServiceName::new(given).map_err(|error| {
+        bad(error.to_string().replacen("service name", &format!("{what} name"), 1))
+    })
 }
 
 /// A text of so many bytes or characters at most, on one line.
-fn check_text(what: &str, text: &str, (size, unit, max): (usize, &str, usize)) -> Result<(), ErrorBody> {
+fn check_text(
+    what: &str,
+    text: &str,
+    (size, unit, max): (usize, &str, usize),
+) -> Result<(), ErrorBody> {
     let shown = || show::brief(text, SHOWN_MAX);
     if size > max {
-        return Err(bad(format!("{what} '{}' has {size} {unit}; at most {max} are allowed", shown())));
+        return Err(bad(format!(
+            "{what} '{}' has {size} {unit}; at most {max} are allowed",
+            shown()
+        )));
     }
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(bad(format!("{what} '{}' contains {c:?}; it stands on one line", shown()))),
@@ -129,7 +135,7 @@ pub(crate) fn is_taken(instance: &Instance, is_here: bool) -> ErrorBody {
     }
     let whose = match instance.owner {
         Owner::Link(_) => "another connection, of another user or of one that is not known",
-        Owner::Broker => "the broker",
+        Owner::Worker { .. } => "the broker",
     };
     let text = format!(
         "instance '{}' with id {} on {} is there already, announced by {whose}; choose another \

@@ -1,9 +1,9 @@
 //! One instance: who announced it, how it is, and what its last beat said.
 
 use super::activity::Activity;
-use super::overdue::Look;
+use super::look::Look;
 use protocol::instances::{InstanceState, InstanceType, StateName};
-use protocol::{LinkId, Micros, ServiceName, Tick};
+use protocol::{HostName, LinkId, Micros, RunId, ServiceName, Tick, WorkerId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,12 +19,34 @@ pub(crate) struct InstanceName {
 }
 
 /// Who says how an instance is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// The program that announced it on this connection.
     Link(LinkId),
     /// The broker: it is a worker.
-    Broker,
+    Worker {
+        /// Its id.
+        id: WorkerId,
+        /// The host that the worker runs on.
+        host: HostName,
+        /// The start of its process.
+        run: RunId,
+    },
+}
+
+impl Owner {
+    /// Whether it is a worker, and this is its run.
+    pub(super) fn is_run(&self, other: RunId) -> bool {
+        matches!(self, Self::Worker { run, .. } if *run == other)
+    }
+
+    /// The connection that announced it.
+    pub(crate) const fn link(&self) -> Option<LinkId> {
+        match self {
+            Self::Link(link) => Some(*link),
+            Self::Worker { .. } => None,
+        }
+    }
 }
 
 /// How an instance is.
@@ -90,6 +112,17 @@ impl EndReason {
     }
 }
 
+impl EndReason {
+    /// Whether such an end of an instance that was so is a failure: its group lacks it.
+    pub(super) const fn is_failure(self, was: Condition) -> bool {
+        match self {
+            Self::Withdrawn | Self::Closed | Self::Displaced => false,
+            Self::Failed => true,
+            Self::Lost => matches!(was.state(), InstanceState::Running | InstanceState::Own(_)),
+        }
+    }
+}
+
 /// An instance that has not ended.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -100,6 +133,8 @@ pub(crate) struct Instance {
     pub(crate) incarnation: u64,
     pub(crate) kind: InstanceType,
     /// The groups that its program named.
+    pub(crate) named_groups: Vec<ServiceName>,
+    /// All groups that it is in: those, and those that expect it.
     pub(crate) groups: Vec<ServiceName>,
     pub(crate) addresses: Vec<String>,
     pub(crate) meta: Vec<String>,
@@ -122,11 +157,21 @@ pub(crate) struct Instance {
     pub(crate) moved: Activity,
     /// When a beat or a change of its state came last.
     pub(crate) heard: Activity,
+    /// The same as a tick, to be shown.
+    pub(crate) heard_at: Tick,
     /// When it is looked at next. Valid in `Alive`.
     pub(crate) look: Option<Look>,
 }
 
 impl Instance {
+    /// Where it runs: the machine, or the host of a worker.
+    pub(crate) fn machine(&self) -> &str {
+        match &self.owner {
+            Owner::Link(_) => &self.name.machine,
+            Owner::Worker { host, .. } => host.as_str(),
+        }
+    }
+
     /// What its program calls its state, if that is one of its own and has a name.
     pub(crate) fn state_name(&self) -> Option<&str> {
         let InstanceState::Own(number) = self.condition.state() else { return None };

@@ -2,15 +2,24 @@
 
 use super::activity::ActivityClock;
 use super::announced::{Announcer, bad, check, check_state_text, is_taken};
+use super::groups::{GroupConfig, Groups};
+use super::history::History;
 use super::instance::{Condition, EndReason, Instance, InstanceName, Owner};
-use super::overdue::Overdue;
+use super::look::Looks;
 use super::state_messages::{Change, publish};
-use super::table::InstanceTable;
+use super::table::{InstanceTable, LinkState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::keys::InstanceKey;
+use crate::engine::timers::Timer;
 use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
-use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, Setting};
+use protocol::{
+    ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, ServiceName, Setting, Tick, WorkerId,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most instances of links that are gone which end in one step.
+const PART: usize = 256;
 
 /// How many beats fit into a time-out, so that one that comes late is not the end.
 const BEATS: u64 = 3;
@@ -21,7 +30,13 @@ pub(crate) struct Instances {
     pub(super) table: InstanceTable,
     last_incarnation: u64,
     pub(super) clock: ActivityClock,
-    pub(super) overdue: Overdue,
+    pub(super) looks: Looks,
+    pub(super) groups: Groups,
+    pub(super) history: History,
+    /// The instances that are workers.
+    pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
+    /// Links that are gone, and whose instances are still to be ended.
+    gone: VecDeque<LinkId>,
 }
 
 fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
@@ -43,6 +58,12 @@ impl Instances {
         if let Err(error) = self.begin(who, body, cx) {
             refuse(link, sequence, error, cx);
         }
+        self.settle(cx);
+    }
+
+    /// Publishes which groups have another state.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
+        self.groups.settle(cx.now, cx.effects);
     }
 
     fn begin(
@@ -57,7 +78,7 @@ impl Instances {
         if let Some(key) = self.table.at(who.link, body.id) {
             return Err(is_taken(&self.table[key], true));
         }
-        let old = self.table.named(&name);
+        let old = self.table.named(&name).filter(|&key| !self.end_if_gone(key, cx));
         if let Some(key) = old
             && !self.may_displace(&who, key)
         {
@@ -71,22 +92,23 @@ impl Instances {
             0 => cx.settings.get(Setting::ActivityTimeoutMs),
             given => given,
         };
-        self.last_incarnation += 1;
         let link = who.link;
         let announced = Announced {
             sequence: body.sequence,
             id: body.id,
-            incarnation: self.last_incarnation,
+            incarnation: self.last_incarnation + 1,
             beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
             activity_timeout_ms: timeout_ms,
             displaced: old.is_some(),
         };
+        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
         let instance = Instance {
             name,
             owner: Owner::Link(link),
-            incarnation: self.last_incarnation,
+            incarnation: 0,
             kind: body.kind,
-            groups,
+            named_groups: groups,
+            groups: Vec::new(),
             addresses: body.addresses,
             meta: body.meta,
             state_names: body.state_names,
@@ -100,23 +122,48 @@ impl Instances {
             checkpoint: 0,
             moved: now,
             heard: now,
+            heard_at: cx.now,
             look: None,
         };
-        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
-        let key = self.table.insert(instance, Some(who));
-        publish(&self.table[key], "none", Change::Begun, cx.effects);
+        let key = self.add(instance, Some(who), cx);
         self.watch(key, cx);
         Ok(())
     }
 
+    /// Adds an instance: it gets its number, is in its groups, and replaces one that failed.
+    pub(super) fn add(
+        &mut self,
+        mut instance: Instance,
+        who: Option<Announcer>,
+        cx: &mut Context<'_>,
+    ) -> InstanceKey {
+        self.last_incarnation += 1;
+        instance.incarnation = self.last_incarnation;
+        instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+        self.history.replaced(&instance.name, &mut self.groups);
+        let key = self.table.insert(instance, who);
+        let instance = &self.table[key];
+        self.groups.join(key, instance);
+        publish(instance, "none", Change::Begun, cx.effects);
+        key
+    }
+
+    /// Ends an instance whose link is gone. Returns whether it is one.
+    fn end_if_gone(&mut self, key: InstanceKey, cx: &mut Context<'_>) -> bool {
+        let link = self.table[key].owner.link();
+        match link.and_then(|link| self.table.of_link(link)).map(|of_link| of_link.state) {
+            Some(LinkState::Gone(reason)) => {
+                self.end(key, reason, None, cx);
+                true
+            }
+            Some(LinkState::Open | LinkState::Closing) | None => false,
+        }
+    }
+
     /// Whether the instance is one of the same user, or of the holder of the same token.
     fn may_displace(&self, who: &Announcer, key: InstanceKey) -> bool {
-        match self.table[key].owner {
-            Owner::Link(link) => {
-                self.table.of_link(link).is_some_and(|of_link| who.is_same_as(&of_link.who))
-            }
-            Owner::Broker => false,
-        }
+        let old = self.table[key].owner.link().and_then(|link| self.table.of_link(link));
+        old.is_some_and(|of_link| who.is_same_as(&of_link.who))
     }
 
     fn check_room(
@@ -156,7 +203,7 @@ impl Instances {
         };
         let now = self.clock.read(cx.now);
         let instance = self.table.get_mut(key);
-        instance.heard = now;
+        (instance.heard, instance.heard_at) = (now, cx.now);
         let was = instance.condition;
         // While it did something else, its checkpoint need not have moved.
         if !was.is_running() || checkpoint.is_some_and(|new| new != instance.checkpoint) {
@@ -170,6 +217,7 @@ impl Instances {
         }
         instance.text = text;
         self.turn(key, condition, is_stalled, cx);
+        self.settle(cx);
     }
 
     /// An instance has another condition, or is stalled or no more.
@@ -185,9 +233,10 @@ impl Instances {
         instance.is_stalled = is_stalled;
         if was != condition {
             instance.since = cx.now;
+            self.groups.turn(instance, was);
         }
         publish(instance, &was.to_string(), Change::State, cx.effects);
-        if matches!(was, Condition::TimedOut { .. }) {
+        if matches!(was, Condition::TimedOut { .. }) && instance.owner.link().is_some() {
             self.watch(key, cx);
         }
     }
@@ -204,7 +253,7 @@ impl Instances {
                 continue;
             };
             let instance = self.table.get_mut(key);
-            instance.heard = now;
+            (instance.heard, instance.heard_at) = (now, cx.now);
             let (condition, was_stalled) = (instance.condition, instance.is_stalled);
             let is_back = matches!(condition, Condition::TimedOut { .. });
             if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
@@ -218,6 +267,7 @@ impl Instances {
                 self.turn(key, Condition::Alive(condition.state()), is_stalled, cx);
             }
         }
+        self.settle(cx);
         let frame = Frame::BeatOk(BeatOk { beat: body.beat, unknown });
         cx.out.push(Action::Send { link, frame });
     }
@@ -232,10 +282,11 @@ impl Instances {
         };
         let reason = if body.failed { EndReason::Failed } else { EndReason::Withdrawn };
         self.end(key, reason, Some(body.text), cx);
+        self.settle(cx);
     }
 
     /// An instance ends; `text` replaces what its program said of its state.
-    fn end(
+    pub(super) fn end(
         &mut self,
         key: InstanceKey,
         reason: EndReason,
@@ -244,26 +295,53 @@ impl Instances {
     ) {
         self.unwatch(key);
         let mut instance = self.table.remove(key);
+        self.groups.part(key, &instance);
         if let Some(text) = text {
             instance.text = text;
         }
         publish(&instance, &instance.condition.to_string(), Change::Ended(reason), cx.effects);
+        let max = cx.settings.get(Setting::InstanceHistoryMax) as usize;
+        self.history.add(instance, (reason, cx.now), max, &mut self.groups);
     }
 
     /// The peer of a link has logged out, or was asked to end: that its connection ends is no loss.
     pub(crate) fn ends_in_order(&mut self, link: LinkId) {
         if let Some(of_link) = self.table.of_link_mut(link) {
-            of_link.is_orderly = true;
+            of_link.state = LinkState::Closing;
         }
     }
 
-    /// A link is gone, with its instances.
+    /// A link is gone, with its instances. If they are many, they end part by part.
     pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
-        let Some(of_link) = self.table.of_link(link) else { return };
-        let reason = if of_link.is_orderly { EndReason::Closed } else { EndReason::Lost };
-        let keys: Vec<InstanceKey> = of_link.by_id.values().copied().collect();
-        for key in keys {
-            self.end(key, reason, None, cx);
+        let Some(of_link) = self.table.of_link_mut(link) else { return };
+        of_link.state = LinkState::Gone(match of_link.state {
+            LinkState::Open => EndReason::Lost,
+            LinkState::Closing => EndReason::Closed,
+            LinkState::Gone(reason) => reason,
+        });
+        self.gone.push_back(link);
+        if self.gone.len() == 1 {
+            self.end_part(cx);
+            self.settle(cx);
+        }
+    }
+
+    /// Ends some instances of links that are gone; the others follow in later steps.
+    pub(super) fn end_part(&mut self, cx: &mut Context<'_>) {
+        let mut room = PART;
+        while let Some(&link) = self.gone.front() {
+            let of_link = self.table.of_link(link).map(|of_link| (of_link.state, &of_link.by_id));
+            let Some((LinkState::Gone(reason), by_id)) = of_link else {
+                self.gone.pop_front();
+                continue;
+            };
+            let keys: Vec<InstanceKey> = by_id.values().copied().take(room).collect();
+            if keys.is_empty() {
+                // After everything that can be done now.
+                return cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+            }
+            room -= keys.len();
+            keys.into_iter().for_each(|key| self.end(key, reason, None, cx));
         }
     }
 
@@ -273,5 +351,39 @@ impl Instances {
         if let Some(of_link) = self.table.of_link_mut(link) {
             of_link.read_since = now;
         }
+    }
+
+    /// Configures a group, or makes it what follows from its members alone.
+    pub(crate) fn configure_group(
+        &mut self,
+        name: &ServiceName,
+        config: Option<GroupConfig>,
+        cx: &mut Context<'_>,
+    ) {
+        for member in self.groups.configure(name, config) {
+            let keys: Vec<InstanceKey> = self.table.of_name(&member).collect();
+            for key in keys {
+                let instance = self.table.get_mut(key);
+                self.groups.part(key, instance);
+                instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+                self.groups.join(key, instance);
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// The groups.
+    pub(crate) const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The instances that ended.
+    pub(crate) const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The instances that are there.
+    pub(crate) const fn table(&self) -> &InstanceTable {
+        &self.table
     }
 }

@@ -8,16 +8,23 @@
 //! | `table` | the instances, found by name and by connection |
 //! | `announced` | what may be announced, and by whom |
 //! | `activity` | the clock by which instances are timed out |
-//! | `overdue` | which instances are timed out |
+//! | `look`, `overdue` | which instances are looked at when, and are timed out |
 //! | `state_messages` | what is published of each change |
+//! | `groups` | the groups, and the states that follow from their members |
+//! | `history` | the instances that ended |
+//! | `workers` | workers as instances |
 
 pub(crate) mod activity;
 pub(crate) mod announced;
+pub(crate) mod groups;
+pub(crate) mod history;
 pub(crate) mod instance;
 mod laws;
+mod look;
 mod machine;
 mod overdue;
 mod state_messages;
 mod table;
+pub(crate) mod workers;
 
 pub(crate) use machine::Instances;

@@ -1,14 +1,13 @@
-//! Which instances are timed out. Each has one entry, at the time of this machine's clock at which
-//! it is looked at next; a beat does not move it, so that beats cost little.
+//! Which instances are timed out, and when they are looked at.
 
-use super::activity::Activity;
-use super::instance::{Condition, Owner};
+use super::instance::Condition;
+use super::look::Look;
 use super::machine::Instances;
+use super::table::LinkState;
 use crate::engine::context::Context;
 use crate::engine::keys::InstanceKey;
 use crate::engine::timers::Timer;
 use protocol::{LinkId, Micros, Tick};
-use std::collections::BTreeSet;
 
 /// The longest wait of the timer while instances are watched, so that a standstill is noticed.
 const WAIT_MS: u64 = 250;
@@ -16,30 +15,6 @@ const WAIT_MS: u64 = 250;
 const SECOND_LOOK: Micros = Micros::from_millis(50);
 /// Most instances that one step looks at.
 const PART: usize = 256;
-
-/// When an instance is looked at next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Look {
-    at: Activity,
-    /// It was overdue before, right after a standstill.
-    is_second: bool,
-}
-
-/// The entries of the instances that are alive.
-#[derive(Debug, Default)]
-pub(super) struct Overdue(BTreeSet<(Look, InstanceKey)>);
-
-impl Overdue {
-    /// How many instances are watched.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether an instance is watched with this entry.
-    pub(super) fn has(&self, look: Look, key: InstanceKey) -> bool {
-        self.0.contains(&(look, key))
-    }
-}
 
 impl Instances {
     /// From now on an instance may be timed out.
@@ -53,20 +28,22 @@ impl Instances {
     fn look_again(&mut self, key: InstanceKey, look: Look) {
         self.unwatch(key);
         self.table.get_mut(key).look = Some(look);
-        self.overdue.0.insert((look, key));
+        self.looks.insert(look, key);
     }
 
     /// An instance is timed out, or gone.
     pub(super) fn unwatch(&mut self, key: InstanceKey) {
         if let Some(look) = self.table.get_mut(key).look.take() {
-            self.overdue.0.remove(&(look, key));
+            self.looks.remove(look, key);
         }
     }
 
     /// Sets the timer, if somebody is watched and it comes too late.
     fn set_timer(&mut self, cx: &mut Context<'_>) {
-        let Some((look, _)) = self.overdue.0.first() else { return };
-        let at = self.clock.tick(look.at).max(cx.now).min(cx.now.plus_millis(WAIT_MS));
+        let Some((look, _)) = self.looks.first() else { return };
+        // After everything that can be done now, if there is more than one step looks at.
+        let soon = Tick(cx.now.0 + 1);
+        let at = self.clock.tick(look.at).max(soon).min(cx.now.plus_millis(WAIT_MS));
         if self.clock.due().is_none_or(|due| at < due) {
             self.clock.set_due(Some(at));
             cx.timers.add(at, Timer::Instances);
@@ -75,6 +52,12 @@ impl Instances {
 
     /// `Timer::Instances`. Links that are not read say nothing, so nothing is said of them.
     pub(crate) fn on_due(&mut self, is_unread: impl Fn(LinkId) -> bool, cx: &mut Context<'_>) {
+        self.end_part(cx);
+        self.look(is_unread, cx);
+        self.settle(cx);
+    }
+
+    fn look(&mut self, is_unread: impl Fn(LinkId) -> bool, cx: &mut Context<'_>) {
         // A timer that was set before an earlier one took its place.
         if self.clock.due().is_none_or(|due| cx.now < due) {
             return;
@@ -83,19 +66,17 @@ impl Instances {
         let was_late = self.clock.take_late();
         self.clock.set_due(None);
         for _ in 0..PART {
-            let Some(&(look, key)) = self.overdue.0.first().filter(|(look, _)| look.at <= now)
-            else {
-                break;
-            };
+            let first = self.looks.first().filter(|(look, _)| look.at <= now);
+            let Some((look, key)) = first else { break };
             let instance = &self.table[key];
-            let of_link = match instance.owner {
-                Owner::Link(link) => Some((link, self.table.of_link(link))),
-                Owner::Broker => None,
-            };
-            let read_since = of_link.and_then(|(_, of_link)| Some(of_link?.read_since));
+            let link = instance.owner.link();
+            let of_link = link.and_then(|link| self.table.of_link(link));
+            let read_since = of_link.map(|of_link| of_link.read_since);
             let heard = instance.heard.max(read_since.unwrap_or_default());
             let due = heard.plus(instance.timeout);
-            if of_link.is_some_and(|(link, _)| is_unread(link)) {
+            if let Some(LinkState::Gone(reason)) = of_link.map(|of_link| of_link.state) {
+                self.end(key, reason, None, cx);
+            } else if link.is_some_and(&is_unread) {
                 let at = now.plus(instance.timeout);
                 self.look_again(key, Look { at, is_second: false });
             } else if due > now {

@@ -2,9 +2,9 @@
 
 use super::activity::Activity;
 use super::announced::Announcer;
-use super::instance::{Instance, InstanceName, Owner};
+use super::instance::{EndReason, Instance, InstanceName};
 use crate::engine::keys::{InstanceKey, Table};
-use protocol::LinkId;
+use protocol::{LinkId, ServiceName};
 use std::collections::BTreeMap;
 use std::ops::Index;
 
@@ -16,8 +16,19 @@ pub(crate) struct LinkInstances {
     pub(crate) by_id: BTreeMap<u64, InstanceKey>,
     /// Until then it was not read, so that the silence of its instances counts from then on.
     pub(crate) read_since: Activity,
+    /// How it goes on with the connection.
+    pub(crate) state: LinkState,
+}
+
+/// How it goes on with a connection that has announced instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// As before.
+    Open,
     /// Its peer has logged out, or was asked to end: its end will be in order.
-    pub(crate) is_orderly: bool,
+    Closing,
+    /// It is gone; its instances end part by part, for this reason.
+    Gone(EndReason),
 }
 
 /// See the head of this file.
@@ -36,7 +47,7 @@ impl InstanceTable {
     pub(crate) fn insert(&mut self, instance: Instance, who: Option<Announcer>) -> InstanceKey {
         let name = instance.name.clone();
         let id = name.id;
-        debug_assert_eq!(instance.owner == Owner::Broker, who.is_none());
+        debug_assert_eq!(instance.owner.link(), who.as_ref().map(|who| who.link));
         let key = self.entries.insert(instance);
         let old = self.by_name.insert(name, key);
         debug_assert!(old.is_none(), "instance {id} is there already");
@@ -45,7 +56,7 @@ impl InstanceTable {
             let of_link = self.by_link.entry(who.link).or_insert_with(|| LinkInstances {
                 by_id: BTreeMap::new(),
                 read_since: Activity::default(),
-                is_orderly: false,
+                state: LinkState::Open,
                 who: who.clone(),
             });
             of_link.who = who;
@@ -58,7 +69,7 @@ impl InstanceTable {
     pub(crate) fn remove(&mut self, key: InstanceKey) -> Instance {
         let instance = self.entries.remove(key);
         self.by_name.remove(&instance.name);
-        let Owner::Link(link) = instance.owner else { return instance };
+        let Some(link) = instance.owner.link() else { return instance };
         self.announced -= 1;
         if let Some(of_link) = self.by_link.get_mut(&link) {
             of_link.by_id.remove(&instance.name.id);
@@ -67,6 +78,11 @@ impl InstanceTable {
             }
         }
         instance
+    }
+
+    /// The instance with this key, which may be gone.
+    pub(crate) fn get(&self, key: InstanceKey) -> Option<&Instance> {
+        self.entries.get(key)
     }
 
     /// An instance that is there, to change it.
@@ -92,6 +108,13 @@ impl InstanceTable {
     /// The instance of a connection with this id.
     pub(crate) fn at(&self, link: LinkId, id: u64) -> Option<InstanceKey> {
         self.by_link.get(&link)?.by_id.get(&id).copied()
+    }
+
+    /// The keys of all instances of a name.
+    pub(crate) fn of_name(&self, name: &ServiceName) -> impl Iterator<Item = InstanceKey> {
+        let from = InstanceName { name: name.clone(), machine: "".into(), id: 0 };
+        let of_name = self.by_name.range(from..).take_while(move |(key, _)| key.name == *name);
+        of_name.map(|(_, &key)| key)
     }
 
     /// All instances, in the order of their names.
