@@ -248,6 +248,24 @@ fn a_worker_that_hung_before_it_read_its_request_is_ended_by_its_operator() {
     assert_eq!(sim::run_plan(plan, false).broken, None);
 }
 
+/// Worlds in which clients publish and subscribe and programs announce, among all faults.
+#[test]
+fn messages_and_states_keep_their_promises_among_all_faults() {
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 9000..9000 + number("SIM_BUS_SEEDS").unwrap_or(32) {
+        let report = sim::run_plan(busy_bus(seed), false);
+        assert_eq!(report.broken, None);
+        report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
+    }
+    println!("{figures:#?}");
+}
+
+/// The plan of a seed with topics and instances for certain.
+fn busy_bus(seed: u64) -> Plan {
+    let plan = Plan { bus: BusPlan::lively(seed), tokens_ms: 0, ..Plan::of(seed) };
+    Plan { requests: plan.requests.min(300), ..plan }
+}
+
 /// Seeds that once broke a law keep them all. With the mistake put back, each breaks it again.
 #[test]
 fn seeds_that_found_mistakes_stay_good() {

@@ -8,7 +8,7 @@ use protocol::ids::LinkId;
 use protocol::instances::STATE_TEXT_CHARS_MAX;
 use protocol::lines::Lines;
 use protocol::time::Tick;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How late a time-out may be, in microseconds of the time in which the broker did not stand still.
 const LATE_US: u64 = 1_000_000;
@@ -91,6 +91,8 @@ pub struct Instances {
     origins: BTreeMap<LinkId, Origin>,
     /// Links whose program has logged out.
     orderly: Vec<LinkId>,
+    /// The incarnations of programs; the others are workers.
+    announced: BTreeSet<u64>,
     live: BTreeMap<u64, Instance>,
     wanted: VecDeque<Wanted>,
     /// Errors that are due, by link and sequence.
@@ -241,6 +243,7 @@ impl Instances {
             is_timed_out: false,
             heard: self.moment(now),
         };
+        self.announced.insert(said.incarnation);
         self.live.insert(said.incarnation, instance);
         Ok(())
     }
@@ -363,7 +366,8 @@ impl Instances {
         if stalled && self.live.get(&incarnation).is_some_and(|instance| !instance.may_stall) {
             return Err(format!("incarnation {incarnation} is stalled, and never may be"));
         }
-        if told.state == TIMED_OUT {
+        // A worker whose connection is lost is so called, until it comes back.
+        if told.state == TIMED_OUT && self.announced.contains(&incarnation) {
             self.is_timed_out(incarnation, now, has_beat)?;
         }
         Ok(())

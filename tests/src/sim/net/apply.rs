@@ -194,7 +194,10 @@ impl World {
                 Frame::Error { head, error } if self.is_operator(link) => {
                     self.answered(head.sequence, Err(error));
                 }
-                frame if self.is_spy(link) => self.bus_goes(link, &frame),
+                frame if self.is_spy(link) => {
+                    self.note(format_args!("to the spy: {}", Shown(&frame)));
+                    self.bus_goes(link, &frame);
+                }
                 _ => {}
             }
             return;

@@ -42,6 +42,9 @@ impl World {
 
     /// A frame of such a one comes in.
     pub(super) fn bus_comes(&mut self, link: LinkId, kind: Kind, head: &Header, body: &Bytes) {
+        // No two are read at the same time: what one link may be sent at one tick is limited.
+        self.now.0 += 1;
+        self.note(format_args!("{kind} sequence={} comes from {link}", head.sequence));
         let Ok(frame) = decode::frame(kind, *head, body.clone()) else { return };
         let (now, model) = (self.now, &mut self.model);
         match frame {
