@@ -91,6 +91,8 @@ impl World {
             23 => format!("pri {client} {}", number.clamp(1, 255)),
             24 => format!("service {client} {name}"),
             25 => format!("preempt {}", if number < 150 { "on" } else { "off" }),
+            // It is kept over a restart, and the one that sees all messages would be kept out.
+            26 if self.plan.bus.is_on() => "reject off".to_owned(),
             26 => format!("reject {}", if number < 50 { "on" } else { "off" }),
             27 => "reset".to_owned(),
             28 => format!("send {target} status"),
