@@ -267,6 +267,89 @@ fn each_message_is_sent_in_order_or_counted_as_dropped_right_before_the_next_one
 }
 
 #[test]
+fn a_reader_that_begins_at_any_time_sees_what_is_kept_as_if_it_had_been_there() {
+    for seed in 0..30 {
+        let mut numbers = Numbers(seed);
+        let mut bus = Bus::new(5, &[(Setting::TopicRingMax, 3 + seed % 5)]);
+        // By reader: the topics that have a value, by the number of that.
+        let mut views: BTreeMap<u32, BTreeMap<String, u64>> = BTreeMap::new();
+        let mut values: BTreeMap<String, u64> = BTreeMap::new();
+        let (mut last, mut is_congested) = (0, [false; 4]);
+        let mut caught_up = 0;
+        for round in 0..400 {
+            let at = numbers.below(4) as u32;
+            match numbers.below(10) {
+                0 => {
+                    let is = &mut is_congested[at as usize];
+                    *is = !*is;
+                    let link = link(at);
+                    bus.give(if *is {
+                        Input::Congested { link }
+                    } else {
+                        Input::Uncongested { link }
+                    });
+                }
+                1 => {
+                    bus.now += 1;
+                    bus.give(Input::Deadline);
+                }
+                2 if !views.contains_key(&at) => {
+                    let from = Some(last + 1).filter(|_| round % 2 == 0);
+                    bus.subscribe(at, 1, ">", from);
+                    views.insert(at, BTreeMap::new());
+                }
+                _ => {
+                    let topic = format!("t.{}", numbers.below(12));
+                    let payload = vec![b'x'; 20_000];
+                    let message = MessageOf::new(&topic, &payload);
+                    let message = match numbers.below(4) {
+                        0 => {
+                            let removed = Some(Removed::Deleted);
+                            MessageOf { removed, payload: b"", ..message }
+                        }
+                        _ => MessageOf { retain: Retain::Yes, ..message },
+                    };
+                    let is_removed = message.removed.is_some();
+                    bus.publish(4, message.body());
+                    last += 1;
+                    values.remove(&topic);
+                    if !is_removed {
+                        values.insert(topic, last);
+                    }
+                }
+            }
+            if round == 399 {
+                for at in (0..4).filter(|at| is_congested[*at as usize]) {
+                    bus.give(Input::Uncongested { link: link(at) });
+                }
+                bus.rest();
+            }
+            let is_end =
+                |action: &&Action| matches!(action, Action::Send { frame: Frame::CaughtUp(_), .. });
+            caught_up += bus.out.iter().filter(is_end).count();
+            for ((at, _), got) in bus.take() {
+                let view = views.get_mut(&at).unwrap();
+                for got in got {
+                    let old = view.remove(&got.topic);
+                    assert!(
+                        old.is_none_or(|old| old < got.number),
+                        "{at} got {got:?} after {old:?}"
+                    );
+                    if !got.is_removed {
+                        view.insert(got.topic, got.number);
+                    }
+                }
+            }
+            bus.check();
+        }
+        assert_eq!(caught_up, views.len(), "seed {seed}");
+        for (at, view) in views {
+            assert_eq!(view, values, "reader {at}, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn stalled_readers_of_very_many_values_hold_no_memory_and_get_all_when_they_read() {
     const VALUES: u32 = 30_000;
     const READERS: u32 = 50;
