@@ -9,7 +9,7 @@
 //! | [`net`] | the broker's net, simulated; the laws after every step |
 //! | [`hosts`], [`procs`] | execd's loop, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
-//! | [`bus`], [`programs`] | who publishes and subscribes; programs with instances |
+//! | [`bus`], [`programs`], [`listings`] | topics; instances; what operators see of them |
 //! | [`faults`] | what goes wrong |
 //! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |
 //! | [`model`], [`body`] | what was promised; what frames carry |
@@ -22,6 +22,7 @@ pub mod clients;
 pub mod faults;
 pub mod hosts;
 pub mod links;
+pub mod listings;
 pub mod model;
 pub mod net;
 pub mod operator;
@@ -138,6 +139,7 @@ fn live(world: &mut World) {
             "not well after {QUIESCENCE_ROUNDS} rounds without faults: {ailing}"
         )));
     }
+    world.check_listings(true);
     probe(world);
     end(world);
 }

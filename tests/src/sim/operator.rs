@@ -22,6 +22,7 @@ impl World {
             self.note(format_args!("operator leaves"));
             self.close_operator();
         }
+        self.check_listings(false);
         let command = self.some_command();
         self.note(format_args!("operator: {command}"));
         if let Some(Err(error)) = self.operate(&command) {
@@ -48,9 +49,11 @@ impl World {
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
         }
-        // The first three wait for others; the last four do if there is much to list.
-        let comes_later = ["send", "source", "reload", "queue", "clients", "workers", "requests"]
+        // The first three wait for others; the lists do if there is much to list.
+        let lists = ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
+        let comes_later = ["send", "source", "reload"]
             .iter()
+            .chain(&lists)
             .any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
         if count != 1 && !(count == 0 && (comes_later || is_held)) {

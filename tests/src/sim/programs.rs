@@ -302,8 +302,7 @@ impl World {
         if self.programs.iter().any(|program| !program.is_known) {
             return Some("a program is not logged in".to_owned());
         }
-        let live: Vec<_> = self.model.instances.live().collect();
-        let silent = live.iter().find(|(.., state)| *state == "timed out");
-        silent.map(|(name, id, _)| format!("instance {name} {id} is timed out"))
+        let silent = self.model.instances.silent().next();
+        silent.map(|(name, id)| format!("instance {name} {id} is timed out"))
     }
 }

@@ -438,10 +438,54 @@ impl Instances {
         Ok(())
     }
 
-    /// The instances that are there: name, id, and the state as it was told.
-    pub fn live(&self) -> impl Iterator<Item = (&str, u64, &str)> {
-        self.live.values().map(|i| {
-            (i.name.as_str(), i.id, if i.is_timed_out { TIMED_OUT } else { i.state.as_str() })
-        })
+    /// The instances that are timed out.
+    pub fn silent(&self) -> impl Iterator<Item = (&str, u64)> {
+        let silent = self.live.values().filter(|instance| instance.is_timed_out);
+        silent.map(|instance| (instance.name.as_str(), instance.id))
+    }
+
+    /// The instances as an operator sees them: name and id, incarnation, state.
+    ///
+    /// # Errors
+    /// One is lacking, or is not as it was told last.
+    pub fn is_listed(
+        &self,
+        listed: impl Iterator<Item = (String, u64, String)>,
+    ) -> Result<(), Broken> {
+        let mut lacking: BTreeSet<u64> = self.live.keys().copied().collect();
+        for (name, incarnation, state) in listed {
+            lacking.remove(&incarnation);
+            if self.announced.contains(&incarnation) && !self.live.contains_key(&incarnation) {
+                return Err(format!("'{name}' is listed, and has ended"));
+            }
+            let told = self.told.range((incarnation, String::new())..);
+            let told = told.take_while(|((of, _), _)| *of == incarnation);
+            for ((_, group), told) in told {
+                if told.state != state {
+                    return Err(format!("'{name}' is listed as {state}, in '{group}' {told:?}"));
+                }
+            }
+        }
+        match lacking.first().and_then(|incarnation| self.live.get(incarnation)) {
+            None => Ok(()),
+            Some(instance) => Err(format!("is not listed: {instance:?}")),
+        }
+    }
+
+    /// The groups as an operator sees them: name and state.
+    ///
+    /// # Errors
+    /// One is not as it was told last.
+    pub fn are_listed(
+        &self,
+        listed: impl Iterator<Item = (String, String)>,
+    ) -> Result<(), Broken> {
+        for (group, state) in listed {
+            let told = self.groups.get(&group);
+            if told.is_some_and(|told| *told != state) {
+                return Err(format!("group '{group}' is listed as {state}, told was {told:?}"));
+            }
+        }
+        Ok(())
     }
 }

@@ -67,6 +67,11 @@ impl Subscription {
         }
     }
 
+    /// Whether all from before was sent.
+    pub const fn is_live(&self) -> bool {
+        self.is_live
+    }
+
     /// What it is owed from before.
     pub(super) fn is_from(
         &mut self,
