@@ -103,11 +103,12 @@ impl World {
         match self.rng.below(10) {
             0 | 1 if has_room => self.bus_subscribes(index),
             2 if self.rng.hits(300) => self.bus_unsubscribes(index, conn),
-            _ => {
+            _ if self.published < plan.messages => {
                 for _ in 0..self.rng.between(1, plan.burst) {
                     self.bus_publishes(index, conn);
                 }
             }
+            _ => {}
         }
     }
 

@@ -15,6 +15,8 @@ pub struct BusPlan {
     pub think_ms: u64,
     /// Most subscriptions that a client wants at a time.
     pub subscriptions: usize,
+    /// Messages that all of them publish together.
+    pub messages: u64,
     /// Most messages that a client publishes at once.
     pub burst: u64,
     /// Most bytes of a payload.
@@ -74,9 +76,10 @@ impl BusPlan {
         Self {
             clients: 1 + rng.index(5),
             programs: rng.index(5),
-            think_ms: rng.pick(&[5, 50, 300]),
+            think_ms: rng.pick(&[20, 100, 500]),
             subscriptions: rng.pick(&[1, 4, 12]),
-            burst: rng.pick(&[1, 5, 40]),
+            messages: rng.pick(&[300, 1000, 3000]),
+            burst: rng.pick(&[1, 5, 30]),
             bytes_max: rng.pick(&[10, 300, 3000]),
             retain: rng.pick(&[0, 100, 600]),
             slow_reader: rng.pick(&[0, 20, 100]),
