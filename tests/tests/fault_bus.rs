@@ -13,4 +13,7 @@ fn messages_and_states_are_told_in_order_or_counted_while_everything_breaks() {
     let first: Vec<&str> = report.violations.iter().take(8).map(String::as_str).collect();
     let (count, first) = (report.violations.len(), first.join("\n\n"));
     assert!(count == 0, "{count} violations; the first ones:\n{first}");
+    for what in ["got", "silences that were noticed"] {
+        assert!(report.figures[what] > 0, "{what}: none");
+    }
 }

@@ -136,7 +136,10 @@ pub fn run(seed: u64, seconds: u64) -> Report {
     report.figures.insert("dropped", seen.iter().map(|seen| seen.dropped).sum());
     report.figures.insert("pauses", seen.iter().map(|seen| seen.pauses).sum());
     report.figures.insert("changes of states", told.len() as u64);
-    report.figures.insert("silences", silences.len() as u64);
+    let count = |state: &str| told.iter().filter(|told| told.state == state).count() as u64;
+    report.figures.insert("told to be timed out", count("timed out"));
+    report.figures.insert("told to have ended", count("ended"));
+    report.figures.insert("instances", silences.len() as u64);
     report.violations.extend(check(&published, &seen));
     let judged = programs::judge(&told, &silences, &watched, &standstills);
     report.figures.insert("silences that were noticed", judged.noticed);
@@ -154,7 +157,7 @@ fn strike(
     report: &mut Report,
 ) {
     let from = clock.now();
-    let name = match rng.below(14) {
+    let name = match rng.below(16) {
         0 => {
             broker.kill();
             broker.restart();
@@ -189,7 +192,7 @@ fn strike(
 /// Publishes numbered messages to a topic of its own until the faults are over.
 fn publish(shared: &Shared, number: u64, mut rng: Rng) {
     let topic = format!("load.{number}");
-    let mut count = 0;
+    let (mut count, mut next_at) = (0, 0);
     while shared.is_live() {
         let conn = Conn::open(shared.endpoint(&mut rng), None, shared.clock).ok();
         let Some(mut conn) = conn.and_then(|conn| conn.log_in("bus", (true, false), None).ok())
@@ -203,7 +206,8 @@ fn publish(shared: &Shared, number: u64, mut rng: Rng) {
             if !shared.is_live() && open.is_empty() {
                 break;
             }
-            if shared.is_live() && open.len() < 200 {
+            if shared.is_live() && open.len() < 200 && shared.clock.now() >= next_at {
+                next_at = shared.clock.now() + rng.between(200, 3000);
                 count += 1;
                 let mut payload = format!("{count} ").into_bytes();
                 payload.resize(payload.len() + rng.index(3000), b'.');
@@ -254,6 +258,8 @@ struct Subscriber {
     counts: BTreeMap<u64, u64>,
     /// What was told to be dropped in the present subscription, and how many messages came.
     here: (u64, u64),
+    /// All from before came in the present subscription: what it is not sent now, is counted.
+    has_caught_up: bool,
     is_done: bool,
 }
 
@@ -263,6 +269,7 @@ impl Subscriber {
             seen: Seen { subscriber: number, ..Seen::default() },
             counts: BTreeMap::new(),
             here: (0, 0),
+            has_caught_up: false,
             is_done: false,
         }
     }
@@ -292,7 +299,7 @@ impl Subscriber {
         let from = self.seen.is_begun().then_some(self.seen.last);
         let pattern = "load.*".to_owned();
         let subscribe = Subscribe { subscription: 1, pattern, from, retained: false };
-        self.here = (0, 0);
+        (self.here, self.has_caught_up) = ((0, 0), false);
         self.seen.pauses += 1;
         if conn.send(Frame::Subscribe(subscribe)) != Sent::Whole {
             return;
@@ -305,8 +312,8 @@ impl Subscriber {
                 pause(Duration::from_millis(rng.between(50, 1500)));
                 heard = shared.clock.now();
             }
-            if !shared.is_live() && shared.done.load(Ordering::Acquire) == PUBLISHERS && !has_left {
-                has_left = true;
+            let is_time = shared.done.load(Ordering::Acquire) == PUBLISHERS && self.has_caught_up;
+            if is_time && !std::mem::replace(&mut has_left, true) {
                 let _ = conn.send(Frame::Unsubscribe(Unsubscribe { subscription: 1 }));
             }
             match conn.next(Duration::from_millis(20)) {
@@ -338,7 +345,10 @@ impl Subscriber {
                 Some(Missing::Numbers(first, last)) => self.seen.missing.push((first, last)),
                 None | Some(Missing::Epoch) => self.begins(said.at),
             },
-            Frame::CaughtUp(said) => self.drops(said.dropped),
+            Frame::CaughtUp(said) => {
+                self.has_caught_up = true;
+                self.drops(said.dropped);
+            }
             Frame::Message { head, body } => return self.gets(&head, &body),
             Frame::Ping { sequence } => {
                 let _ = conn.send(Frame::Pong { sequence });
