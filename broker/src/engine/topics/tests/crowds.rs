@@ -3,7 +3,7 @@
 use super::{Bus, link};
 use crate::engine::action::Action;
 use crate::engine::context::context;
-use crate::engine::input::Input;
+use crate::engine::input::{Close, Input};
 use protocol::messages::{MessageOf, Missing, Retain};
 use protocol::topics::Pattern;
 use std::collections::BTreeMap;
@@ -102,7 +102,7 @@ fn messages_go_to_a_service_as_long_as_it_subscribes() {
 #[test]
 fn a_message_goes_to_some_in_a_step_and_its_publisher_is_read_no_further_meanwhile() {
     const READERS: u32 = 5;
-    const EACH: u32 = 1000;
+    const EACH: u32 = 3000;
     let mut bus = Bus::new(READERS + 2, &[]);
     for reader in 0..READERS {
         (1..=EACH).for_each(|number| bus.subscribe(reader, number, "a", None));
@@ -132,9 +132,19 @@ fn a_message_goes_to_some_in_a_step_and_its_publisher_is_read_no_further_meanwhi
         bus.now += 1;
         bus.give(Input::Deadline);
     }
-    assert_eq!(steps, [2000, 2000, 1002]);
+    assert_eq!(steps, [2000, 2000, 2000, 2000, 2000, 2000, 2000, 1002]);
     assert_eq!(last.len(), (READERS * EACH + 1) as usize);
     assert_eq!(last[&(READERS, 1)], [1, 2]);
     assert!(last.iter().all(|(key, got)| key.0 == READERS || *got == [1]));
+    bus.check();
+    // Their ends take more than a step as well, and nobody notices.
+    for reader in 0..READERS {
+        bus.give(Input::Closed { link: link(reader), how: Close::Eof });
+        bus.publish(publisher, MessageOf::new("a", b"x").body());
+        bus.check();
+    }
+    bus.rest();
+    assert_eq!(bus.take()[&(READERS, 1)].len(), READERS as usize);
+    assert_eq!(bus.engine.topics.totals().subscriptions, 2);
     bus.check();
 }
