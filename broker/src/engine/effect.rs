@@ -4,6 +4,7 @@
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
+use bytes::Bytes;
 use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
@@ -94,6 +95,8 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// A message is to be a request of a service (its setting `topic`).
+    Enqueue { service: ServiceKey, body: Bytes },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -124,6 +127,7 @@ impl Effect {
             | Self::Work
             | Self::Launch { .. }
             | Self::Poisoned { .. }
+            | Self::Enqueue { .. }
             | Self::Publish { .. }
             | Self::Traced => None,
         }

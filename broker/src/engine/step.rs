@@ -269,6 +269,12 @@ impl Engine {
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
+                Effect::Enqueue { service, body } => {
+                    // It may be deleted by now.
+                    if self.catalog.get(service).is_some() {
+                        self.dispatch.accept_message(service, body, context!(self));
+                    }
+                }
                 Effect::Publish { topic, lines } => {
                     self.topics.publish_own(&topic, &lines, context!(self));
                 }

@@ -3,8 +3,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WhyOf,
+    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceChange, ServiceWhat,
+    SettingsOf, ShutdownWhat, Spec, TOPIC_SETTING, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -13,6 +13,7 @@ use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
+use crate::topics::Pattern;
 use std::fmt;
 
 /// The words after the command's name, read from left to right.
@@ -313,8 +314,8 @@ impl<'a> Args<'a> {
         Ok((setting, value))
     }
 
-    pub(super) fn service_settings(&mut self) -> Result<Vec<(ServiceSetting, u64)>, OpError> {
-        let mut settings: Vec<(ServiceSetting, u64)> = Vec::new();
+    pub(super) fn service_settings(&mut self) -> Result<Vec<ServiceChange>, OpError> {
+        let mut settings: Vec<ServiceChange> = Vec::new();
         while let Some(word) = self.peek() {
             self.at += 1;
             let Some((name, value)) = word.split_once('=') else {
@@ -323,18 +324,24 @@ impl<'a> Args<'a> {
                     words::shown(word)
                 )));
             };
-            let setting =
-                ServiceSetting::named(name).ok_or_else(|| self.no_service_setting(name))?;
-            if settings.iter().any(|(other, _)| *other == setting) {
+            if settings.iter().any(|other| other.name() == name) {
                 return Err(self.error(format_args!("setting '{name}' is given twice")));
             }
-            settings.push((setting, setting.check(value).map_err(|e| self.error(e))?));
+            settings.push(if name == TOPIC_SETTING {
+                let pattern = (!value.is_empty()).then(|| Pattern::new(value)).transpose();
+                ServiceChange::Topic(pattern.map_err(|e| self.error(e))?)
+            } else {
+                let setting =
+                    ServiceSetting::named(name).ok_or_else(|| self.no_service_setting(name))?;
+                ServiceChange::Number(setting, setting.check(value).map_err(|e| self.error(e))?)
+            });
         }
         Ok(settings)
     }
 
     fn no_service_setting(&self, name: &str) -> OpError {
-        let all: Vec<&str> = ServiceSetting::ALL.iter().map(|s| s.row().name).collect();
+        let all = ServiceSetting::ALL.iter().map(|s| s.row().name);
+        let all: Vec<&str> = all.chain([TOPIC_SETTING]).collect();
         let hint = words::nearest(name, all.iter().copied());
         let broker =
             Setting::named(name).map_or("", |_| "; it is one of the broker: 'set NAME VALUE'");

@@ -2,8 +2,10 @@
 //! are kept, and what waits for subscribers.
 
 use super::context::Context;
+use super::keys::ServiceKey;
 use bytes::Bytes;
 use protocol::bodies::Subscribe;
+use protocol::topics::Pattern;
 use protocol::{Header, LinkId};
 
 /// See the head of this file.
@@ -62,6 +64,11 @@ impl Topics {
     /// No more.
     pub(crate) fn uncongested(&mut self, link: LinkId, cx: &mut Context<'_>) {
         let _ = (link, cx);
+    }
+
+    /// A service takes the messages of a pattern as requests from now on, or no more of any.
+    pub(crate) fn take_for_service(&mut self, service: ServiceKey, pattern: Option<Pattern>) {
+        let _ = (service, pattern);
     }
 
     /// `Timer::Topics`.
