@@ -90,7 +90,7 @@ impl Reactor {
             }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
-            has_unread = frames >= most;
+            has_unread = frames >= most || (frames > 0 && self.io.must_flush());
             if conn.is_unread || has_unread {
                 break;
             }
