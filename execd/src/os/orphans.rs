@@ -78,8 +78,8 @@ pub(super) fn end(
 
 /// Ends what names this directory id and comes from none of these starts, the ones that are known
 /// to live. That is what workers left behind which ended while no execd was there to take it in;
-/// and a worker of an execd that died before it had written it down, which nobody could find again. One
-/// whose program does not run yet has the file of the directory id open instead.
+/// and a worker of an execd that died before it had written it down, which nobody could find again.
+/// One whose program does not run yet has the file of the directory id open instead.
 pub(super) fn end_unknown(
     living: &BTreeSet<RunId>,
     is_known: impl Fn(u32) -> bool,
