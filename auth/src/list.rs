@@ -143,7 +143,9 @@ impl TokenList {
         }
         let anonymous = anonymous.unwrap_or_default();
         if anonymous.host || anonymous.operator.is_some() {
-            return Err("'anonymous' can be client:…, worker:…, publish:… and subscribe:… only".into());
+            return Err(
+                "'anonymous' can be client:…, worker:…, publish:… and subscribe:… only".into()
+            );
         }
         let decoy = decoy.map_or_else(crate::random_bytes, Ok)?;
         Ok(Self { entries, anonymous, decoy })

@@ -1,6 +1,7 @@
 //! Effects: what one machine must let another one know. A machine names no other: it pushes an
 //! effect, and the hub hands it on before the step ends.
 
+use super::fact::Fact;
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
@@ -97,6 +98,8 @@ pub(crate) enum Effect {
     Traced,
     /// A message is to be a request of a service (its setting `topic`).
     Enqueue { service: ServiceKey, body: Bytes },
+    /// A fact was recorded that is to be published.
+    Fact(Box<Fact>),
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -128,6 +131,7 @@ impl Effect {
             | Self::Launch { .. }
             | Self::Poisoned { .. }
             | Self::Enqueue { .. }
+            | Self::Fact(_)
             | Self::Publish { .. }
             | Self::Traced => None,
         }

@@ -11,8 +11,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
-    work_parts,
+    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, shutdown, start,
+    topic_frames, work_parts,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -275,6 +275,7 @@ impl Engine {
                         self.dispatch.accept_message(service, body, context!(self));
                     }
                 }
+                Effect::Fact(fact) => fact_messages::publish(self, &fact),
                 Effect::Publish { topic, lines } => {
                     self.topics.publish_own(&topic, &lines, context!(self));
                 }
