@@ -96,10 +96,14 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
-    /// A message is to be a request of a service (its setting `topic`).
-    Enqueue { service: ServiceKey, body: Bytes },
     /// A fact was recorded that is to be published.
     Fact(Box<Fact>),
+    /// More of what a link sent is under way than may be: it is read no further.
+    StopReading { link: LinkId },
+    /// No more.
+    ResumeReading { link: LinkId },
+    /// A message is to be a request of a service (its setting `topic`).
+    Enqueue { service: ServiceKey, body: Bytes },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -133,6 +137,8 @@ impl Effect {
             | Self::Enqueue { .. }
             | Self::Fact(_)
             | Self::Publish { .. }
+            | Self::StopReading { .. }
+            | Self::ResumeReading { .. }
             | Self::Traced => None,
         }
     }

@@ -16,6 +16,7 @@ impl Engine {
         self.dispatch.check(&self.catalog, self.now, self.is_working())?;
         self.sessions.check()?;
         self.supervision.check()?;
+        self.topics.check()?;
         check_workers(self)?;
         check_outlooks(self)?;
         check_links(self)
@@ -71,6 +72,9 @@ fn check_links(hub: &Engine) -> Result<(), String> {
     law!(hub.store.is_sound(), "law 8: an answer waits for no write");
     for link in hub.store.links() {
         law!(hub.sessions.end(link).is_some(), "law 8: an answer waits for link {link}");
+    }
+    for link in hub.topics.links() {
+        law!(hub.sessions.end(link).is_some(), "law 8: topics know link {link}, which is gone");
     }
     for &id in hub.scripts.keys() {
         law!(hub.sessions.find_client(id).is_some(), "law 8: commands of client {id} are counted");

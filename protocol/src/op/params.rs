@@ -5,12 +5,13 @@ use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
     Arg, EVENTS_MAX, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
-    SettingsOf, ShutdownWhat, Takes, Target, WhyOf, WorkerFilter,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt::{Display, Formatter, Result as Written};
 
 /// What stands for one value of a command.
@@ -212,6 +213,16 @@ params! {
             ShutdownWhat::All => plain(&"all", f),
             ShutdownWhat::Fd(fd) => plain(fd, f),
         };
+    SUBSCRIPTIONS_OF: SubscriptionsOf = [
+            arg("pattern", Takes::Any, "a pattern or a topic, 'client' and a client's id, or 'worker' and a worker's id; 'all' or none = all"),
+        ],
+        |args| Ok(args.maybe(Args::subscriptions_of)?.unwrap_or(SubscriptionsOf::All)),
+        |of, f| match of {
+            SubscriptionsOf::All => Ok(()),
+            SubscriptionsOf::Client(id) => write!(f, " client {id}"),
+            SubscriptionsOf::Worker(id) => write!(f, " worker {id}"),
+            SubscriptionsOf::Pattern(pattern) => plain(pattern, f),
+        };
     TARGET: Target = [
             arg("target", Takes::Target, "a service's name, a worker's id, or all; 'service NAME' and 'worker ID' say the same"),
         ],
@@ -220,6 +231,10 @@ params! {
             arg("command", Takes::Command, "one or two words, as in 'help config worker'"),
         ],
         |args| args.topic(), maybe;
+    TOPICS_OF: Option<Pattern> = [
+            arg("pattern", Takes::Any, "a topic, or a pattern that matches topics; none = all"),
+        ],
+        |args| args.maybe(Args::pattern), maybe;
     WHY_OF: WhyOf = [ONE_REQUEST, ITS_SEQUENCE],
         |args| args.why_of(),
         |of, f| match of {

@@ -176,6 +176,19 @@ pub enum RequestsOf {
     Worker(WorkerId),
 }
 
+/// The subscriptions that `subscriptions` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionsOf {
+    /// All.
+    All,
+    /// Those of one client.
+    Client(ClientId),
+    /// Those of one worker.
+    Worker(WorkerId),
+    /// Those whose pattern covers this one, or is covered by it.
+    Pattern(Pattern),
+}
+
 /// A request as an operator names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestName {

@@ -9,17 +9,18 @@ use super::params::{
     ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED,
     ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE,
     SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
-    SHUTDOWN_WHAT, TARGET, TOPIC, WHY_OF, WORKER, WORKER_FILTER,
+    SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHY_OF, WORKER, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
     Effect, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WhyOf, WorkerFilter,
+    ShutdownWhat, Spec, SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt;
 
 /// A row of the manual's help; fields that a row does not set are those of a command without
@@ -517,10 +518,26 @@ commands! {
         example: "source /etc/isect/setup.op",
         answer: &[object("sourced", &[shape::DONE, shape::UNCHANGED])],
     }
+    Subscriptions(of: SubscriptionsOf = SUBSCRIPTIONS_OF) = beyond "subscriptions" Read {
+        usage: "subscriptions [pattern | client n | worker n | all]",
+        syntax: "subscriptions [pattern]",
+        short: "lists the subscriptions, with what waits for them and what was dropped",
+        long: "Each subscription to topics: whose it is, its number on that connection, how many messages it was sent, how many it was not sent because its reader is too slow ('dropped'), how many wait now, and most that waited at once. 'catching_up': it is sent what is kept from before; 'congested': messages wait for its reader. With a pattern or a topic those whose pattern covers it, so those that get a message of that topic, or is covered by it. A long list is made part by part, each row as things are at its moment.",
+        example: "subscriptions orders.eu",
+        answer: &[shape::SUBSCRIPTIONS, shape::MORE],
+    }
     Summary = beyond "summary" Read {
         short: "counts what became of your commands",
         long: "How many commands of this connection were done, found everything as they say, or failed, since its login. A command that only shows something counts if it fails. 'isdclient < FILE' ends with it.",
         answer: &[shape::SUMMARY],
+    }
+    Topics(pattern: Option<Pattern> = TOPICS_OF) = beyond "topics" Read {
+        usage: "topics [pattern]",
+        syntax: "topics [pattern]",
+        short: "lists the topics whose last message is kept",
+        long: "Each topic of which the last message is kept ('retain'): its size with its lines, its number, since when, until when at the longest, and who published it. One that is 'connected' ends with the connection of its publisher. Behind them the sums: what is kept, what is remembered for subscribers that come back, the number of the newest message, how many subscriptions there are and what waits for them. A long list is made part by part.",
+        example: "topics orders.>",
+        answer: &[shape::TOPICS, shape::TOPIC_TOTALS, shape::MORE],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

@@ -67,7 +67,10 @@ pub(crate) fn config_service(
             }
             ServiceChange::Topic(pattern) => {
                 hub.catalog[key].topic.clone_from(pattern);
-                hub.topics.take_for_service(key, pattern.clone());
+                match pattern {
+                    Some(pattern) => hub.topics.subscribe_service(key, pattern),
+                    None => hub.topics.unsubscribe_service(key),
+                }
             }
         }
         words += &format!(" {change}");
@@ -248,7 +251,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
             "service '{name}' has requests under way; try again when they have ended"
         )));
     }
-    hub.topics.take_for_service(key, None);
+    hub.topics.unsubscribe_service(key);
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
     hub.supervision.remove_service(key);

@@ -10,6 +10,7 @@
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
 //! | `requests` | the requests under way |
+//! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
@@ -44,4 +45,5 @@ pub(crate) mod status;
 pub(crate) mod status_query;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod topics;
 pub(crate) mod why;

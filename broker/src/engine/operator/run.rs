@@ -199,6 +199,8 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
         | OpRequest::Services
+        | OpRequest::Subscriptions(_)
+        | OpRequest::Topics(_)
         // Nobody would see what a script lists. From an operator only `listevents` comes here.
         | OpRequest::Workers(_) => Ok(facts::no_events()),
         OpRequest::Host(name) => show::show_host(hub, &name),
