@@ -6,7 +6,7 @@ use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
 use bytes::Bytes;
-use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
+use protocol::{ErrorBody, LinkId, ServiceName, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.
@@ -98,6 +98,17 @@ pub(crate) enum Effect {
     Traced,
     /// A fact was recorded that is to be published.
     Fact(Box<Fact>),
+    /// The process of a worker is in another state.
+    Turned { worker: WorkerKey },
+    /// A group has another state: the broker publishes it, with how many members are expected.
+    GroupTurned {
+        group: ServiceName,
+        /// How many of its members are named.
+        members: usize,
+        topic: String,
+        /// The other lines of the payload.
+        lines: Vec<(&'static str, String)>,
+    },
     /// More of what a link sent is under way than may be: it is read no further.
     StopReading { link: LinkId },
     /// No more.
@@ -120,6 +131,7 @@ impl Effect {
             | Self::AskToEnd { worker }
             | Self::Disconnect { worker, .. }
             | Self::RefuseWorker { worker, .. }
+            | Self::Turned { worker }
             | Self::Forget { worker } => Some(worker),
             Self::Refuse { .. }
             | Self::RefuseLogin { .. }
@@ -136,6 +148,7 @@ impl Effect {
             | Self::Poisoned { .. }
             | Self::Enqueue { .. }
             | Self::Fact(_)
+            | Self::GroupTurned { .. }
             | Self::Publish { .. }
             | Self::StopReading { .. }
             | Self::ResumeReading { .. }

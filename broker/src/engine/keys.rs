@@ -39,6 +39,9 @@ keys! {
     /// Names a host in `Hosts`, from its configuration until it is deleted. A worker names its host
     /// by name: one that started itself may run where no host is configured.
     HostKey
+    /// Names an instance in `Instances`, from its announcement, or the start of a worker, until it
+    /// ends.
+    InstanceKey
     /// Names a node in the tree of the patterns of all subscriptions, as long as one stands at it or
     /// below it.
     NodeKey

@@ -48,6 +48,17 @@ impl<'a> Args<'a> {
         Ok(word)
     }
 
+    /// Passes over a word that was looked at, which means this.
+    pub(super) fn skip<T>(&mut self, meant: T) -> Result<T, OpError> {
+        self.at += 1;
+        Ok(meant)
+    }
+
+    /// Whether there is no word behind the next one.
+    pub(super) const fn is_last(&self) -> bool {
+        self.words.len() == self.at + 1
+    }
+
     pub(super) fn maybe<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, OpError>,
@@ -86,7 +97,13 @@ impl<'a> Args<'a> {
         self.number_in(word, what, min, max)
     }
 
-    fn number_in(&self, word: &str, what: &str, min: u64, max: u64) -> Result<u64, OpError> {
+    pub(super) fn number_in(
+        &self,
+        word: &str,
+        what: &str,
+        min: u64,
+        max: u64,
+    ) -> Result<u64, OpError> {
         let digits = word.strip_prefix('-').unwrap_or(word);
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(self.error(format_args!(
@@ -289,12 +306,9 @@ impl<'a> Args<'a> {
     /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, `all`, or the name of a service
     /// alone.
     pub(super) fn requests_of(&mut self) -> Result<RequestsOf, OpError> {
-        let is_last = self.words.len() == self.at + 1;
+        let is_last = self.is_last();
         match self.peek() {
-            Some("all") => {
-                self.at += 1;
-                Ok(RequestsOf::All)
-            }
+            Some("all") => self.skip(RequestsOf::All),
             Some(word @ ("client" | "worker")) if is_last => {
                 Err(self
                     .error(format_args!("the id of the {word} is missing; '{word}s' lists them")))

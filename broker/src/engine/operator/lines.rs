@@ -3,11 +3,13 @@
 
 use crate::engine::catalog::Service;
 use crate::engine::hub::Engine;
+use crate::engine::instances::groups::GroupConfig;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::supervision::workers::Worker;
 use protocol::op::parse::quote;
+use protocol::op::spec::GroupMembers;
 use protocol::op::spec::ServiceChange;
-use protocol::{HostName, ServiceName, WorkerId};
+use protocol::{HostName, OpRequest, ServiceName, WorkerId};
 use std::collections::BTreeSet;
 
 /// The line of a change, unless everything is as it says.
@@ -71,6 +73,12 @@ pub(crate) fn service_command(service: &Service, changes: &[ServiceChange]) -> S
         out += &format!(" {change}");
     }
     out
+}
+
+/// The command that says of a group what is said of it.
+pub(crate) fn group_command(name: &ServiceName, config: &GroupConfig) -> String {
+    let members = GroupMembers { min: config.min, members: config.members.clone() };
+    OpRequest::ConfigGroup { name: name.clone(), members }.to_string()
 }
 
 /// The command that makes a host, or moves it.
