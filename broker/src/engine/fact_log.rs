@@ -67,6 +67,11 @@ impl FactLog {
         &mut self.quotas
     }
 
+    /// Whether facts are published.
+    pub(crate) const fn is_published(&self) -> bool {
+        self.is_published
+    }
+
     /// Whether facts are to be published from now on.
     pub(crate) const fn set_published(&mut self, is_published: bool) {
         self.is_published = is_published;

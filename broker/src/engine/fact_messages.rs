@@ -9,6 +9,12 @@ use protocol::{Block, Value};
 
 /// `Effect::Fact`: publishes a fact.
 pub(crate) fn publish(hub: &mut Engine, fact: &Fact) {
+    if !hub.topics.keeps_own(hub.now) {
+        // Further facts are not even looked at.
+        hub.facts.set_published(false);
+        hub.topics.pass_over_own();
+        return;
+    }
     let Block::Line { fields, .. } = fact_log::line(fact) else { return };
     let lines = fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?)));
     let lines: Vec<(&'static str, String)> = lines.collect();

@@ -13,7 +13,6 @@ use super::operator::status;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::sessions::connection::End;
 use super::timers::Timer;
-use super::topic_frames::publish_facts;
 use crate::engine::sessions::peer_name::from;
 use protocol::{
     ErrorBody, ErrorCode, Frame, Header, HostName, LinkId, Ran, RunId, Setting, WireError,
@@ -149,7 +148,6 @@ impl Engine {
         self.dispatch.flow_mut().close(link, &mut self.effects, &mut self.out);
         self.sessions.close(link);
         self.topics.link_gone(link, context!(self));
-        publish_facts(self);
         self.instances.link_gone(link, context!(self));
         self.store.forget(link);
     }

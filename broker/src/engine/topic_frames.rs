@@ -63,15 +63,21 @@ pub(crate) fn on_subscribe(hub: &mut Engine, link: LinkId, subscribe: &Subscribe
     }
     let (Some(party), number) = (party(hub, link), subscribe.subscription) else { return };
     match may_subscribe(hub, link, subscribe) {
-        Ok(pattern) => hub.topics.subscribe((link, party), subscribe, pattern, context!(hub)),
+        Ok(pattern) => {
+            publish_facts(hub, &pattern);
+            hub.topics.subscribe((link, party), subscribe, pattern, context!(hub));
+        }
         Err(error) => refuse(link, number, error, context!(hub)),
     }
-    publish_facts(hub);
 }
 
-/// Facts are published as long as somebody subscribes to topics of the broker.
-pub(crate) fn publish_facts(hub: &mut Engine) {
-    hub.facts.set_published(hub.topics.has_own_subscribers());
+/// Before a subscription begins: if it is one to topics of the broker, facts are published from now
+/// on. Those before were not, and who comes back must be told.
+pub(crate) fn publish_facts(hub: &mut Engine, pattern: &Pattern) {
+    if pattern.is_own() && !hub.facts.is_published() {
+        hub.facts.set_published(true);
+        hub.topics.pass_over_own();
+    }
 }
 
 fn may_subscribe(
@@ -106,7 +112,6 @@ pub(crate) fn on_unsubscribe(hub: &mut Engine, link: LinkId, subscription: u32) 
     hub.heard(link);
     if is_logged_in(hub, link, "unsubscribe") {
         hub.topics.unsubscribe(link, subscription, context!(hub));
-        publish_facts(hub);
     }
 }
 
@@ -155,5 +160,4 @@ fn may_publish<'a>(
 pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) {
     let Some(rights) = rights_at(hub, link).cloned() else { return };
     hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub));
-    publish_facts(hub);
 }

@@ -13,6 +13,7 @@ use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
+use crate::engine::topic_frames::publish_facts;
 use protocol::op::spec::ServiceChange;
 use protocol::{
     ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
@@ -68,8 +69,11 @@ pub(crate) fn config_service(
             ServiceChange::Topic(pattern) => {
                 hub.catalog[key].topic.clone_from(pattern);
                 match pattern {
-                    Some(pattern) => hub.topics.subscribe_service(key, pattern),
-                    None => hub.topics.unsubscribe_service(key),
+                    Some(pattern) => {
+                        publish_facts(hub, pattern);
+                        hub.topics.subscribe_service(key, pattern, hub.now);
+                    }
+                    None => hub.topics.unsubscribe_service(key, hub.now),
                 }
             }
         }
@@ -251,7 +255,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
             "service '{name}' has requests under way; try again when they have ended"
         )));
     }
-    hub.topics.unsubscribe_service(key);
+    hub.topics.unsubscribe_service(key, hub.now);
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
     hub.supervision.remove_service(key);

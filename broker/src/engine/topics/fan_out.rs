@@ -64,20 +64,18 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// The broker publishes: the lines are the payload. If nobody can get it, it only has a number.
+    /// The broker publishes: the lines are the payload. If nobody has been there to get it for a
+    /// while, it only has a number.
     pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         lines: &[(&'static str, String)],
         cx: &mut Context<'_>,
     ) {
-        if self.own == 0 || self.tree.find(topic, &mut self.found) == 0 {
-            self.found.clear();
-            self.last += 1;
-            self.unkept = self.last;
+        if !self.keeps_own(cx.now) {
+            self.pass_over_own();
             return;
         }
-        self.found.clear();
         self.begin(cx);
         let mut payload = String::new();
         for (key, value) in lines {
