@@ -5,9 +5,14 @@
 use crate::error::Error;
 use bytes::Bytes;
 use protocol::bodies::{CaughtUp, Subscribe, Subscribed, Unsubscribed};
-use protocol::messages::{MessageLines, Missing, Position, Removed, Retain};
+use protocol::messages::{
+    MESSAGE_LINES_BYTES_MAX, MessageLines, MessageOf, Missing, Position, Removed, Retain,
+};
 use protocol::{ErrorCode, Frame, Header};
 use std::collections::{BTreeMap, VecDeque};
+
+/// Words of lines whose meaning isect knows.
+const KNOWN: [&str; 4] = ["topic", "retain", "expires_ms", "removed"];
 
 /// A message of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +45,7 @@ impl Message {
         let lines = std::str::from_utf8(&body[..known.payload_at]).unwrap_or_default().lines();
         let lines = lines.filter(|line| !line.is_empty()).filter_map(|line| {
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-            let is_known = matches!(key, "topic" | "retain" | "expires_ms" | "removed");
-            (!is_known).then(|| (key.to_owned(), value.to_owned()))
+            (!KNOWN.contains(&key)).then(|| (key.to_owned(), value.to_owned()))
         });
         Ok(Self {
             topic: known.topic.to_owned(),
@@ -387,6 +391,50 @@ fn ask(number: u32, open: &Open) -> Frame {
         from: open.received,
         retained: open.retained,
     })
+}
+
+/// The body of a message to be published.
+///
+/// # Errors
+/// It breaks a rule of messages.
+pub(crate) fn message_body(message: &MessageOf<'_>) -> Result<Bytes, Error> {
+    let wrong = |text: String| Error::new(ErrorCode::BadMessage, text);
+    for (word, value) in message.lines {
+        let is_word = !word.is_empty() && !word.contains(|c: char| c.is_whitespace());
+        if !is_word || KNOWN.contains(word) {
+            return Err(wrong(format!(
+                "a line of a message begins with '{}'; it begins with a word that is none of {}",
+                word.escape_debug(),
+                KNOWN.join(", ")
+            )));
+        }
+        if value.contains('\n') {
+            return Err(wrong(format!("the value of the line '{word}' has a line break")));
+        }
+    }
+    let body = message.body();
+    let lines = body.len() - message.payload.len();
+    if lines > MESSAGE_LINES_BYTES_MAX {
+        return Err(wrong(format!(
+            "the lines of the message have {lines} bytes; at most {MESSAGE_LINES_BYTES_MAX} are \
+             allowed"
+        )));
+    }
+    MessageLines::read(&body).map_err(|error| wrong(error.to_string()))?;
+    Ok(body)
+}
+
+/// Whether the broker takes a message of this size.
+///
+/// # Errors
+/// It is too large.
+pub(crate) fn check_size(body: &Bytes, max: u64) -> Result<(), Error> {
+    let size = body.len();
+    if size as u64 <= max {
+        return Ok(());
+    }
+    let text = format!("a message of {size} bytes with its lines exceeds body_bytes_max {max}");
+    Err(Error::new(ErrorCode::BodyTooLarge, text))
 }
 
 fn gone(number: u32) -> Error {

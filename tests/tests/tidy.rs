@@ -40,6 +40,8 @@ const PURE: &[&str] = &[
     "std::mem",
     "std::ops",
     "std::sync::Arc",
+    // Numbers that a program and its library share; no lock, no clock.
+    "std::sync::atomic",
     "std::cmp",
     "std::str",
     "std::iter",

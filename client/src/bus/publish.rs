@@ -4,14 +4,11 @@ use super::Bus;
 use super::session::Answer;
 use crate::clock;
 use crate::error::Error;
+use crate::topics::{check_size, message_body};
 use bytes::Bytes;
-use protocol::messages::{MESSAGE_LINES_BYTES_MAX, MessageLines, MessageOf};
-use protocol::messages::{Position, Removed, Retain};
+use protocol::messages::{MessageOf, Position, Removed, Retain};
 use protocol::{ErrorCode, Ran};
 use std::time::Duration;
-
-/// Lines whose meaning isect knows.
-const KNOWN: [&str; 4] = ["topic", "retain", "expires_ms", "removed"];
 
 /// What the broker says of a message that it has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,42 +68,16 @@ impl<'a> Publish<'a> {
     }
 
     fn body(&self, payload: &[u8]) -> Result<Bytes, Error> {
-        let wrong = |text: String| Error::new(ErrorCode::BadMessage, text);
-        for (word, value) in &self.lines {
-            let is_word = !word.is_empty() && !word.contains(|c: char| c.is_whitespace());
-            if !is_word || KNOWN.contains(word) {
-                return Err(wrong(format!(
-                    "a line of a message begins with '{}'; it begins with a word that is none of \
-                     {}",
-                    word.escape_debug(),
-                    KNOWN.join(", ")
-                )));
-            }
-            if value.contains('\n') {
-                let text = format!("the value of the line '{word}' has a line break");
-                return Err(wrong(text));
-            }
-        }
         let expires_ms =
             self.expires.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-        let message = MessageOf {
+        message_body(&MessageOf {
             topic: self.topic,
             retain: self.retain,
             expires_ms,
             removed: self.removed,
             lines: &self.lines,
             payload,
-        };
-        let body = message.body();
-        let lines = body.len() - payload.len();
-        if lines > MESSAGE_LINES_BYTES_MAX {
-            return Err(wrong(format!(
-                "the lines of the message have {lines} bytes; at most {MESSAGE_LINES_BYTES_MAX} \
-                 are allowed"
-            )));
-        }
-        MessageLines::read(&body).map_err(|error| wrong(error.to_string()))?;
-        Ok(body)
+        })
     }
 
     /// Sends it with this payload, and does not wait. If the broker refuses it,
@@ -141,13 +112,7 @@ impl<'a> Publish<'a> {
         let timeout = self.bus.0.options.answer_timeout;
         self.bus.0.with(|state| {
             let Some(max) = state.body_bytes_max() else { return Err(state.no_link()) };
-            if body.len() as u64 > max {
-                let text = format!(
-                    "a message of {} bytes with its lines exceeds body_bytes_max {max}",
-                    body.len()
-                );
-                return Err(Error::new(ErrorCode::BodyTooLarge, text));
-            }
+            check_size(&body, max)?;
             let (number, frame) = state.session.publish(body, is_awaited);
             state.send(frame, timeout).inspect_err(|_| state.session.forget(number))?;
             Ok(number)
