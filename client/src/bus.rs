@@ -46,6 +46,7 @@
 //! ```
 
 use crate::address::Address;
+use crate::clock;
 use crate::error::Error;
 use protocol::{ErrorCode, Frame, Ran};
 use shared::Shared;
@@ -221,6 +222,16 @@ impl Bus {
             state.take_in();
             state.standing()
         })
+    }
+
+    /// Waits for so long, and handles meanwhile what the broker sends; for a program that has
+    /// nothing to do but to be there. Returns whether there is a connection.
+    ///
+    /// # Errors
+    /// There is no connection, and none is made again.
+    pub fn wait(&self, span: Duration) -> Result<bool, Error> {
+        self.0.wait(Some(clock::until(span)), |_| None::<()>)?;
+        self.0.lock().standing()
     }
 
     /// Logs out. Subscriptions and instances end with the connection, and values that are kept as

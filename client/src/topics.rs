@@ -227,6 +227,16 @@ impl Subscriptions {
         Some(event)
     }
 
+    /// The number of the message that is next for the program; 0 = something else is next, `None` =
+    /// nothing is there.
+    pub fn peek(&self, number: u32) -> Option<u64> {
+        let (event, _) = self.all.get(&number)?.events.front()?;
+        Some(match event {
+            Event::Message(message) => message.position.number,
+            Event::CaughtUp { .. } | Event::Missing(_) | Event::Lost(_) | Event::Resumed(_) => 0,
+        })
+    }
+
     /// Why nothing more comes, once all that came is taken.
     pub fn refusal(&self, number: u32) -> Option<Error> {
         match self.answer(number) {

@@ -99,6 +99,29 @@ impl Subscription {
         next?.transpose()
     }
 
+    /// The next event of any of these subscriptions of one bus within this time, in the order in
+    /// which their messages were published, and which one it is for; `None` = none came.
+    ///
+    /// # Errors
+    /// One of them has ended.
+    pub fn next_of(all: &mut [Self], timeout: Duration) -> Result<Option<(usize, Event)>, Error> {
+        let Some(shared) = all.first().map(|first| Arc::clone(&first.shared)) else {
+            return Ok(None);
+        };
+        let next = shared.wait(Some(clock::until(timeout)), |state| {
+            let topics = &mut state.session.topics;
+            let next = all.iter().enumerate().filter_map(|(at, it)| {
+                let number = topics.peek(it.number)?;
+                Some((number, at))
+            });
+            if let Some((_, at)) = next.min() {
+                return topics.next(all[at].number).map(|event| Ok((at, event)));
+            }
+            all.iter().find_map(|it| topics.refusal(it.number)).map(Err)
+        });
+        next?.transpose()
+    }
+
     /// Only the messages; everything else that comes is passed over.
     pub fn messages(self) -> Messages {
         Messages(self)
