@@ -38,6 +38,8 @@ pub fn run(
         return lines(&bus, args, input, out);
     }
     let payload = payload(args, input)?;
+    // Who sees the value may interrupt this program at once.
+    let stop = args.while_connected.then(stop_flag);
     let bus = Bus::connect(&addresses, options).map_err(Failure::Asked)?;
     let receipt = match args.remove {
         true => bus.remove(&args.topic),
@@ -47,8 +49,8 @@ pub fn run(
     if args.verbose {
         tell(cli, args, receipt, out)?;
     }
-    if args.while_connected {
-        stay(&bus)?;
+    while stop.as_ref().is_some_and(|stop| !stop.load(Ordering::Relaxed)) {
+        bus.wait(LOOK).map_err(Failure::Asked)?;
     }
     // The broker has the message, whatever becomes of the connection.
     let _ = bus.close();
@@ -90,15 +92,6 @@ fn tell(cli: &Cli, args: &PubArgs, receipt: Receipt, out: &mut Output) -> Result
         return out.text(&line.to_string());
     }
     out.text(&format!("{topic}: {subscriptions} subscriptions, position {position}"))
-}
-
-/// Keeps the connection until Ctrl-C.
-fn stay(bus: &Bus) -> Result<(), Failure> {
-    let stop = stop_flag();
-    while !stop.load(Ordering::Relaxed) {
-        bus.wait(LOOK).map_err(Failure::Asked)?;
-    }
-    Ok(())
 }
 
 /// Publishes each line, without its line break.
