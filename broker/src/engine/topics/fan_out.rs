@@ -2,14 +2,14 @@
 //! done, later ones wait behind it, and their publishers are read no further.
 
 use super::machine::{STEP, Topics, refuse};
-use super::message::Message;
+use super::message::{FanOut, Message};
 use super::peers::Party;
 use super::retained::Kept;
 use super::subscription::{State, Subscriber};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
+use crate::engine::keys::{OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::bodies::Published;
 use protocol::messages::{MessageLines, MessageOf, Retain};
@@ -17,18 +17,6 @@ use protocol::{ErrorCode, Frame, Header, LinkId, Setting};
 
 /// Most bytes that are sent to one link at one tick; what else comes waits until the next one.
 pub(super) const LINK_BYTES: u64 = 256 << 10;
-
-/// A message on its way to its subscriptions.
-#[derive(Debug)]
-pub(super) struct FanOut {
-    pub(super) message: Message,
-    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
-    pub(super) nodes: Option<Vec<NodeKey>>,
-    /// The subscription that is next; none = the first one of the next node.
-    pub(super) at: OptionKey<SubscriptionKey>,
-    /// The connection that it came from, which is read no further meanwhile.
-    pub(super) source: Option<LinkId>,
-}
 
 impl Topics {
     /// A client or worker publishes; it has the right to.
@@ -40,7 +28,7 @@ impl Topics {
         lines: &MessageLines<'_>,
         cx: &mut Context<'_>,
     ) {
-        self.begin(cx);
+        self.begin_publish(cx);
         if lines.retain != Retain::No
             && let Err(text) = self.may_keep(lines.topic, body.len() as u64, cx)
         {
@@ -76,7 +64,7 @@ impl Topics {
             self.pass_over_own();
             return;
         }
-        self.begin(cx);
+        self.begin_publish(cx);
         let mut payload = String::new();
         for (key, value) in lines {
             payload += &format!("{key} {}\n", protocol::show::one_line(value.clone()));
@@ -210,7 +198,7 @@ impl Topics {
         let is_live = matches!(subscription.state, State::Live);
         if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
             peer.spend(message.bytes(), cx.now);
-            cx.out.push(subscription.message((link, number), message, false));
+            cx.out.push(subscription.message((link, number), message, None));
             return;
         }
         let limits = Self::queue_limits(cx);
