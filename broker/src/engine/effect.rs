@@ -4,7 +4,7 @@
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
-use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
+use protocol::{ErrorBody, LinkId, ServiceName, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.
@@ -94,6 +94,17 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// The process of a worker is in another state.
+    Turned { worker: WorkerKey },
+    /// A group has another state: the broker publishes it, with how many members are expected.
+    GroupTurned {
+        group: ServiceName,
+        /// How many of its members are named.
+        members: usize,
+        topic: String,
+        /// The other lines of the payload.
+        lines: Vec<(&'static str, String)>,
+    },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -110,6 +121,7 @@ impl Effect {
             | Self::AskToEnd { worker }
             | Self::Disconnect { worker, .. }
             | Self::RefuseWorker { worker, .. }
+            | Self::Turned { worker }
             | Self::Forget { worker } => Some(worker),
             Self::Refuse { .. }
             | Self::RefuseLogin { .. }
@@ -124,6 +136,7 @@ impl Effect {
             | Self::Work
             | Self::Launch { .. }
             | Self::Poisoned { .. }
+            | Self::GroupTurned { .. }
             | Self::Publish { .. }
             | Self::Traced => None,
         }

@@ -39,6 +39,9 @@ keys! {
     /// Names a host in `Hosts`, from its configuration until it is deleted. A worker names its host
     /// by name: one that started itself may run where no host is configured.
     HostKey
+    /// Names an instance in `Instances`, from its announcement, or the start of a worker, until it
+    /// ends.
+    InstanceKey
     /// Names a service in `Catalog`, from its configuration until it is deleted; that of `op` is
     /// valid for ever. A service with workers, clients or requests is not deleted.
     ServiceKey

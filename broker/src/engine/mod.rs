@@ -50,6 +50,7 @@ mod topics;
 mod wall_clock;
 mod work;
 mod work_parts;
+mod worker_instances;
 mod worker_logins;
 
 pub use dispatch::machine::Totals;

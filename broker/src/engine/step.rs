@@ -12,7 +12,7 @@ use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
     client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
-    work_parts,
+    work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -222,7 +222,7 @@ impl Engine {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error),
-                Effect::Resumed { link } => self.sessions.read_again(link),
+                Effect::Resumed { link } => instance_frames::on_resumed(self, link),
                 Effect::RefuseLogin { link, error, detail } => {
                     self.refuse_because(link, error, Some(&detail));
                 }
@@ -238,6 +238,11 @@ impl Engine {
                 }
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
+                    worker_instances::on_turned(self, worker);
+                }
+                Effect::Turned { worker } => worker_instances::on_turned(self, worker),
+                Effect::GroupTurned { group, members, topic, lines } => {
+                    worker_instances::on_group_turned(self, (&group, members), &topic, lines);
                 }
                 Effect::Outlook { service, no_worker } => {
                     outlook::on_outlook(self, service, no_worker);
@@ -260,6 +265,7 @@ impl Engine {
                 }
                 Effect::Forget { worker } => {
                     self.effects.forget(worker);
+                    worker_instances::on_forget(self, worker);
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker, context!(self));
                 }
@@ -364,7 +370,7 @@ impl Engine {
                 Timer::Listing => listing::on_listing(self),
                 Timer::Work => work_parts::on_due(self),
                 Timer::Topics => self.topics.on_due(context!(self)),
-                Timer::Instances => self.instances.on_due(context!(self)),
+                Timer::Instances => instance_frames::on_due(self),
                 Timer::End => shutdown::on_shutdown_due(self),
             }
             self.settle();
