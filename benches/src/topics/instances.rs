@@ -302,17 +302,19 @@ pub fn run(trial: &Trial, setup: &Setup, stop: &Stop) -> Result<Outcome, String>
     let mut course = Course::new(trial, &alone, stop)?;
     let mut outcome = Outcome::default();
     let never = |_: &State| false;
-    outcome.idle_percent = course.go((false, 0), Duration::from_secs(2), never)?;
+    let span = seconds(trial.seconds)?;
+    // In such a time each has beaten.
+    let all_beat = Duration::from_millis(trial.beat_ms * 2);
+    outcome.idle_percent = course.go((false, 0), span / 8, never)?;
     let before = usage::rss_bytes(pid)?;
     course.announce()?;
     outcome.bytes =
         usage::rss_bytes(pid)?.saturating_sub(before) as f64 / trial.instances.max(1) as f64;
     outcome.announced = course.state.messages;
-    // All have beaten once before it is measured.
-    course.go((true, 0), Duration::from_secs(1), never)?;
+    course.go((true, 0), all_beat, never)?;
     course.state.beat.reset();
     course.state.beats = 0;
-    let (messages, span) = (course.state.messages, seconds(trial.seconds)?);
+    let messages = course.state.messages;
     outcome.beating_percent = course.go((true, 0), span, never)?;
     outcome.beats = course.state.beats as f64 / span.as_secs_f64().max(0.001);
     outcome.beat_us = p50_p99(&course.state.beat);
@@ -325,12 +327,12 @@ pub fn run(trial: &Trial, setup: &Setup, stop: &Stop) -> Result<Outcome, String>
     outcome.changes = course.state.changes as f64 / span.as_secs_f64().max(0.001);
     outcome.change_us = p50_p99(&course.state.change);
     let all = course.sent as u64;
-    course.go((true, 0), Duration::from_secs(2), move |state| state.changes == all)?;
+    course.go((true, 0), LIMIT, move |state| state.changes == all)?;
     if course.state.changes != all {
         return Err(format!("{all} changes gave {} messages", course.state.changes));
     }
     // The last sign of each is a beat then.
-    course.go((true, 0), Duration::from_secs(1), never)?;
+    course.go((true, 0), all_beat, never)?;
     course.state.silent = Some(0);
     let each = course.each();
     let limit = Duration::from_millis(trial.timeout_ms) + Duration::from_secs(2);
