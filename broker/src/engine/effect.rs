@@ -4,6 +4,7 @@
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
+use bytes::Bytes;
 use protocol::{ErrorBody, LinkId, ServiceName, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
@@ -105,6 +106,17 @@ pub(crate) enum Effect {
         /// The other lines of the payload.
         lines: Vec<(&'static str, String)>,
     },
+    /// More of what a link sent is under way than may be: it is read no further.
+    StopReading { link: LinkId },
+    /// No more.
+    ResumeReading { link: LinkId },
+    /// A message is to become a request of a service.
+    Enqueue {
+        service: ServiceKey,
+        topic: String,
+        /// The lines and the payload.
+        body: Bytes,
+    },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -138,6 +150,9 @@ impl Effect {
             | Self::Poisoned { .. }
             | Self::GroupTurned { .. }
             | Self::Publish { .. }
+            | Self::StopReading { .. }
+            | Self::ResumeReading { .. }
+            | Self::Enqueue { .. }
             | Self::Traced => None,
         }
     }

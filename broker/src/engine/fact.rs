@@ -158,6 +158,7 @@ facts! {
     Intervention = 55, "intervention", Warn, "an operator took a request away from its worker", [Client, Worker, Service, Host, Transaction, Who];
     Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)", [Service, Error, Ran];
     RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)", [Service];
+    MessagesDropped = 60, "messages_dropped", Warn, "messages of topics were not sent to a subscriber that reads too slowly; how many in this second (one fact a second and subscriber)", [Client, Worker];
 }
 
 /// One event, as it is logged, kept and shown.

@@ -127,6 +127,7 @@ impl Engine {
     /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
     pub fn shrink(&mut self) {
         self.dispatch.shrink();
+        self.topics.shrink();
         let used = self.sessions.shrink();
         self.dispatch.flow_mut().shrink(used);
         self.facts.quotas_mut().shrink(used);

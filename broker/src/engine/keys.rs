@@ -42,15 +42,22 @@ keys! {
     /// Names an instance in `Instances`, from its announcement, or the start of a worker, until it
     /// ends.
     InstanceKey
+    /// Names a node in the tree of the patterns of all subscriptions, as long as one stands at it or
+    /// below it.
+    NodeKey
     /// Names a service in `Catalog`, from its configuration until it is deleted; that of `op` is
     /// valid for ever. A service with workers, clients or requests is not deleted.
     ServiceKey
+    /// Names a subscription in `Topics`, until it or its connection ends.
+    SubscriptionKey
     /// Names a request in `Dispatch::transactions`, from its admission until it has its outcome and
     /// its worker, if it has one, is done with it.
     TransactionKey
     /// Names a worker in `Workers`, from its configuration until it is deleted; one that started
     /// itself, from its login until it is gone.
     WorkerKey
+    /// Names a word of patterns in their tree, as long as a node has it.
+    WordKey
 }
 
 /// An optional key in four bytes instead of sixteen, for structs of which each request has one.

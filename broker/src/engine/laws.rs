@@ -18,6 +18,7 @@ impl Engine {
         self.sessions.check()?;
         self.supervision.check()?;
         self.instances.check()?;
+        self.topics.check()?;
         check_workers(self)?;
         check_instances(self)?;
         check_outlooks(self)?;
@@ -91,6 +92,9 @@ fn check_links(hub: &Engine) -> Result<(), String> {
     }
     for link in hub.instances.links() {
         law!(hub.sessions.end(link).is_some(), "law 8: link {link} is gone and has instances");
+    }
+    for link in hub.topics.links() {
+        law!(hub.sessions.end(link).is_some(), "law 8: topics know link {link}, which is gone");
     }
     for &id in hub.scripts.keys() {
         law!(hub.sessions.find_client(id).is_some(), "law 8: commands of client {id} are counted");

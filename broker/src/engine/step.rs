@@ -97,7 +97,9 @@ impl Engine {
                 let is_client = matches!(end, Some(End::Client(_)));
                 self.dispatch.flow_mut().congested(link, is_client, &mut self.out);
                 self.facts.congested(link, true);
-                self.topics.congested(link);
+                if end.is_some() {
+                    self.topics.congested(link);
+                }
             }
             Input::Uncongested { link } => {
                 self.dispatch.flow_mut().has_room(link, &mut self.effects, &mut self.out);
@@ -149,13 +151,13 @@ impl Engine {
             Input::Cancel { link, sequence } => client_frames::on_cancel(self, link, sequence),
             Input::Flush { link, sequence } => client_frames::on_flush(self, link, sequence),
             Input::Subscribe { link, subscribe } => {
-                topic_frames::on_subscribe(self, link, *subscribe);
+                topic_frames::on_subscribe(self, link, &subscribe);
             }
             Input::Unsubscribe { link, subscription } => {
                 topic_frames::on_unsubscribe(self, link, subscription);
             }
             Input::Publish { link, head, body } => {
-                topic_frames::on_publish(self, link, &head, body);
+                topic_frames::on_publish(self, link, &head, &body);
             }
             Input::Announce { link, announce } => {
                 instance_frames::on_announce(self, link, *announce);
@@ -275,6 +277,16 @@ impl Engine {
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
+                Effect::StopReading { link } => {
+                    self.dispatch.flow_mut().stop_reading(link, &mut self.out);
+                }
+                Effect::ResumeReading { link } => {
+                    let flow = self.dispatch.flow_mut();
+                    flow.resume_reading(link, &mut self.effects, &mut self.out);
+                }
+                Effect::Enqueue { service, topic, body } => {
+                    topic_frames::enqueue(self, service, &topic, &body);
+                }
                 Effect::Publish { topic, lines } => {
                     self.topics.publish_own(&topic, &lines, context!(self));
                 }

@@ -3,9 +3,14 @@
 
 use super::context::context;
 use super::hub::Engine;
+use super::keys::ServiceKey;
 use super::sessions::connection::End;
+use super::topics::Party;
+use super::topics::machine::refuse;
 use bytes::Bytes;
 use protocol::bodies::Subscribe;
+use protocol::messages::{MessageLines, Removed};
+use protocol::topics::{OWN_WORD, Pattern};
 use protocol::{ErrorBody, ErrorCode, Header, LinkId, Rights};
 
 /// Whether a link may send such a frame now: a client or worker that is logged in. Others are
@@ -33,12 +38,62 @@ pub(crate) fn rights_at(hub: &Engine, link: LinkId) -> Option<&Rights> {
     })
 }
 
-/// A client or worker subscribes.
-pub(crate) fn on_subscribe(hub: &mut Engine, link: LinkId, subscribe: Subscribe) {
-    hub.heard(link);
-    if is_logged_in(hub, link, "subscribe") {
-        hub.topics.subscribe(link, subscribe, context!(hub));
+/// Who is at a link.
+fn party(hub: &Engine, link: LinkId) -> Option<Party> {
+    Some(match hub.sessions.end(link)? {
+        End::Client(key) => Party::Client(hub.sessions.client(key).id),
+        End::Worker(key) => Party::Worker(hub.supervision.worker(key).id),
+        End::Free | End::NewClient | End::NewWorker | End::Host(_) => return None,
+    })
+}
+
+/// Whether a request of a client has this number.
+fn is_under_way(hub: &Engine, link: LinkId, sequence: u32) -> bool {
+    match hub.sessions.end(link) {
+        Some(End::Client(key)) => hub.dispatch.caller(key).in_flight.get(sequence).is_some(),
+        Some(End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_))
+        | None => false,
     }
+}
+
+/// A client or worker subscribes.
+pub(crate) fn on_subscribe(hub: &mut Engine, link: LinkId, subscribe: &Subscribe) {
+    hub.heard(link);
+    if !is_logged_in(hub, link, "subscribe") {
+        return;
+    }
+    let (Some(party), number) = (party(hub, link), subscribe.subscription) else { return };
+    match may_subscribe(hub, link, subscribe) {
+        Ok(pattern) => hub.topics.subscribe((link, party), subscribe, pattern, context!(hub)),
+        Err(error) => refuse(link, number, error, context!(hub)),
+    }
+}
+
+fn may_subscribe(
+    hub: &Engine,
+    link: LinkId,
+    subscribe: &Subscribe,
+) -> Result<Pattern, (ErrorCode, String)> {
+    let pattern = Pattern::new(&subscribe.pattern).map_err(|text| (ErrorCode::BadMessage, text))?;
+    if !rights_at(hub, link).is_some_and(|rights| rights.may_subscribe(&pattern)) {
+        let what = format!("subscribe to '{pattern}'");
+        return Err(denied(hub, link, &what, &format!("subscribe:{pattern}")));
+    }
+    if is_under_way(hub, link, subscribe.subscription) {
+        let text = format!(
+            "a request of this connection has the number {}; choose another one",
+            subscribe.subscription
+        );
+        return Err((ErrorCode::DuplicateSequence, text));
+    }
+    Ok(pattern)
+}
+
+/// The error for a peer that lacks a role.
+fn denied(hub: &Engine, link: LinkId, what: &str, role: &str) -> (ErrorCode, String) {
+    let rights = rights_at(hub, link).map_or_else(String::new, Rights::to_string);
+    let text = format!("may not {what}: its roles are {rights}, and {role} is needed");
+    (ErrorCode::Denied, text)
 }
 
 /// A client or worker ends a subscription.
@@ -50,9 +105,53 @@ pub(crate) fn on_unsubscribe(hub: &mut Engine, link: LinkId, subscription: u32) 
 }
 
 /// A client or worker publishes.
-pub(crate) fn on_publish(hub: &mut Engine, link: LinkId, head: &Header, body: Bytes) {
+pub(crate) fn on_publish(hub: &mut Engine, link: LinkId, head: &Header, body: &Bytes) {
     hub.heard(link);
-    if is_logged_in(hub, link, "publish") {
-        hub.topics.publish(link, head, body, context!(hub));
+    if !is_logged_in(hub, link, "publish") {
+        return;
     }
+    let Some(party) = party(hub, link) else { return };
+    match may_publish(hub, link, body) {
+        Ok(lines) => hub.topics.publish((link, party), head, body, &lines, context!(hub)),
+        Err(error) => refuse(link, head.sequence, error, context!(hub)),
+    }
+}
+
+fn may_publish<'a>(
+    hub: &Engine,
+    link: LinkId,
+    body: &'a Bytes,
+) -> Result<MessageLines<'a>, (ErrorCode, String)> {
+    let lines =
+        MessageLines::read(body).map_err(|error| (ErrorCode::BadMessage, error.to_string()))?;
+    let topic = lines.topic;
+    if topic.split('.').next() == Some(OWN_WORD) {
+        let text =
+            format!("may not publish to '{topic}': only the broker publishes to {OWN_WORD}.>");
+        return Err((ErrorCode::Denied, text));
+    }
+    if !rights_at(hub, link).is_some_and(|rights| rights.may_publish(topic)) {
+        let what = format!("publish to '{topic}'");
+        return Err(denied(hub, link, &what, &format!("publish:{topic}")));
+    }
+    if let Some(removed) = lines.removed.filter(|removed| *removed != Removed::Deleted) {
+        let text = format!(
+            "'removed {}' is said by the broker; 'removed deleted' removes a value",
+            removed.word()
+        );
+        return Err((ErrorCode::BadMessage, text));
+    }
+    Ok(lines)
+}
+
+/// Other tokens are in force, and a link stays: its subscriptions end that it may not have any
+/// more.
+pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) {
+    let Some(rights) = rights_at(hub, link).cloned() else { return };
+    hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub));
+}
+
+/// A message becomes a request of a service.
+pub(crate) fn enqueue(hub: &mut Engine, service: ServiceKey, topic: &str, body: &Bytes) {
+    let _ = (hub, service, topic, body);
 }

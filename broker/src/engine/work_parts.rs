@@ -7,6 +7,7 @@ use super::keys::{ServiceKey, WorkerKey};
 use super::operator::{run, save, script, seek, targets, tokens};
 use super::sessions::access::Access;
 use super::timers::Timer;
+use super::topic_frames;
 use super::work::{Waiting, Work};
 use protocol::{ErrorBody, ErrorCode, LinkId, Tick, WorkerId};
 use std::collections::VecDeque;
@@ -144,6 +145,8 @@ fn shut_out(hub: &mut Engine, links: &mut VecDeque<LinkId>, old: &Access, most: 
         if let Some(error) = tokens::shut_out(hub, link, old) {
             hub.send_link_away(link, error);
             looks += CLOSED_EACH * LOOKS;
+        } else {
+            topic_frames::on_rights_changed(hub, link);
         }
     }
     looks.div_ceil(LOOKS)

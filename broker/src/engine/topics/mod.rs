@@ -1,71 +1,39 @@
 //! The machine `topics`: who gets a published message. It owns the subscriptions, the values that
-//! are kept, and what waits for subscribers.
+//! are kept, the last messages, and what waits for subscribers.
+//!
+//! | file | what it has |
+//! | --- | --- |
+//! | `machine` | what the machine owns; subscriptions begin and end |
+//! | `tree` | the patterns of all subscriptions, by words: which of them a topic matches |
+//! | `subscription` | one subscription: whose it is, and how far it is |
+//! | `catch_up` | what a subscription is sent from before |
+//! | `queue` | what waits for a subscription whose reader is too slow, and what is dropped of it |
+//! | `peers` | what is known of a link: its subscriptions, its values, whether it takes more |
+//! | `message` | a message and its topic |
+//! | `retained` | the last message of each topic that is kept |
+//! | `removals` | values that are kept no longer, and who is told |
+//! | `ring` | the last messages, for subscribers that come back |
+//! | `fan_out` | a message goes to its subscriptions, some in a step |
+//! | `drain` | what waits is sent when there is room |
+//! | `drops` | the facts about messages that were dropped |
+//! | `view` | what the commands show |
+//! | `laws` | what must hold after each step |
 
-use super::context::Context;
-use bytes::Bytes;
-use protocol::bodies::Subscribe;
-use protocol::{Header, LinkId};
+mod catch_up;
+mod drain;
+mod drops;
+mod fan_out;
+mod laws;
+pub(crate) mod machine;
+mod message;
+mod peers;
+mod queue;
+mod removals;
+mod retained;
+mod ring;
+pub(crate) mod subscription;
+mod tree;
+pub(crate) mod view;
 
-/// See the head of this file.
-#[derive(Debug, Default)]
-pub(crate) struct Topics {
-    epoch: u64,
-}
-
-impl Topics {
-    /// Without subscriptions; `epoch` tells this start of the broker from all others.
-    pub(crate) fn new(epoch: u64) -> Self {
-        Self { epoch }
-    }
-
-    /// A client or worker subscribes.
-    pub(crate) fn subscribe(&mut self, link: LinkId, body: Subscribe, cx: &mut Context<'_>) {
-        let _ = (link, body, cx, self.epoch);
-    }
-
-    /// A client or worker ends a subscription.
-    pub(crate) fn unsubscribe(&mut self, link: LinkId, subscription: u32, cx: &mut Context<'_>) {
-        let _ = (link, subscription, cx);
-    }
-
-    /// A client or worker publishes.
-    pub(crate) fn publish(
-        &mut self,
-        link: LinkId,
-        head: &Header,
-        body: Bytes,
-        cx: &mut Context<'_>,
-    ) {
-        let _ = (link, head, body, cx);
-    }
-
-    /// The broker publishes.
-    pub(crate) fn publish_own(
-        &mut self,
-        topic: &str,
-        lines: &[(&'static str, String)],
-        cx: &mut Context<'_>,
-    ) {
-        let _ = (topic, lines, cx);
-    }
-
-    /// A link is gone.
-    pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
-        let _ = (link, cx);
-    }
-
-    /// Too much waits to be sent to a link.
-    pub(crate) fn congested(&mut self, link: LinkId) {
-        let _ = link;
-    }
-
-    /// No more.
-    pub(crate) fn uncongested(&mut self, link: LinkId, cx: &mut Context<'_>) {
-        let _ = (link, cx);
-    }
-
-    /// `Timer::Topics`.
-    pub(crate) fn on_due(&mut self, cx: &mut Context<'_>) {
-        let _ = cx;
-    }
-}
+pub(crate) use machine::Topics;
+pub(crate) use peers::Party;
