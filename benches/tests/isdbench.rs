@@ -110,7 +110,7 @@ fn topics_and_instances_are_measured() {
              --seconds 0.3",
             "isect",
         ),
-        ("retained --values 300 --stalled 3 --before 300 --seconds 0.5", "all values"),
+        ("retained --values 300 --stalled 3 --before 300 --settle 0.5 --seconds 0.5", "all values"),
         ("instances --instances 20 --connections 2 --changes 50 --seconds 0.8", "time-outs"),
     ] {
         let mut words: Vec<&str> = args.split_whitespace().collect();

@@ -36,12 +36,17 @@ pub struct Trial {
     /// Subscribers of all topics that do not read.
     #[arg(long, default_value_t = 50)]
     pub stalled: usize,
-    /// Messages before memory is watched: more than fit into the queue of a subscription.
-    #[arg(long, default_value_t = 15_000)]
+    /// Messages at the beginning: more than the queue of a subscription has room for, so that all of
+    /// its memory is in use.
+    #[arg(long, default_value_t = 25_000)]
     pub before: u32,
     /// Messages a second while it is watched.
     #[arg(long, default_value_t = 1000)]
     pub rate: u64,
+    /// Seconds before that: by and by the system takes more bytes for those who do not read, and
+    /// the broker fills their outboxes again.
+    #[arg(long, default_value_t = 10.0)]
+    pub settle: f64,
     /// Seconds for which it is watched.
     #[arg(long, default_value_t = 15.0)]
     pub seconds: f64,
@@ -321,6 +326,8 @@ pub fn run(trial: &Trial, setup: &Setup, stop: &Stop) -> Result<Outcome, String>
     note("subscribers stopped")?;
     course.burst(trial.before)?;
     note("their queues are full")?;
+    course.watch(trial.rate, seconds(trial.settle)?)?;
+    note("settled")?;
     course.state.latency.reset();
     outcome.looks = course.watch(trial.rate, seconds(trial.seconds)?)?;
     outcome.latency_us = super::p50_p99(&course.state.latency);
