@@ -6,10 +6,11 @@ use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
     OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
-    ShutdownWhat, Target, WhyOf, WorkerFilter,
+    ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
+use protocol::topics::Pattern;
 
 /// A number as the broker gives it: so many microseconds since 1970.
 const LONG: TransactionId = TransactionId(1_764_467_000_123_456);
@@ -20,6 +21,10 @@ fn name(text: &str) -> ServiceName {
 
 fn host(text: &str) -> HostName {
     HostName::new(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::new(text).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn worker(id: u32) -> Target {
@@ -89,6 +94,14 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("queue echo", Op::Queue(Some(name("echo")))),
         ("reject", Op::Reject(true)),
         ("reject off", Op::Reject(false)),
+        ("topics", Op::Topics(None)),
+        ("topics orders.>", Op::Topics(Some(pattern("orders.>")))),
+        ("subscriptions", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions all", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions client 3", Op::Subscriptions(SubscriptionsOf::Client(ClientId(3)))),
+        ("subscriptions worker 2", Op::Subscriptions(SubscriptionsOf::Worker(WorkerId(2)))),
+        ("subscriptions client", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("client")))),
+        ("subscriptions a.*", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("a.*")))),
         ("requests", Op::Requests(RequestsOf::All)),
         ("requests echo", Op::Requests(RequestsOf::Service(name("echo")))),
         ("requests service echo", Op::Requests(RequestsOf::Service(name("echo")))),
@@ -292,6 +305,10 @@ const WRONG: &[(&str, &str)] = &[
     ("latency 7", "begins with '7'"),
     ("poison x", "number of a poison request 'x' is not a whole number"),
     ("poison 0", "is out of range; it is 1 to"),
+    ("topics a..b", "topics: word 2 of pattern 'a..b' is empty"),
+    ("topics a b", "topics: unexpected 'b'"),
+    ("subscriptions client x", "client id 'x' is not a whole number"),
+    ("subscriptions a.>.b", "has '>' before its end"),
     ("requests client", "requests: the id of the client is missing; 'clients' lists them"),
     ("requests worker", "requests: the id of the worker is missing; 'workers' lists them"),
     ("requests client x", "client id 'x' is not a whole number"),

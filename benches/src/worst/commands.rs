@@ -69,6 +69,12 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Latency => &[(First, "latency"), (First, "latency s0000")],
         Command::Load => &[(First, "load"), (First, "load s000")],
         Command::Poison => &[(First, "poison"), (First, "poison 1"), (First, "poison clear")],
+        Command::Topics => &[(First, "topics"), (First, "topics a.>")],
+        Command::Subscriptions => &[
+            (First, "subscriptions"),
+            (First, "subscriptions a.>"),
+            (First, "subscriptions client 9"),
+        ],
         Command::Queue => &[(First, "queue"), (First, "queue s0000"), (First, "queue s0001")],
         Command::Reload => &[(First, "reload")],
         Command::Requests => &[

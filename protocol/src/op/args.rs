@@ -4,7 +4,7 @@
 use super::parse::OpError;
 use super::spec::{
     BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WhyOf,
+    ShutdownWhat, Spec, SubscriptionsOf, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -13,6 +13,7 @@ use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
+use crate::topics::Pattern;
 use std::fmt;
 
 /// The words after the command's name, read from left to right.
@@ -27,7 +28,7 @@ impl<'a> Args<'a> {
         Self { row, words, at: 0 }
     }
 
-    fn error(&self, text: impl fmt::Display) -> OpError {
+    pub(super) fn error(&self, text: impl fmt::Display) -> OpError {
         let usage = self.row.usage.replace('\n', "\nsyntax: ");
         OpError::usage(format!("{}: {text}\nsyntax: {usage}", self.row.name))
     }
@@ -37,7 +38,7 @@ impl<'a> Args<'a> {
     }
 
     /// Takes the next word, which is required; `name` is its name in the table.
-    fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
+    pub(super) fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
         let Some(word) = self.peek() else {
             let text =
                 self.row.args().iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
@@ -46,6 +47,17 @@ impl<'a> Args<'a> {
         };
         self.at += 1;
         Ok(word)
+    }
+
+    /// Passes over a word that was looked at, which means this.
+    pub(super) fn skip<T>(&mut self, meant: T) -> Result<T, OpError> {
+        self.at += 1;
+        Ok(meant)
+    }
+
+    /// Whether there is no word behind the next one.
+    pub(super) const fn is_last(&self) -> bool {
+        self.words.len() == self.at + 1
     }
 
     pub(super) fn maybe<T>(
@@ -86,7 +98,13 @@ impl<'a> Args<'a> {
         self.number_in(word, what, min, max)
     }
 
-    fn number_in(&self, word: &str, what: &str, min: u64, max: u64) -> Result<u64, OpError> {
+    pub(super) fn number_in(
+        &self,
+        word: &str,
+        what: &str,
+        min: u64,
+        max: u64,
+    ) -> Result<u64, OpError> {
         let digits = word.strip_prefix('-').unwrap_or(word);
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(self.error(format_args!(
@@ -364,12 +382,9 @@ impl<'a> Args<'a> {
     /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, `all`, or the name of a service
     /// alone.
     pub(super) fn requests_of(&mut self) -> Result<RequestsOf, OpError> {
-        let is_last = self.words.len() == self.at + 1;
+        let is_last = self.is_last();
         match self.peek() {
-            Some("all") => {
-                self.at += 1;
-                Ok(RequestsOf::All)
-            }
+            Some("all") => self.skip(RequestsOf::All),
             Some(word @ ("client" | "worker")) if is_last => {
                 Err(self
                     .error(format_args!("the id of the {word} is missing; '{word}s' lists them")))
@@ -387,6 +402,32 @@ impl<'a> Args<'a> {
                 self.service("service").map(RequestsOf::Service)
             }
             Some(_) | None => self.service("service").map(RequestsOf::Service),
+        }
+    }
+
+    /// Takes a pattern of topics.
+    pub(super) fn pattern(&mut self) -> Result<Pattern, OpError> {
+        let word = self.next("pattern")?;
+        Pattern::new(word).map_err(|text| self.error(text))
+    }
+
+    /// Takes `client CLIENTID`, `worker WORKERID`, `all` or a pattern of topics.
+    pub(super) fn subscriptions_of(&mut self) -> Result<SubscriptionsOf, OpError> {
+        let is_last = self.words.len() == self.at + 1;
+        match self.peek() {
+            Some("all") if is_last => {
+                self.at += 1;
+                Ok(SubscriptionsOf::All)
+            }
+            Some("client") if !is_last => {
+                self.at += 1;
+                self.client().map(SubscriptionsOf::Client)
+            }
+            Some("worker") if !is_last => {
+                self.at += 1;
+                self.worker().map(SubscriptionsOf::Worker)
+            }
+            Some(_) | None => self.pattern().map(SubscriptionsOf::Pattern),
         }
     }
 

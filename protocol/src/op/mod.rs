@@ -2,9 +2,12 @@
 //! and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
+mod commands;
 mod field;
 mod foreign;
 pub mod help;
+mod instance_args;
+mod instance_shape;
 mod layout;
 mod params;
 pub mod parse;

@@ -9,6 +9,7 @@ use super::words;
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::names::ServiceName;
 use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt;
 
 /// How much a command may change; rights are granted by it.
@@ -140,6 +141,55 @@ pub enum RequestsOf {
     Client(ClientId),
     /// Those that one worker has or holds.
     Worker(WorkerId),
+}
+
+/// The instances that `instances` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstancesOf {
+    /// All that are there.
+    All,
+    /// Those of one name.
+    Name(ServiceName),
+    /// Those of one group.
+    Group(ServiceName),
+    /// Those that ended.
+    History,
+}
+
+/// An instance as an operator names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceWanted {
+    /// What it is an instance of.
+    pub name: ServiceName,
+    /// Its id; `None` = the only one of the name.
+    pub id: Option<u64>,
+    /// The machine that it runs on; `None` = the only one with this id.
+    pub machine: Option<String>,
+}
+
+/// What `config group` says of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMembers {
+    /// How many members have to run; `None` = all that are named, or one.
+    pub min: Option<u64>,
+    /// The names of the instances that are expected.
+    pub members: Vec<ServiceName>,
+}
+
+/// Most members that a group may need.
+pub const GROUP_MIN_MAX: u64 = 1_000_000;
+
+/// The subscriptions that `subscriptions` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionsOf {
+    /// All.
+    All,
+    /// Those of one client.
+    Client(ClientId),
+    /// Those of one worker.
+    Worker(WorkerId),
+    /// Those whose pattern covers this one, or is covered by it.
+    Pattern(Pattern),
 }
 
 /// A request as an operator names it.

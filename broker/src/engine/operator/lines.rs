@@ -3,10 +3,12 @@
 
 use crate::engine::catalog::Service;
 use crate::engine::hub::Engine;
+use crate::engine::instances::groups::GroupConfig;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::supervision::workers::Worker;
 use protocol::op::parse::quote;
-use protocol::{HostName, ServiceName, ServiceSetting, WorkerId};
+use protocol::op::spec::GroupMembers;
+use protocol::{HostName, OpRequest, ServiceName, ServiceSetting, WorkerId};
 use std::collections::BTreeSet;
 
 /// The line of a change, unless everything is as it says.
@@ -70,6 +72,12 @@ pub(crate) fn service_command(service: &Service, settings: &[(ServiceSetting, u6
         out += &format!(" {}={value}", setting.row().name);
     }
     out
+}
+
+/// The command that says of a group what is said of it.
+pub(crate) fn group_command(name: &ServiceName, config: &GroupConfig) -> String {
+    let members = GroupMembers { min: config.min, members: config.members.clone() };
+    OpRequest::ConfigGroup { name: name.clone(), members }.to_string()
 }
 
 /// The command that makes a host, or moves it.

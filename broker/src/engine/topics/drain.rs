@@ -197,7 +197,7 @@ impl Topics {
     ) -> bool {
         let Some(left) = &mut catch_up.values else { return true };
         loop {
-            let next = self.retained.behind(left.after.as_ref(), &catch_up.pattern).next();
+            let next = self.retained.behind(left.after.as_ref(), Some(&catch_up.pattern)).next();
             let Some((topic, kept)) = next else {
                 catch_up.values = None;
                 return true;

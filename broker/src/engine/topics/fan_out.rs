@@ -1,7 +1,7 @@
 //! A message gets its number and goes to its subscriptions, so many in a step. While one is not
 //! done, later ones wait behind it, and their publishers are read no further.
 
-use super::machine::{Topics, refuse};
+use super::machine::{STEP, Topics, refuse};
 use super::message::Message;
 use super::peers::Party;
 use super::retained::Kept;
@@ -119,13 +119,20 @@ impl Topics {
         count
     }
 
-    /// Gives up what the ring may not have.
+    /// Gives up what the ring may not have, some of it in a step.
     pub(super) fn trim_ring(&mut self, cx: &mut Context<'_>) {
         let count = cx.settings.get(Setting::TopicRingMax);
         let bytes = cx.settings.get(Setting::TopicRingBytesMax);
-        while let Some(message) = self.ring.pop_excess(count, bytes) {
+        for _ in 0..STEP {
+            let Some(message) = self.ring.pop_excess(count, bytes) else { return };
             self.miss(&message, cx);
         }
+    }
+
+    /// Whether the ring has more than it may, because a limit was lowered.
+    pub(super) fn has_ring_excess(&self, cx: &Context<'_>) -> bool {
+        let count = cx.settings.get(Setting::TopicRingMax);
+        self.ring.has_excess(count, cx.settings.get(Setting::TopicRingBytesMax))
     }
 
     /// The publisher of a message that is not done is read no further.

@@ -316,6 +316,7 @@ impl Topics {
         self.go_on_fan_outs(cx);
         self.drain(cx);
         self.remove_values(cx);
+        self.trim_ring(cx);
         self.tell_drops(cx);
         self.set_timer(cx);
     }
@@ -325,7 +326,8 @@ impl Topics {
         let is_busy = !self.fan_outs.is_empty()
             || !self.turns.is_empty()
             || !self.orphans.is_empty()
-            || self.has_excess(cx);
+            || self.has_excess(cx)
+            || self.has_ring_excess(cx);
         let next = if is_busy {
             // At the next tick, so after everything that can be done now.
             Some(Tick(cx.now.0 + 1))

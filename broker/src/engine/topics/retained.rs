@@ -83,9 +83,9 @@ impl Retained {
     pub(super) fn behind<'a>(
         &'a self,
         after: Option<&Arc<str>>,
-        pattern: &'a Pattern,
+        pattern: Option<&'a Pattern>,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Kept)> {
-        let text = pattern.as_str();
+        let text = pattern.map_or(">", Pattern::as_str);
         // A pattern without wildcards is a topic; what else begins with it is no match.
         let prefix = &text[..text.find(['*', '>']).unwrap_or(text.len())];
         let from = match after {
