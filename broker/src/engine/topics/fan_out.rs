@@ -40,7 +40,7 @@ impl Topics {
         lines: &MessageLines<'_>,
         cx: &mut Context<'_>,
     ) {
-        self.begin(cx);
+        self.begin_publish(cx);
         if lines.retain != Retain::No
             && let Err(text) = self.may_keep(lines.topic, body.len() as u64, cx)
         {
@@ -78,7 +78,7 @@ impl Topics {
             return;
         }
         self.found.clear();
-        self.begin(cx);
+        self.begin_publish(cx);
         let mut payload = String::new();
         for (key, value) in lines {
             payload += &format!("{key} {}\n", protocol::show::one_line(value.clone()));
@@ -212,7 +212,7 @@ impl Topics {
         let is_live = matches!(subscription.state, State::Live);
         if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
             peer.spend(message.bytes(), cx.now);
-            cx.out.push(subscription.message((link, number), message, false));
+            cx.out.push(subscription.message((link, number), message, None));
             return;
         }
         let limits = Self::queue_limits(cx);

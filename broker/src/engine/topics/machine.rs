@@ -22,7 +22,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most messages that are sent, or values that are looked at, in one step.
 pub(super) const STEP: usize = 2000;
-/// The same of all steps at one tick: the reactor reads many frames before it sends anything.
+/// The same of all messages that are published at one tick: the reactor reads many frames before it
+/// sends anything.
 const TICK: usize = 8 * STEP;
 
 /// See the head of this file.
@@ -62,7 +63,7 @@ pub(crate) struct Topics {
     pub(super) found: Vec<NodeKey>,
     /// What is left to do in this step.
     left: usize,
-    /// The same at this tick.
+    /// What is left to do at this tick for messages that are published.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
     due: Option<Tick>,
@@ -74,17 +75,22 @@ impl Topics {
         Self { epoch, ..Self::default() }
     }
 
-    /// A step begins, in which so much may be done.
-    pub(super) fn begin(&mut self, cx: &Context<'_>) {
-        self.left = STEP;
+    /// Something begins for which so much may be done in this step.
+    pub(super) const fn begin(&mut self, left: usize) {
+        self.left = left;
+    }
+
+    /// A message is published: less may be done for it when many are at the same tick.
+    pub(super) fn begin_publish(&mut self, cx: &Context<'_>) {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
+        self.left = STEP.min(self.left_at.1);
     }
 
     /// Whether more may be done in this step.
     pub(super) const fn has_left(&self) -> bool {
-        self.left > 0 && self.left_at.1 > 0
+        self.left > 0
     }
 
     /// One message was sent, or one value looked at.
@@ -115,7 +121,7 @@ impl Topics {
         pattern: Pattern,
         cx: &mut Context<'_>,
     ) {
-        self.begin(cx);
+        self.begin(STEP);
         let number = body.subscription;
         let peer = self.peers.entry(link);
         peer.party = Some(party);
@@ -171,7 +177,7 @@ impl Topics {
             (has_values && self.retained.len() > 0).then_some(ValuesLeft { after: None, up_to });
         let ring = ring.filter(|next| *next <= self.last);
         let queue = super::queue::Queue::default();
-        (CatchUp { pattern, values, ring, sent: 0, queue }, missing)
+        (CatchUp { pattern, values, ring, missed: 0, sent: 0, queue }, missing)
     }
 
     /// The messages of a pattern become requests of a service. Another pattern replaces the one
@@ -300,7 +306,7 @@ impl Topics {
         let has_waiting = !peer.waiting.is_empty();
         self.peers.tidy(link);
         if has_waiting {
-            self.begin(cx);
+            self.begin(STEP);
             self.take_turn(link);
             self.drain(cx);
             self.set_timer(cx);
@@ -312,9 +318,12 @@ impl Topics {
         if self.due.is_some_and(|due| due <= cx.now) {
             self.due = None;
         }
-        self.begin(cx);
+        // Neither new messages nor those that wait keep the others from being sent.
+        self.begin(if self.turns.is_empty() { STEP } else { STEP / 2 });
         self.go_on_fan_outs(cx);
+        self.begin(STEP / 2);
         self.drain(cx);
+        self.begin(STEP / 2);
         self.remove_values(cx);
         self.trim_ring(cx);
         self.tell_drops(cx);
@@ -365,11 +374,12 @@ impl Topics {
             let next = Some(message.number + 1).filter(|next| *next <= since);
             catch_up.ring = next;
             let is_missed = message.number <= since && catch_up.pattern.matches(message.topic());
+            catch_up.missed += u64::from(is_missed);
             if let Some(next) = next {
                 self.ring_readers.insert((next, key));
             }
             if is_missed {
-                self.subscriptions[key].drop_messages(1);
+                self.subscriptions[key].dropped += 1;
                 if let Subscriber::Link { link, .. } = subscriber {
                     self.dropped(link, 1, cx);
                 }
