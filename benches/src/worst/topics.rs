@@ -2,7 +2,7 @@
 //! of one client, 100,000 values that are kept, 100,000 instances.
 
 use super::Case;
-use super::commands;
+use super::commands::{self, When};
 use super::crowd::Crowd;
 use super::inputs::{case, one};
 use broker::engine::input::{Close, Input};
@@ -79,8 +79,10 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = subscribers();
     cases.extend(congestion());
     cases.extend(values());
+    cases.extend(commands::cases(When::Topics));
     cases.extend(removals());
     cases.extend(instances());
+    cases.extend(commands::cases(When::Instances));
     cases.extend(instance_ends());
     cases
 }
@@ -207,18 +209,38 @@ fn congestion() -> Vec<Case> {
                 crowd.follow()
             }
         }),
-        case("set subscription_queue_max 1, with 10,000 messages that wait", move |crowd| {
-            before(crowd, |crowd| {
-                let (link, publisher) = (bus(crowd)?, bus(crowd)?);
-                crowd.give(subscribe(link, 1, "full.topic"));
-                crowd.give(Input::Congested { link });
-                messages(crowd, publisher, "full.topic", 10_000);
-                Ok(link)
-            })?;
-            crowd.command("set subscription_queue_max 1");
-            crowd.follow()
-        }),
+        lowered("set subscription_queue_max 1", 1, 10_000),
+        lowered("set subscription_queues_bytes_max 1048576", 10_000, 10),
+        lowered("set subscriptions_max 1", 10_000, 1),
     ]
+}
+
+/// A limit is lowered while a congested client has so many subscriptions to a topic, with so many
+/// messages each.
+fn lowered(command: &'static str, subscriptions: u32, count: u32) -> Case {
+    let name = format!("{command}, with {subscriptions} subscriptions, {count} messages each");
+    let act = move |crowd: &mut Crowd| {
+        let link = before(crowd, |crowd| {
+            crowd.command("set subscription_queue_max 10000");
+            crowd.follow()?;
+            let (link, publisher) = (bus(crowd)?, bus(crowd)?);
+            for number in 0..subscriptions {
+                crowd.give(subscribe(link, number, "lowered.topic"));
+            }
+            crowd.give(Input::Congested { link });
+            for _ in 0..count {
+                crowd.give(publish(publisher, &MessageOf::new("lowered.topic", &[7; 64])));
+            }
+            Ok(link)
+        })?;
+        crowd.command(command);
+        crowd.follow()?;
+        crowd.quietly(|crowd| {
+            crowd.close(link, Close::Eof);
+            crowd.follow()
+        })
+    };
+    Case { name, act: Box::new(act) }
 }
 
 fn values() -> Vec<Case> {
@@ -259,14 +281,14 @@ fn values() -> Vec<Case> {
             let subscribe = Subscribe { subscription: 2, pattern, from, retained: false };
             Ok(Input::Subscribe { link: bus(crowd)?, subscribe: Box::new(subscribe) })
         }),
-        commands::case("set topic_ring_max 10"),
-        commands::case("set retained_max 1000"),
-        commands::case("set retained_max 200000"),
     ]
 }
 
 fn removals() -> Vec<Case> {
     vec![
+        commands::case("set topic_ring_max 10"),
+        commands::case("set retained_max 1000"),
+        commands::case("set retained_max 200000"),
         case("Closed: a publisher with 100,000 values that end with it", |crowd| {
             let link = before(crowd, |crowd| {
                 let link = bus(crowd)?;
@@ -317,7 +339,6 @@ const ONE: u64 = INSTANCES - 7;
 
 fn instances() -> Vec<Case> {
     vec![
-        commands::case("config group night min=5"),
         case("Announce: 100,000 instances of one group", |crowd| {
             for first in (0..INSTANCES).step_by(EACH as usize) {
                 let link = before(crowd, bus)?;
@@ -347,9 +368,6 @@ fn instances() -> Vec<Case> {
             Input::Withdraw { link, withdraw: Box::new(withdraw) }
         }),
         case("Deadline: looks at 100,000 instances for two seconds", |crowd| crowd.pass(2000)),
-        commands::case("config group night min=7 pump"),
-        commands::case("config group other pump"),
-        commands::case("delete group other"),
     ]
 }
 
