@@ -23,12 +23,18 @@ use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
 
-fn case(name: &'static str, act: impl Fn(&mut Crowd) -> Result<(), String> + 'static) -> Case {
+pub(super) fn case(
+    name: &'static str,
+    act: impl Fn(&mut Crowd) -> Result<(), String> + 'static,
+) -> Case {
     Case { name: name.to_owned(), act: Box::new(act) }
 }
 
 /// An input that is made of a crowd, and what follows from it.
-fn one(name: &'static str, make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static) -> Case {
+pub(super) fn one(
+    name: &'static str,
+    make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static,
+) -> Case {
     case(name, move |crowd| {
         let mut made = Err(String::new());
         crowd.quietly(|crowd| {
