@@ -56,6 +56,8 @@ pub(crate) struct Topics {
     pub(super) fan_outs: VecDeque<FanOut>,
     /// Links that are to be sent what waits for them.
     pub(super) turns: VecDeque<LinkId>,
+    /// Subscriptions whose links are gone, to be removed.
+    pub(super) gone: VecDeque<BTreeMap<u32, SubscriptionKey>>,
     /// Values whose publishers are gone.
     pub(super) orphans: Orphans,
     /// When to record how many messages to which link were dropped.
@@ -211,9 +213,9 @@ impl Topics {
     }
 
     fn insert(&mut self, subscriber: Subscriber, pattern: &Pattern) -> SubscriptionKey {
-        let node = self.tree.grow(pattern.as_str());
+        let of = (self.tree.grow(pattern.as_str()), pattern.is_own());
         self.own += usize::from(pattern.is_own());
-        let key = self.subscriptions.insert(Subscription::new(subscriber, node, self.last));
+        let key = self.subscriptions.insert(Subscription::new(subscriber, of, self.last));
         self.tree.append(key, &mut self.subscriptions);
         key
     }
@@ -226,14 +228,12 @@ impl Topics {
         {
             fan_out.at = self.subscriptions[key].next;
         }
-        if Pattern::new(&self.tree.pattern(self.subscriptions[key].node))
-            .is_ok_and(|pattern| pattern.is_own())
-        {
+        self.tree.unlink(key, &mut self.subscriptions);
+        let subscription = self.subscriptions.remove(key);
+        if subscription.is_own {
             self.own -= 1;
             self.own_left = Some(now);
         }
-        self.tree.unlink(key, &mut self.subscriptions);
-        let subscription = self.subscriptions.remove(key);
         self.queued_bytes -= subscription.queue().map_or(0, super::queue::Queue::bytes);
         if let State::CatchingUp(catch_up) = &subscription.state
             && let Some(next) = catch_up.ring
@@ -295,13 +295,37 @@ impl Topics {
     /// A link is gone.
     pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
         let Some(peer) = self.peers.remove(link) else { return };
-        for key in peer.subscriptions.into_values() {
-            self.remove(key, cx.now);
-        }
         if !peer.values.is_empty() {
             self.orphans.push_back((link, peer.values));
-            self.set_timer(cx);
         }
+        if !peer.subscriptions.is_empty() {
+            self.gone.push_back(peer.subscriptions);
+            self.begin(STEP);
+            self.remove_gone(cx.now);
+        }
+        self.set_timer(cx);
+    }
+
+    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any more.
+    fn remove_gone(&mut self, now: Tick) {
+        while self.has_left()
+            && let Some(subscriptions) = self.gone.front_mut()
+        {
+            let Some((_, key)) = subscriptions.pop_first() else {
+                self.gone.pop_front();
+                continue;
+            };
+            self.remove(key, now);
+            self.spend();
+        }
+        if self.gone.front().is_some_and(BTreeMap::is_empty) {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Whether a link has subscriptions.
+    pub(crate) fn has_subscriptions(&self, link: LinkId) -> bool {
+        self.peers.get(link).is_some_and(|peer| !peer.subscriptions.is_empty())
     }
 
     /// Too much waits to be sent to a link.
@@ -329,10 +353,17 @@ impl Topics {
             self.due = None;
         }
         // Neither new messages nor those that wait keep the others from being sent.
-        self.begin(if self.turns.is_empty() { STEP } else { STEP / 2 });
+        let (fan_outs, drain) = match (self.fan_outs.is_empty(), self.turns.is_empty()) {
+            (false, true) => (STEP, 0),
+            (true, _) => (0, STEP),
+            (false, false) => (STEP / 2, STEP / 2),
+        };
+        self.begin(fan_outs);
         self.go_on_fan_outs(cx);
-        self.begin(STEP / 2);
+        self.begin(drain);
         self.drain(cx);
+        self.begin(STEP / 2);
+        self.remove_gone(cx.now);
         self.begin(STEP / 2);
         self.remove_values(cx);
         self.trim_ring(cx);
@@ -345,6 +376,7 @@ impl Topics {
         let is_busy = !self.fan_outs.is_empty()
             || !self.turns.is_empty()
             || !self.orphans.is_empty()
+            || !self.gone.is_empty()
             || self.has_excess(cx)
             || self.has_ring_excess(cx);
         let next = if is_busy {
