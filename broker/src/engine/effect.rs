@@ -1,11 +1,12 @@
 //! Effects: what one machine must let another one know. A machine names no other: it pushes an
 //! effect, and the hub hands it on before the step ends.
 
+use super::fact::Fact;
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
 use bytes::Bytes;
-use protocol::{ErrorBody, LinkId, TransactionId, WorkerId};
+use protocol::{ErrorBody, LinkId, ServiceName, TransactionId, WorkerId};
 use std::collections::VecDeque;
 
 /// What a machine lets others know.
@@ -95,17 +96,25 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// A fact was recorded that is to be published.
+    Fact(Box<Fact>),
+    /// The process of a worker is in another state.
+    Turned { worker: WorkerKey },
+    /// A group has another state: the broker publishes it, with how many members are expected.
+    GroupTurned {
+        group: ServiceName,
+        /// How many of its members are named.
+        members: usize,
+        topic: String,
+        /// The other lines of the payload.
+        lines: Vec<(&'static str, String)>,
+    },
     /// More of what a link sent is under way than may be: it is read no further.
     StopReading { link: LinkId },
     /// No more.
     ResumeReading { link: LinkId },
-    /// A message is to become a request of a service.
-    Enqueue {
-        service: ServiceKey,
-        topic: String,
-        /// The lines and the payload.
-        body: Bytes,
-    },
+    /// A message is to be a request of a service (its setting `topic`).
+    Enqueue { service: ServiceKey, body: Bytes },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -122,6 +131,7 @@ impl Effect {
             | Self::AskToEnd { worker }
             | Self::Disconnect { worker, .. }
             | Self::RefuseWorker { worker, .. }
+            | Self::Turned { worker }
             | Self::Forget { worker } => Some(worker),
             Self::Refuse { .. }
             | Self::RefuseLogin { .. }
@@ -136,10 +146,12 @@ impl Effect {
             | Self::Work
             | Self::Launch { .. }
             | Self::Poisoned { .. }
+            | Self::Enqueue { .. }
+            | Self::Fact(_)
+            | Self::GroupTurned { .. }
             | Self::Publish { .. }
             | Self::StopReading { .. }
             | Self::ResumeReading { .. }
-            | Self::Enqueue { .. }
             | Self::Traced => None,
         }
     }

@@ -6,6 +6,7 @@ use super::hub::Engine;
 use super::law::law;
 use super::sessions::connection::End;
 use super::supervision::process_state::ProcessState;
+use super::worker_instances::condition;
 
 impl Engine {
     /// Checks all laws.
@@ -16,8 +17,10 @@ impl Engine {
         self.dispatch.check(&self.catalog, self.now, self.is_working())?;
         self.sessions.check()?;
         self.supervision.check()?;
+        self.instances.check()?;
         self.topics.check()?;
         check_workers(self)?;
+        check_instances(self)?;
         check_outlooks(self)?;
         check_links(self)
     }
@@ -54,6 +57,20 @@ fn check_workers(hub: &Engine) -> Result<(), String> {
     Ok(())
 }
 
+/// Each worker with a process is an instance, and as its process is.
+fn check_instances(hub: &Engine) -> Result<(), String> {
+    let mut count = 0;
+    for (key, worker) in hub.supervision.workers() {
+        let (is, should) = (hub.instances.worker(worker.id), condition(hub, key));
+        let is = is.map(|instance| instance.condition);
+        law!(is == should, "law 2: worker {} is {is:?} as an instance, not {should:?}", worker.id);
+        count += usize::from(should.is_some());
+    }
+    let known = hub.instances.worker_count();
+    law!(count == known, "law 2: {count} workers have processes, {known} are instances");
+    Ok(())
+}
+
 /// `dispatch` refuses and `supervision` says the same of each service.
 fn check_outlooks(hub: &Engine) -> Result<(), String> {
     for key in hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()) {
@@ -72,6 +89,9 @@ fn check_links(hub: &Engine) -> Result<(), String> {
     law!(hub.store.is_sound(), "law 8: an answer waits for no write");
     for link in hub.store.links() {
         law!(hub.sessions.end(link).is_some(), "law 8: an answer waits for link {link}");
+    }
+    for link in hub.instances.links() {
+        law!(hub.sessions.end(link).is_some(), "law 8: link {link} is gone and has instances");
     }
     for link in hub.topics.links() {
         law!(hub.sessions.end(link).is_some(), "law 8: topics know link {link}, which is gone");

@@ -114,6 +114,7 @@ impl Engine {
     /// Tells a worker to end, and shuts its connection for writing.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey) {
         if let Some(link) = self.dispatch.seat(key).link {
+            self.instances.ends_in_order(link);
             self.out.push(Action::Send { link, frame: Frame::End });
             self.out.push(Action::ShutWrite { link });
         }
@@ -297,6 +298,7 @@ impl Engine {
     /// A client that logs out is gone. A worker takes no further request, and closes its connection
     /// when it has answered those that it has.
     pub(crate) fn on_logout(&mut self, link: LinkId, received: Option<u32>) {
+        self.instances.ends_in_order(link);
         match self.sessions.end(link) {
             Some(End::Worker(key)) => {
                 self.dispatch.log_out(key, received, context!(self));

@@ -19,6 +19,7 @@ mod deadlines;
 mod dispatch;
 mod effect;
 mod fact_log;
+mod fact_messages;
 mod had;
 mod heartbeat;
 mod hub;
@@ -50,6 +51,7 @@ mod topics;
 mod wall_clock;
 mod work;
 mod work_parts;
+mod worker_instances;
 mod worker_logins;
 
 pub use dispatch::machine::Totals;

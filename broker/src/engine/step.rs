@@ -11,8 +11,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
-    work_parts,
+    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, shutdown, start,
+    topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -224,7 +224,7 @@ impl Engine {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error),
-                Effect::Resumed { link } => self.sessions.read_again(link),
+                Effect::Resumed { link } => instance_frames::on_resumed(self, link),
                 Effect::RefuseLogin { link, error, detail } => {
                     self.refuse_because(link, error, Some(&detail));
                 }
@@ -240,6 +240,11 @@ impl Engine {
                 }
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
+                    worker_instances::on_turned(self, worker);
+                }
+                Effect::Turned { worker } => worker_instances::on_turned(self, worker),
+                Effect::GroupTurned { group, members, topic, lines } => {
+                    worker_instances::on_group_turned(self, (&group, members), &topic, lines);
                 }
                 Effect::Outlook { service, no_worker } => {
                     outlook::on_outlook(self, service, no_worker);
@@ -262,6 +267,7 @@ impl Engine {
                 }
                 Effect::Forget { worker } => {
                     self.effects.forget(worker);
+                    worker_instances::on_forget(self, worker);
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker, context!(self));
                 }
@@ -271,15 +277,19 @@ impl Engine {
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
+                Effect::Enqueue { service, body } => {
+                    // It may be deleted by now.
+                    if self.catalog.get(service).is_some() {
+                        self.dispatch.accept_message(service, body, context!(self));
+                    }
+                }
+                Effect::Fact(fact) => fact_messages::publish(self, &fact),
                 Effect::StopReading { link } => {
                     self.dispatch.flow_mut().stop_reading(link, &mut self.out);
                 }
                 Effect::ResumeReading { link } => {
                     let flow = self.dispatch.flow_mut();
                     flow.resume_reading(link, &mut self.effects, &mut self.out);
-                }
-                Effect::Enqueue { service, topic, body } => {
-                    topic_frames::enqueue(self, service, &topic, &body);
                 }
                 Effect::Publish { topic, lines } => {
                     self.topics.publish_own(&topic, &lines, context!(self));
@@ -376,7 +386,7 @@ impl Engine {
                 Timer::Listing => listing::on_listing(self),
                 Timer::Work => work_parts::on_due(self),
                 Timer::Topics => self.topics.on_due(context!(self)),
-                Timer::Instances => self.instances.on_due(context!(self)),
+                Timer::Instances => instance_frames::on_due(self),
                 Timer::End => shutdown::on_shutdown_due(self),
             }
             self.settle();

@@ -2,13 +2,17 @@
 //! and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
+mod commands;
 mod field;
 mod foreign;
 pub mod help;
+mod instance_args;
+mod instance_shape;
 mod layout;
 mod params;
 pub mod parse;
 pub mod reply;
+mod setting_args;
 pub mod shape;
 pub mod spec;
 pub mod table;

@@ -4,7 +4,7 @@
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
 use super::cells::{number, table};
-use super::{answer, names, read, requests, show, topics};
+use super::{answer, groups, instances, names, read, requests, show, topics};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
@@ -47,9 +47,12 @@ impl Listing {
             Self::Workers { left, .. } => left.len(),
             Self::Services { left, .. } => left.len(),
             Self::Hosts { left, .. } => left.len(),
-            Self::Topics { left, .. } => *left,
+            Self::Events { left, .. } | Self::Ended { left, .. } | Self::Topics { left, .. } => {
+                *left
+            }
+            Self::Instances { left, .. } => left.len(),
+            Self::Groups { left, .. } => left.len(),
             Self::Subscriptions { left, .. } => left.left,
-            Self::Events { left, .. } => *left,
             Self::Queue { left, .. } | Self::Requests { left, .. } => {
                 left.heap.len() + left.next.map_or(0, |_| PART_ROWS + 1)
             }
@@ -63,6 +66,9 @@ impl Listing {
             }
             Self::Services { rows, .. }
             | Self::Hosts { rows, .. }
+            | Self::Instances { rows, .. }
+            | Self::Ended { rows, .. }
+            | Self::Groups { rows, .. }
             | Self::Topics { rows, .. }
             | Self::Subscriptions { rows, .. } => rows.len(),
             Self::Events { lines, .. } => lines.len(),
@@ -81,6 +87,9 @@ impl Listing {
             | Self::Workers { .. }
             | Self::Services { .. }
             | Self::Hosts { .. }
+            | Self::Instances { .. }
+            | Self::Ended { .. }
+            | Self::Groups { .. }
             | Self::Topics { .. }
             | Self::Subscriptions { .. }
             | Self::Events { .. } => self.left(),
@@ -99,6 +108,9 @@ impl Listing {
                 ServiceTable::Latency { .. } => show::latency_table(rows, without),
             },
             Self::Hosts { rows, .. } => table("hosts", rows),
+            Self::Instances { rows, .. } => table("instances", rows),
+            Self::Ended { rows, .. } => table("ended", rows),
+            Self::Groups { rows, .. } => table("groups", rows),
             Self::Topics { rows, .. } => topics::topics_table(hub, rows),
             Self::Subscriptions { rows, .. } => table("subscriptions", rows),
             Self::Events { lines, .. } => OpReply { blocks: lines },
@@ -226,6 +238,23 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             let hosts = left.drain(..part).filter_map(|name| hub.supervision.find_host(&name));
             rows.extend(hosts.map(|key| show::host_row(hub, hub.supervision.host(key))));
         }
+        Listing::Instances { left, rows } => {
+            let there = left.drain(..part).filter_map(|(key, number)| {
+                hub.instances.table().get(key).filter(|it| it.incarnation == number)
+            });
+            rows.extend(there.filter(|_| has_room()).map(|it| instances::instance_row(hub, it)));
+        }
+        Listing::Ended { left, before, rows } => {
+            *left -= part;
+            for (number, ended) in hub.instances.history().before(*before).take(part) {
+                *before = number;
+                rows.extend(has_room().then(|| instances::ended_row(hub, ended)));
+            }
+        }
+        Listing::Groups { left, rows } => {
+            let there = left.drain(..part).filter_map(|name| groups::group_row(hub, &name));
+            rows.extend(there.filter(|_| has_room()));
+        }
         Listing::Events { left, before, lines } => {
             let facts = hub.facts.recent().before(*before).take(part);
             *left -= part;
@@ -317,6 +346,10 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
             look(hub, &mut left, requests::order, SLOTS_AT_ONCE);
             Listing::Requests { rows: Vec::new(), left }
         }))
+    } else if let OpRequest::Instances(of) = request {
+        Some(instances::chosen(hub, of))
+    } else if *request == OpRequest::Groups {
+        Some(Ok(groups::begin(hub)))
     } else if let OpRequest::Load(service) = request {
         Some(begin_services(hub, ServiceTable::Load, service.as_ref()))
     } else if let OpRequest::Latency(service) = request {

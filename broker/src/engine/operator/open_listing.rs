@@ -1,6 +1,6 @@
 //! Long listings that are under way.
 
-use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::keys::{InstanceKey, ServiceKey, TransactionKey};
 use protocol::topics::Pattern;
 use protocol::{
     Block, ClientId, FactSeq, Header, HostName, LinkId, ServiceId, ServiceName, TransactionId,
@@ -28,6 +28,22 @@ pub(crate) enum Listing {
     },
     Requests {
         left: ListedRequests,
+        rows: Rows,
+    },
+    Instances {
+        /// Their keys and incarnations.
+        left: VecDeque<(InstanceKey, u64)>,
+        rows: Rows,
+    },
+    /// Instances that ended.
+    Ended {
+        /// How many are still to be shown; those with a number before this one.
+        left: usize,
+        before: u64,
+        rows: Rows,
+    },
+    Groups {
+        left: VecDeque<ServiceName>,
         rows: Rows,
     },
     /// Topics whose last message is kept.

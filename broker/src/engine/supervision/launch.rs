@@ -6,6 +6,7 @@ use super::process_state::{ProcessEvent, ProcessState};
 use super::run::{EndReport, Run, RunOrigin};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
@@ -104,6 +105,7 @@ impl Supervision {
         let worker = &mut self.workers[key];
         worker.run = Run::new(run, RunOrigin::Own, cx.now);
         worker.enter(ProcessEvent::Start, cx.now);
+        cx.effects.push(Effect::Turned { worker: key });
         worker.restarts += u64::from(worker.restart.started());
         cx.out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(

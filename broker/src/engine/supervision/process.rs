@@ -38,6 +38,12 @@ impl Supervision {
             && !is_shutting_down
     }
 
+    /// Whether a worker that is ready is to end: it is stopped, or ends with its host.
+    pub(crate) fn is_to_end(&self, key: WorkerKey) -> bool {
+        let worker = &self.workers[key];
+        !worker.is_wanted || worker.run.expected_end == ExpectedEnd::WithHost
+    }
+
     /// Something changed that may decide whether a worker may be given requests.
     pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
@@ -133,11 +139,13 @@ impl Supervision {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
         worker.run.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
+        cx.effects.push(Effect::Turned { worker: key });
         let (id, run) = (worker.id, worker.run.id);
         if worker.is_self_started {
+            let is_announced =
+                worker.run.expected_end == ExpectedEnd::Announced && worker.run.killed.is_none();
+            worker.is_end_failure = !is_announced && worker.run.expected_end != ExpectedEnd::Stop;
             if cx.may_cause(Class::SelfStarted, None) {
-                let is_announced = worker.run.expected_end == ExpectedEnd::Announced
-                    && worker.run.killed.is_none();
                 let how = if is_announced { "ended as it had announced" } else { why };
                 let what = format!("(started by itself) {how}");
                 self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
@@ -194,6 +202,7 @@ impl Supervision {
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.gone(cx.now);
+        worker.is_end_failure = true;
         worker.why = format!("unreachable: {how}");
         worker.restart.ended_unreachable(worker.is_wanted);
         self.update_available(key, cx);
@@ -214,6 +223,7 @@ impl Supervision {
         let has_served = worker.run.has_served;
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
+        worker.is_end_failure = is_wanted && !was_stopping && order.is_none();
         self.update_available(key, cx);
         if !is_wanted || was_stopping {
             let what = format!("ended: {how}");

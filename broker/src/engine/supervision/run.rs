@@ -168,7 +168,7 @@ impl Run {
     }
 
     /// Whether its process has ended, as its host said.
-    pub(super) const fn has_exited(&self) -> bool {
+    pub(crate) const fn has_exited(&self) -> bool {
         match self.end_report {
             EndReport::None | EndReport::Unlisted => false,
             EndReport::Missing | EndReport::Exited => true,

@@ -31,6 +31,7 @@ impl Supervision {
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.permanent && worker.is_wanted {
             self.workers[key].gone(cx.now);
+            self.workers[key].is_end_failure = true;
             self.give_up(key, said, "", cx);
         } else if failed.again_ms > 0 && worker.is_wanted && !is_stopping {
             self.put_off(key, failed, said, cx);

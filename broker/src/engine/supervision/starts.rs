@@ -315,6 +315,7 @@ impl Supervision {
             | ProcessState::Starting
             | ProcessState::Up => {
                 worker.enter(ProcessEvent::Run, cx.now);
+                cx.effects.push(Effect::Turned { worker: key });
                 worker.run.started = cx.now;
                 let mut wait = cx.settings.get(Setting::WorkerLoginMs);
                 if worker.run.origin == RunOrigin::Adopted {

@@ -65,6 +65,9 @@ pub(crate) struct Worker {
     /// How its last process ended; `None` = none has ended yet. Independent of the state: it stays
     /// until another one ends.
     pub(crate) exit_cause: Option<ExitCause>,
+    /// Its last process ended because of a failure, so that it is missed. Independent of the state,
+    /// as `exit_cause` is.
+    pub(crate) is_end_failure: bool,
     /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
 }
@@ -183,6 +186,7 @@ impl Workers {
             restart: Restart::default(),
             restarts: 0,
             exit_cause: None,
+            is_end_failure: false,
             tail: VecDeque::new(),
         });
         self.ids.insert(id, key);
@@ -296,6 +300,7 @@ impl Worker {
     /// Its process is gone, or never began.
     pub(super) fn gone(&mut self, now: Tick) {
         self.enter(ProcessEvent::End, now);
+        self.is_end_failure = false;
         self.run.pid = 0;
         self.run.end_report = EndReport::None;
     }

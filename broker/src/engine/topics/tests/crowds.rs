@@ -4,6 +4,7 @@ use super::{Bus, link};
 use crate::engine::action::Action;
 use crate::engine::context::context;
 use crate::engine::input::{Close, Input};
+use protocol::Tick;
 use protocol::messages::{MessageOf, Missing, Retain};
 use protocol::topics::Pattern;
 use std::collections::BTreeMap;
@@ -62,17 +63,17 @@ fn what_the_broker_publishes_for_nobody_is_missing_to_those_who_could_have_read_
     publish(&mut bus);
     publish(&mut bus);
     bus.subscribe(0, 1, "isect.state.>", Some(1));
-    assert_eq!(bus.missing(), Some(Missing::Numbers(2, 2)));
+    assert_eq!(bus.missing(), Some(Missing::Numbers(2, 3)));
     bus.out.clear();
     bus.subscribe(0, 2, "a", Some(0));
     assert_eq!(bus.missing(), None);
-    assert!(bus.engine.topics.has_own_subscribers());
+    assert!(bus.engine.topics.keeps_own(Tick(0)));
     publish(&mut bus);
     let got = bus.take();
     assert_eq!(got[&(0, 1)].len(), 1);
-    assert_eq!((got[&(0, 1)][0].number, got[&(0, 1)][0].topic.as_str()), (3, "isect.state.x"));
+    assert_eq!((got[&(0, 1)][0].number, got[&(0, 1)][0].topic.as_str()), (4, "isect.state.x"));
     bus.out.clear();
-    bus.subscribe(1, 1, "isect.state.x", Some(2));
+    bus.subscribe(1, 1, "isect.state.x", Some(3));
     assert_eq!((bus.missing(), bus.take()[&(1, 1)].len()), (None, 1));
     bus.check();
 }
@@ -86,15 +87,15 @@ fn messages_go_to_a_service_as_long_as_it_subscribes() {
         let (shown, _) = bus.engine.topics.subscriptions_from(None, 0, 10);
         shown.iter().map(|it| (it.pattern.to_string(), it.delivered)).collect::<Vec<_>>()
     };
-    bus.engine.topics.subscribe_service(service, &pattern("a.>"));
+    bus.engine.topics.subscribe_service(service, &pattern("a.>"), Tick(0));
     bus.publish(0, MessageOf::new("a.b", b"x").body());
     bus.publish(0, MessageOf::new("b", b"x").body());
     assert_eq!(delivered(&bus), [("a.>".to_owned(), 1)]);
-    bus.engine.topics.subscribe_service(service, &pattern("b"));
+    bus.engine.topics.subscribe_service(service, &pattern("b"), Tick(0));
     bus.publish(0, MessageOf::new("b", b"x").body());
     assert_eq!(delivered(&bus), [("b".to_owned(), 1)]);
     bus.check();
-    bus.engine.topics.unsubscribe_service(service);
+    bus.engine.topics.unsubscribe_service(service, Tick(0));
     assert_eq!(delivered(&bus), []);
     bus.check();
 }

@@ -1,0 +1,389 @@
+//! What the machine owns, and what becomes of each frame about instances.
+
+use super::activity::ActivityClock;
+use super::announced::{Announcer, bad, check, check_state_text, is_taken};
+use super::groups::{GroupConfig, Groups};
+use super::history::History;
+use super::instance::{Condition, EndReason, Instance, InstanceName, Owner};
+use super::look::Looks;
+use super::state_messages::{Change, publish};
+use super::table::{InstanceTable, LinkState};
+use crate::engine::action::Action;
+use crate::engine::context::Context;
+use crate::engine::keys::InstanceKey;
+use crate::engine::timers::Timer;
+use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
+use protocol::{
+    ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, ServiceName, Setting, Tick, WorkerId,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Most instances of links that are gone which end in one step.
+const PART: usize = 256;
+
+/// How many beats fit into a time-out, so that one that comes late is not the end.
+const BEATS: u64 = 3;
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Instances {
+    pub(super) table: InstanceTable,
+    last_incarnation: u64,
+    pub(super) clock: ActivityClock,
+    pub(super) looks: Looks,
+    pub(super) groups: Groups,
+    pub(super) history: History,
+    /// The instances that are workers.
+    pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
+    /// Links that are gone, and whose instances are still to be ended.
+    gone: VecDeque<LinkId>,
+}
+
+fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
+    let head = Header { sequence, ..Header::default() };
+    cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+}
+
+fn not_announced(id: u64) -> ErrorBody {
+    bad(format!(
+        "this connection has no instance with id {id}; it was displaced, withdrawn, or never \
+         announced"
+    ))
+}
+
+impl Instances {
+    /// A program announces an instance.
+    pub(crate) fn announce(&mut self, who: Announcer, body: Announce, cx: &mut Context<'_>) {
+        let (link, sequence) = (who.link, body.sequence);
+        if let Err(error) = self.begin(who, body, cx) {
+            refuse(link, sequence, error, cx);
+        }
+        self.settle(cx);
+    }
+
+    /// Publishes which groups have another state.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
+        self.groups.settle(cx.now, cx.effects);
+    }
+
+    fn begin(
+        &mut self,
+        who: Announcer,
+        body: Announce,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ErrorBody> {
+        let now = self.clock.read(cx.now);
+        let (name, groups) = check(&body)?;
+        let name = InstanceName { name, machine: who.machine.clone(), id: body.id };
+        if let Some(key) = self.table.at(who.link, body.id) {
+            return Err(is_taken(&self.table[key], true));
+        }
+        let old = self.table.named(&name).filter(|&key| !self.end_if_gone(key, cx));
+        if let Some(key) = old
+            && !self.may_displace(&who, key)
+        {
+            return Err(is_taken(&self.table[key], false));
+        }
+        self.check_room(&who, old.is_some(), cx)?;
+        if let Some(key) = old {
+            self.end(key, EndReason::Displaced, None, cx);
+        }
+        let timeout_ms = match body.activity_timeout_ms {
+            0 => cx.settings.get(Setting::ActivityTimeoutMs),
+            given => given,
+        };
+        let link = who.link;
+        let announced = Announced {
+            sequence: body.sequence,
+            id: body.id,
+            incarnation: self.last_incarnation + 1,
+            beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
+            activity_timeout_ms: timeout_ms,
+            displaced: old.is_some(),
+        };
+        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
+        let instance = Instance {
+            name,
+            owner: Owner::Link(link),
+            incarnation: 0,
+            kind: body.kind,
+            named_groups: groups,
+            groups: Vec::new(),
+            addresses: body.addresses,
+            meta: body.meta,
+            state_names: body.state_names,
+            timeout: Micros::from_millis(timeout_ms),
+            stalled: Micros::from_millis(body.stalled_ms),
+            condition: Condition::Alive(body.state),
+            is_stalled: false,
+            text: String::new(),
+            began: cx.now,
+            since: cx.now,
+            checkpoint: 0,
+            moved: now,
+            heard: now,
+            heard_at: cx.now,
+            look: None,
+        };
+        let key = self.add(instance, Some(who), cx);
+        self.watch(key, cx);
+        Ok(())
+    }
+
+    /// Adds an instance: it gets its number, is in its groups, and replaces one that failed.
+    pub(super) fn add(
+        &mut self,
+        mut instance: Instance,
+        who: Option<Announcer>,
+        cx: &mut Context<'_>,
+    ) -> InstanceKey {
+        self.last_incarnation += 1;
+        instance.incarnation = self.last_incarnation;
+        instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+        self.history.replaced(&instance.name, &mut self.groups);
+        let key = self.table.insert(instance, who);
+        let instance = &self.table[key];
+        self.groups.join(key, instance);
+        publish(instance, "none", Change::Begun, cx.effects);
+        key
+    }
+
+    /// Ends an instance whose link is gone. Returns whether it is one.
+    fn end_if_gone(&mut self, key: InstanceKey, cx: &mut Context<'_>) -> bool {
+        let link = self.table[key].owner.link();
+        match link.and_then(|link| self.table.of_link(link)).map(|of_link| of_link.state) {
+            Some(LinkState::Gone(reason)) => {
+                self.end(key, reason, None, cx);
+                true
+            }
+            Some(LinkState::Open | LinkState::Closing) | None => false,
+        }
+    }
+
+    /// Whether the instance is one of the same user, or of the holder of the same token.
+    fn may_displace(&self, who: &Announcer, key: InstanceKey) -> bool {
+        let old = self.table[key].owner.link().and_then(|link| self.table.of_link(link));
+        old.is_some_and(|of_link| who.is_same_as(&of_link.who))
+    }
+
+    fn check_room(
+        &self,
+        who: &Announcer,
+        is_one_less: bool,
+        cx: &Context<'_>,
+    ) -> Result<(), ErrorBody> {
+        let limit = |text: String| Err(ErrorBody::new(ErrorCode::LimitReached, text));
+        let here = self.table.of_link(who.link).map_or(0, |of_link| of_link.by_id.len()) as u64;
+        let max = cx.settings.get(Setting::ConnectionInstancesMax);
+        if here >= max {
+            return limit(format!(
+                "this connection has announced {here} instances (connection_instances_max is \
+                 {max}); withdraw some, or raise the setting"
+            ));
+        }
+        let all = (self.table.announced() - usize::from(is_one_less)) as u64;
+        let max = cx.settings.get(Setting::InstancesMax);
+        if all >= max {
+            return limit(format!(
+                "{all} instances are announced (instances_max is {max}); withdraw some, or raise \
+                 the setting"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A program says that an instance has another state.
+    pub(crate) fn state_change(&mut self, link: LinkId, body: StateChange, cx: &mut Context<'_>) {
+        let StateChange { sequence, id, state, checkpoint, text } = body;
+        if let Err(error) = check_state_text(&text) {
+            return refuse(link, sequence, error, cx);
+        }
+        let Some(key) = self.table.at(link, id) else {
+            return refuse(link, sequence, not_announced(id), cx);
+        };
+        let now = self.clock.read(cx.now);
+        let instance = self.table.get_mut(key);
+        (instance.heard, instance.heard_at) = (now, cx.now);
+        let was = instance.condition;
+        // While it did something else, its checkpoint need not have moved.
+        if !was.is_running() || checkpoint.is_some_and(|new| new != instance.checkpoint) {
+            instance.moved = now;
+        }
+        instance.checkpoint = checkpoint.unwrap_or(instance.checkpoint);
+        let condition = Condition::Alive(state);
+        let is_stalled = instance.is_stalled && condition.is_running() && instance.moved != now;
+        if (condition, is_stalled) == (was, instance.is_stalled) && text == instance.text {
+            return;
+        }
+        instance.text = text;
+        self.turn(key, condition, is_stalled, cx);
+        self.settle(cx);
+    }
+
+    /// An instance has another condition, or is stalled or no more.
+    pub(super) fn turn(
+        &mut self,
+        key: InstanceKey,
+        condition: Condition,
+        is_stalled: bool,
+        cx: &mut Context<'_>,
+    ) {
+        let instance = self.table.get_mut(key);
+        let was = std::mem::replace(&mut instance.condition, condition);
+        instance.is_stalled = is_stalled;
+        if was != condition {
+            instance.since = cx.now;
+            self.groups.turn(instance, was);
+        }
+        publish(instance, &was.to_string(), Change::State, cx.effects);
+        if matches!(was, Condition::TimedOut { .. }) && instance.owner.link().is_some() {
+            self.watch(key, cx);
+        }
+    }
+
+    /// A program says that its instances go on.
+    pub(crate) fn beat(&mut self, link: LinkId, body: &Beat, cx: &mut Context<'_>) {
+        let now = self.clock.read(cx.now);
+        let read_since = self.table.of_link(link).map(|of_link| of_link.read_since);
+        let read_since = read_since.unwrap_or_default();
+        let mut unknown = Vec::new();
+        for of in &body.instances {
+            let Some(key) = self.table.at(link, of.id) else {
+                unknown.push(of.id);
+                continue;
+            };
+            let instance = self.table.get_mut(key);
+            (instance.heard, instance.heard_at) = (now, cx.now);
+            let (condition, was_stalled) = (instance.condition, instance.is_stalled);
+            let is_back = matches!(condition, Condition::TimedOut { .. });
+            if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
+                instance.checkpoint = of.checkpoint;
+                instance.moved = now;
+            }
+            let is_stalled = instance.stalled.0 > 0
+                && condition.is_running()
+                && now.since(instance.moved.max(read_since)) >= instance.stalled;
+            if is_back || is_stalled != was_stalled {
+                self.turn(key, Condition::Alive(condition.state()), is_stalled, cx);
+            }
+        }
+        self.settle(cx);
+        let frame = Frame::BeatOk(BeatOk { beat: body.beat, unknown });
+        cx.out.push(Action::Send { link, frame });
+    }
+
+    /// A program ends an instance.
+    pub(crate) fn withdraw(&mut self, link: LinkId, body: Withdraw, cx: &mut Context<'_>) {
+        if let Err(error) = check_state_text(&body.text) {
+            return refuse(link, body.sequence, error, cx);
+        }
+        let Some(key) = self.table.at(link, body.id) else {
+            return refuse(link, body.sequence, not_announced(body.id), cx);
+        };
+        let reason = if body.failed { EndReason::Failed } else { EndReason::Withdrawn };
+        self.end(key, reason, Some(body.text), cx);
+        self.settle(cx);
+    }
+
+    /// An instance ends; `text` replaces what its program said of its state.
+    pub(super) fn end(
+        &mut self,
+        key: InstanceKey,
+        reason: EndReason,
+        text: Option<String>,
+        cx: &mut Context<'_>,
+    ) {
+        self.unwatch(key);
+        let mut instance = self.table.remove(key);
+        self.groups.part(key, &instance);
+        if let Some(text) = text {
+            instance.text = text;
+        }
+        publish(&instance, &instance.condition.to_string(), Change::Ended(reason), cx.effects);
+        let max = cx.settings.get(Setting::InstanceHistoryMax) as usize;
+        self.history.add(instance, (reason, cx.now), max, &mut self.groups);
+    }
+
+    /// The peer of a link has logged out, or was asked to end: that its connection ends is no loss.
+    pub(crate) fn ends_in_order(&mut self, link: LinkId) {
+        if let Some(of_link) = self.table.of_link_mut(link) {
+            of_link.state = LinkState::Closing;
+        }
+    }
+
+    /// A link is gone, with its instances. If they are many, they end part by part.
+    pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
+        let Some(of_link) = self.table.of_link_mut(link) else { return };
+        of_link.state = LinkState::Gone(match of_link.state {
+            LinkState::Open => EndReason::Lost,
+            LinkState::Closing => EndReason::Closed,
+            LinkState::Gone(reason) => reason,
+        });
+        self.gone.push_back(link);
+        if self.gone.len() == 1 {
+            self.end_part(cx);
+            self.settle(cx);
+        }
+    }
+
+    /// Ends some instances of links that are gone; the others follow in later steps.
+    pub(super) fn end_part(&mut self, cx: &mut Context<'_>) {
+        let mut room = PART;
+        while let Some(&link) = self.gone.front() {
+            let of_link = self.table.of_link(link).map(|of_link| (of_link.state, &of_link.by_id));
+            let Some((LinkState::Gone(reason), by_id)) = of_link else {
+                self.gone.pop_front();
+                continue;
+            };
+            let keys: Vec<InstanceKey> = by_id.values().copied().take(room).collect();
+            if keys.is_empty() {
+                // After everything that can be done now.
+                return cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+            }
+            room -= keys.len();
+            keys.into_iter().for_each(|key| self.end(key, reason, None, cx));
+        }
+    }
+
+    /// A link is read again: what was sent meanwhile comes now.
+    pub(crate) fn resumed(&mut self, link: LinkId, cx: &Context<'_>) {
+        let now = self.clock.read(cx.now);
+        if let Some(of_link) = self.table.of_link_mut(link) {
+            of_link.read_since = now;
+        }
+    }
+
+    /// Configures a group, or makes it what follows from its members alone.
+    pub(crate) fn configure_group(
+        &mut self,
+        name: &ServiceName,
+        config: Option<GroupConfig>,
+        cx: &mut Context<'_>,
+    ) {
+        for member in self.groups.configure(name, config) {
+            let keys: Vec<InstanceKey> = self.table.of_name(&member).collect();
+            for key in keys {
+                let instance = self.table.get_mut(key);
+                self.groups.part(key, instance);
+                instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+                self.groups.join(key, instance);
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// The groups.
+    pub(crate) const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The instances that ended.
+    pub(crate) const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The instances that are there.
+    pub(crate) const fn table(&self) -> &InstanceTable {
+        &self.table
+    }
+}

@@ -1,0 +1,73 @@
+//! What the machine `instances` is told of workers, which `supervision` and `dispatch` know, and
+//! what it can't say of groups without them.
+
+use super::context::context;
+use super::hub::Engine;
+use super::instances::instance::Condition;
+use super::instances::workers::WorkerInstance;
+use super::keys::WorkerKey;
+use super::supervision::process_state::ProcessState;
+use protocol::ServiceName;
+use protocol::instances::InstanceState;
+
+/// Something of a worker changed that may be seen in its state.
+pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
+    if hub.supervision.get_worker(key).is_some() {
+        let condition = condition(hub, key);
+        review(hub, key, condition);
+    }
+}
+
+/// How a worker is; `None` = it has no process. One that lost its connection is timed out until it
+/// is back or ends.
+pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
+    let worker = hub.supervision.worker(key);
+    let state = match worker.state {
+        ProcessState::Down | ProcessState::Backoff => return None,
+        ProcessState::Starting | ProcessState::Up => InstanceState::Starting,
+        ProcessState::Ready if hub.supervision.is_to_end(key) => InstanceState::Stopping,
+        ProcessState::Ready => InstanceState::Running,
+        ProcessState::Returning if worker.run.has_exited() => InstanceState::Stopping,
+        ProcessState::Returning => {
+            return Some(Condition::TimedOut { state: InstanceState::Running });
+        }
+        ProcessState::Exiting | ProcessState::Terminating => InstanceState::Stopping,
+    };
+    Some(Condition::Alive(state))
+}
+
+/// A worker is about to be removed.
+pub(crate) fn on_forget(hub: &mut Engine, key: WorkerKey) {
+    review(hub, key, None);
+}
+
+fn review(hub: &mut Engine, key: WorkerKey, condition: Option<Condition>) {
+    let worker = hub.supervision.worker(key);
+    let worker = WorkerInstance {
+        id: worker.id,
+        service: hub.catalog[worker.service].name.clone(),
+        host: worker.host.clone(),
+        run: worker.run.id,
+        condition,
+        is_failure: worker.is_end_failure,
+        checkpoint: hub.dispatch.seat(key).transactions,
+    };
+    hub.instances.review_worker(worker, context!(hub));
+}
+
+/// How many members a group expects: those that are named, and the workers of a service.
+pub(crate) fn expected(hub: &Engine, group: &ServiceName, named: usize) -> usize {
+    let service = hub.catalog.find(group.as_str()).filter(|&key| key != hub.catalog.op());
+    named + service.map_or(0, |key| hub.supervision.count_of(key))
+}
+
+/// Publishes that a group has another state.
+pub(crate) fn on_group_turned(
+    hub: &mut Engine,
+    (group, named): (&ServiceName, usize),
+    topic: &str,
+    mut lines: Vec<(&'static str, String)>,
+) {
+    lines.push(("expected", expected(hub, group, named).to_string()));
+    hub.topics.publish_own(topic, &lines, context!(hub));
+}
