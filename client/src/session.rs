@@ -9,7 +9,7 @@
 
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::bodies::{Flushed, LoginOk};
+use protocol::bodies::{Flushed, LoginOk, Published};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::{Challenge, ClientId, ErrorCode, Frame, Header, Kind, Login, Proof, Ran};
 use std::collections::BTreeMap;
@@ -37,6 +37,8 @@ pub enum Event {
     Dropped(u32),
     /// The answer to a [`Session::flush`].
     Flushed(Flushed),
+    /// The answer to a [`Session::publish`].
+    Published(Published),
     /// The broker will close the connection for this reason.
     Closing(Error),
     /// Nothing to do; the frame was a pong.
@@ -213,6 +215,19 @@ impl Session {
         self.last_flush = self.last_flush.wrapping_add(1);
         self.has_unflushed = false;
         Ok((self.last_flush, Frame::Flush { sequence: self.last_flush }))
+    }
+
+    /// The frame of a message, with this body, whose answer is [`Event::Published`], or a reply with
+    /// an error. Returns its sequence, too.
+    ///
+    /// # Errors
+    /// There is no login, this side sends nothing more, or as many requests are under way as may
+    /// be.
+    pub fn publish(&mut self, body: Bytes) -> Result<(u32, Frame), Error> {
+        self.check_open()?;
+        let sequence = self.begin(&Send::default())?;
+        let head = Header { sequence, reply: 1, ..Header::default() };
+        Ok((sequence, Frame::Publish { head, body }))
     }
 
     /// The frame of a ping.
@@ -397,6 +412,10 @@ impl Session {
                 self.answered(&head, body)
             }
             (Frame::Flushed(flushed), Phase::Open | Phase::Finished) => Ok(Event::Flushed(flushed)),
+            (Frame::Published(answer), Phase::Open | Phase::Finished) => {
+                self.remove(answer.publish, Side::Broker);
+                Ok(Event::Published(answer))
+            }
             (
                 _,
                 Phase::Fresh | Phase::LoggingIn | Phase::Open | Phase::Finished | Phase::Closed,
