@@ -1,5 +1,5 @@
-//! A complete subscriber: `subscriber PATTERN [EPOCH:NUMBER]` prints messages, from a position on if
-//! one is given. After a loss of the connection it goes on by itself.
+//! A complete subscriber: `subscriber PATTERN [EPOCH:NUMBER]` prints messages, those after a
+//! position if one is given. After a loss of the connection it goes on by itself.
 
 use client::address::Address;
 use client::bus::{Bus, Event, Options, Position, SubscribeOptions};

@@ -118,7 +118,7 @@ enum Phase {
     /// New messages come.
     Live,
     /// The program has ended it, and the broker has not answered yet.
-    Ending,
+    Unsubscribing,
     /// The broker's answer to that.
     Ended(Unsubscribed),
     /// It has ended for this reason.
@@ -212,7 +212,7 @@ impl Subscriptions {
             Some(Phase::Asked) => Answer::Awaited,
             Some(Phase::CatchingUp { .. } | Phase::Live) => Answer::Open,
             Some(Phase::Refused(error)) => Answer::Refused(error.clone()),
-            Some(Phase::Ending | Phase::Ended(_)) | None => Answer::Refused(gone(number)),
+            Some(Phase::Unsubscribing | Phase::Ended(_)) | None => Answer::Refused(gone(number)),
         }
     }
 
@@ -276,7 +276,9 @@ impl Subscriptions {
         let is_next = match open.phase {
             Phase::Live => true,
             Phase::CatchingUp { is_gapless, .. } => is_gapless,
-            Phase::Asked | Phase::Ending | Phase::Ended(_) | Phase::Refused(_) => return Ok(()),
+            Phase::Asked | Phase::Unsubscribing | Phase::Ended(_) | Phase::Refused(_) => {
+                return Ok(());
+            }
         };
         let position = is_next.then_some(message.position);
         open.received = position.or(open.received);
@@ -311,7 +313,7 @@ impl Subscriptions {
     /// Notes that the program ends a subscription.
     pub fn end_one(&mut self, number: u32) {
         if let Some(open) = self.all.get_mut(&number) {
-            open.phase = Phase::Ending;
+            open.phase = Phase::Unsubscribing;
         }
     }
 
@@ -320,7 +322,9 @@ impl Subscriptions {
         let ended = match &self.all.get(&number)?.phase {
             Phase::Ended(answer) => Ok(*answer),
             Phase::Refused(error) => Err(error.clone()),
-            Phase::Asked | Phase::CatchingUp { .. } | Phase::Live | Phase::Ending => return None,
+            Phase::Asked | Phase::CatchingUp { .. } | Phase::Live | Phase::Unsubscribing => {
+                return None;
+            }
         };
         self.remove(number);
         Some(ended)
@@ -342,7 +346,7 @@ impl Subscriptions {
                     open.phase = Phase::Asked;
                     open.push(Event::Lost(why.clone()), None);
                 }
-                Phase::Ending => open.phase = Phase::Refused(why.clone()),
+                Phase::Unsubscribing => open.phase = Phase::Refused(why.clone()),
                 Phase::Asked | Phase::Ended(_) | Phase::Refused(_) => {}
             }
         }

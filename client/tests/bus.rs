@@ -247,13 +247,13 @@ fn a_subscription_brings_messages_with_all_that_is_known_of_them() {
     assert_eq!((removed.removed, removed.kept), (Some(Removed::Expired), true));
     assert!(subscription.try_next().unwrap().is_none());
     assert!(subscription.next_within(Duration::from_millis(1)).unwrap().is_none());
-    let ending = beside(move || subscription.unsubscribe().unwrap());
+    let unsubscribing = beside(move || subscription.unsubscribe().unwrap());
     assert!(matches!(peer.frame(), Frame::Unsubscribe(it) if it.subscription == number));
     // What crosses the end is dropped.
     peer.send(message(number, 46, "orders.eu", b"late"));
     let answer = Unsubscribed { subscription: number, delivered: 2, dropped: 3 };
     peer.send(Frame::Unsubscribed(answer));
-    assert_eq!(ending.join().unwrap(), answer);
+    assert_eq!(unsubscribing.join().unwrap(), answer);
 }
 
 #[test]
