@@ -221,8 +221,8 @@ impl Session {
         Ok((self.last_flush, Frame::Flush { sequence: self.last_flush }))
     }
 
-    /// The frame of a message with this body. Its answer is [`Event::Published`], or a reply with an
-    /// error. Returns its sequence, too.
+    /// The frame of a message with this body, and its sequence. Its answer is
+    /// [`Event::Published`], or a reply with an error.
     ///
     /// # Errors
     /// There is no login, this side sends nothing more, or as many requests are under way as may
