@@ -5,11 +5,12 @@ use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
-    ShutdownWhat, Target, WhyOf, WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
+use protocol::topics::Pattern;
 
 /// A number as the broker gives it: so many microseconds since 1970.
 const LONG: TransactionId = TransactionId(1_764_467_000_123_456);
@@ -20,6 +21,10 @@ fn name(text: &str) -> ServiceName {
 
 fn host(text: &str) -> HostName {
     HostName::new(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::new(text).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn worker(id: u32) -> Target {
@@ -58,6 +63,20 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("delete host h2", Op::DeleteHost(host("h2"))),
         ("host h2", Op::Host(host("h2"))),
         ("hosts", Op::Hosts),
+    ]
+}
+
+/// Valid lines and their meaning: about topics.
+fn topic_spellings() -> Vec<(&'static str, Op)> {
+    vec![
+        ("topics", Op::Topics(None)),
+        ("topics orders.>", Op::Topics(Some(pattern("orders.>")))),
+        ("subscriptions", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions all", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions client 3", Op::Subscriptions(SubscriptionsOf::Client(ClientId(3)))),
+        ("subscriptions worker 2", Op::Subscriptions(SubscriptionsOf::Worker(WorkerId(2)))),
+        ("subscriptions client", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("client")))),
+        ("subscriptions a.*", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("a.*")))),
     ]
 }
 
@@ -130,7 +149,8 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
 
 #[test]
 fn every_spelling_of_the_manual_is_taken() {
-    for (line, request) in spellings().into_iter().chain(more_spellings()) {
+    for (line, request) in spellings().into_iter().chain(more_spellings()).chain(topic_spellings())
+    {
         assert_eq!(parse(line), Ok(request), "{line:?}");
     }
 }
@@ -152,7 +172,10 @@ fn config_takes_ids_settings_and_quoted_arguments() {
         Ok(Op::ConfigService {
             id: Some(ServiceId(2)),
             name: name("echo"),
-            settings: vec![(ServiceSetting::QueueMax, 0), (ServiceSetting::SelfStart, 1)],
+            settings: vec![
+                ServiceChange::Number(ServiceSetting::QueueMax, 0),
+                ServiceChange::Number(ServiceSetting::SelfStart, 1),
+            ],
         })
     );
     for (given, address) in [
@@ -292,6 +315,10 @@ const WRONG: &[(&str, &str)] = &[
     ("latency 7", "begins with '7'"),
     ("poison x", "number of a poison request 'x' is not a whole number"),
     ("poison 0", "is out of range; it is 1 to"),
+    ("topics a..b", "topics: word 2 of pattern 'a..b' is empty"),
+    ("topics a b", "topics: unexpected 'b'"),
+    ("subscriptions client x", "client id 'x' is not a whole number"),
+    ("subscriptions a.>.b", "has '>' before its end"),
     ("requests client", "requests: the id of the client is missing; 'clients' lists them"),
     ("requests worker", "requests: the id of the worker is missing; 'workers' lists them"),
     ("requests client x", "client id 'x' is not a whole number"),
@@ -421,5 +448,24 @@ fn no_piece_of_a_good_line_makes_the_parser_panic() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_topic_of_a_service_is_a_pattern_or_empty() {
+    for (word, topic) in [("topic=orders.>", Some("orders.>")), ("topic=", None)] {
+        let Ok(Op::ConfigService { settings, .. }) = parse(&format!("config service echo {word}"))
+        else {
+            panic!("{word} is a setting");
+        };
+        let pattern = topic.map(|topic| Pattern::new(topic).unwrap());
+        assert_eq!(settings, [ServiceChange::Topic(pattern)]);
+        assert_eq!(settings[0].to_string(), word);
+    }
+    for (word, part) in
+        [("topic=a..b", "word 2"), ("topic=a topic=b", "given twice"), ("topics=a", "'topic'")]
+    {
+        let error = parse(&format!("config service echo {word}")).unwrap_err();
+        assert!(error.text.contains(part), "{word}: {}", error.text);
     }
 }

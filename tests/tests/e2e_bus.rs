@@ -160,7 +160,7 @@ fn a_subscriber_goes_on_where_it_was() {
 #[test]
 fn who_reads_too_slowly_is_told_exactly_how_much_was_dropped_and_delays_nobody() {
     let broker = Broker::start(&[]);
-    broker.op("set subscription_queue_max 100");
+    broker.op("set topic_queue_max 100");
     let publisher = bus(&broker);
     let mut slow = bus(&broker).subscribe("n.>").expect("subscribed");
     assert!(matches!(next(&mut slow), Event::CaughtUp { .. }));

@@ -73,6 +73,21 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Latency, &["latency", "latency echo"]),
     (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
     (Command::Queue, &["queue", "queue echo", "queue eat"]),
+    (Command::Topics, &["topics", "topics orders.*", "topics nothing", "topics a..b"]),
+    (
+        Command::Subscriptions,
+        &[
+            "subscriptions",
+            "subscriptions all",
+            "subscriptions client 4",
+            "subscriptions client 99",
+            "subscriptions worker 6",
+            "subscriptions worker 5",
+            "subscriptions orders.>",
+            "subscriptions stock.eu",
+            "subscriptions a b",
+        ],
+    ),
     (
         Command::Requests,
         &[

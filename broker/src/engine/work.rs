@@ -11,7 +11,7 @@ use super::operator_act::OperatorAct;
 use super::origin::Origin;
 use super::sessions::access::Access;
 use bytes::Bytes;
-use protocol::{ClientId, ErrorBody, Header, HostName, LinkId, ServiceId, WorkerId};
+use protocol::{ClientId, ErrorBody, Header, HostName, LinkId, ServiceId, ServiceName, WorkerId};
 use std::collections::VecDeque;
 
 /// Most commands that wait until the work before them is done.
@@ -176,6 +176,8 @@ pub(crate) struct SavedScript {
     pub(crate) hosts: VecDeque<HostName>,
     /// Then the services.
     pub(crate) services: VecDeque<ServiceId>,
+    /// Then the groups of instances.
+    pub(crate) groups: VecDeque<ServiceName>,
     /// Then the workers.
     pub(crate) workers: VecDeque<WorkerId>,
     /// Then whether these services and their workers are stopped, paused, started.
@@ -187,6 +189,7 @@ impl SavedScript {
     pub(crate) fn is_done(&self) -> bool {
         self.hosts.is_empty()
             && self.services.is_empty()
+            && self.groups.is_empty()
             && self.workers.is_empty()
             && self.states.is_empty()
     }

@@ -3,8 +3,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WhyOf,
+    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, ShutdownWhat,
+    Spec, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -12,14 +12,13 @@ use crate::address::{HostPort, ParsedAddress, no_port};
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
 use std::fmt;
 
 /// The words after the command's name, read from left to right.
 pub(super) struct Args<'a> {
     pub(super) row: &'static Spec,
-    words: &'a [String],
-    at: usize,
+    pub(super) words: &'a [String],
+    pub(super) at: usize,
 }
 
 impl<'a> Args<'a> {
@@ -27,7 +26,7 @@ impl<'a> Args<'a> {
         Self { row, words, at: 0 }
     }
 
-    fn error(&self, text: impl fmt::Display) -> OpError {
+    pub(super) fn error(&self, text: impl fmt::Display) -> OpError {
         let usage = self.row.usage.replace('\n', "\nsyntax: ");
         OpError::usage(format!("{}: {text}\nsyntax: {usage}", self.row.name))
     }
@@ -37,7 +36,7 @@ impl<'a> Args<'a> {
     }
 
     /// Takes the next word, which is required; `name` is its name in the table.
-    fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
+    pub(super) fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
         let Some(word) = self.peek() else {
             let text =
                 self.row.args().iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
@@ -46,6 +45,17 @@ impl<'a> Args<'a> {
         };
         self.at += 1;
         Ok(word)
+    }
+
+    /// Passes over a word that was looked at, which means this.
+    pub(super) fn skip<T>(&mut self, meant: T) -> Result<T, OpError> {
+        self.at += 1;
+        Ok(meant)
+    }
+
+    /// Whether there is no word behind the next one.
+    pub(super) const fn is_last(&self) -> bool {
+        self.words.len() == self.at + 1
     }
 
     pub(super) fn maybe<T>(
@@ -86,7 +96,13 @@ impl<'a> Args<'a> {
         self.number_in(word, what, min, max)
     }
 
-    fn number_in(&self, word: &str, what: &str, min: u64, max: u64) -> Result<u64, OpError> {
+    pub(super) fn number_in(
+        &self,
+        word: &str,
+        what: &str,
+        min: u64,
+        max: u64,
+    ) -> Result<u64, OpError> {
         let digits = word.strip_prefix('-').unwrap_or(word);
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(self.error(format_args!(
@@ -286,90 +302,12 @@ impl<'a> Args<'a> {
         }
     }
 
-    fn setting_named(&self, name: &str) -> Result<Setting, OpError> {
-        Setting::named(name).ok_or_else(|| {
-            let hint = words::nearest(name, Setting::ALL.iter().map(|s| s.row().name));
-            let service = ServiceSetting::named(name)
-                .map_or("", |_| "; it is one of a service: 'config service SERVICE NAME=VALUE'");
-            self.error(format_args!(
-                "unknown setting '{}'{}{service}; 'settings' lists them",
-                words::shown(name),
-                words::meant(hint)
-            ))
-        })
-    }
-
-    pub(super) fn setting(&mut self) -> Result<(Setting, u64), OpError> {
-        let first = self.next("name")?;
-        let (name, value) = match first.split_once('=') {
-            Some(pair) => pair,
-            None => {
-                self.setting_named(first)?;
-                (first, self.next("value")?)
-            }
-        };
-        let setting = self.setting_named(name)?;
-        let value = setting.check(value).map_err(|e| self.error(e))?;
-        Ok((setting, value))
-    }
-
-    pub(super) fn service_settings(&mut self) -> Result<Vec<(ServiceSetting, u64)>, OpError> {
-        let mut settings: Vec<(ServiceSetting, u64)> = Vec::new();
-        while let Some(word) = self.peek() {
-            self.at += 1;
-            let Some((name, value)) = word.split_once('=') else {
-                return Err(self.error(format_args!(
-                    "'{}' is not of the form SETTING=VALUE",
-                    words::shown(word)
-                )));
-            };
-            let setting =
-                ServiceSetting::named(name).ok_or_else(|| self.no_service_setting(name))?;
-            if settings.iter().any(|(other, _)| *other == setting) {
-                return Err(self.error(format_args!("setting '{name}' is given twice")));
-            }
-            settings.push((setting, setting.check(value).map_err(|e| self.error(e))?));
-        }
-        Ok(settings)
-    }
-
-    fn no_service_setting(&self, name: &str) -> OpError {
-        let all: Vec<&str> = ServiceSetting::ALL.iter().map(|s| s.row().name).collect();
-        let hint = words::nearest(name, all.iter().copied());
-        let broker =
-            Setting::named(name).map_or("", |_| "; it is one of the broker: 'set NAME VALUE'");
-        self.error(format_args!(
-            "unknown setting '{}' of a service{}{broker}; there are {}",
-            words::shown(name),
-            words::meant(hint),
-            all.join(", ")
-        ))
-    }
-
-    /// Takes `NAME`, `SERVICE` or `service SERVICE`; the name of a broker setting wins over that of
-    /// a service.
-    pub(super) fn settings_of(&mut self) -> Result<SettingsOf, OpError> {
-        if self.peek() == Some("service") {
-            self.at += 1;
-            return self.service("service").map(SettingsOf::Service);
-        }
-        let word = self.next("name")?;
-        match (Setting::named(word), ServiceName::new(word)) {
-            (Some(setting), _) => Ok(SettingsOf::One(setting)),
-            (None, Ok(service)) => Ok(SettingsOf::Service(service)),
-            (None, Err(_)) => self.setting_named(word).map(SettingsOf::One),
-        }
-    }
-
     /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, `all`, or the name of a service
     /// alone.
     pub(super) fn requests_of(&mut self) -> Result<RequestsOf, OpError> {
-        let is_last = self.words.len() == self.at + 1;
+        let is_last = self.is_last();
         match self.peek() {
-            Some("all") => {
-                self.at += 1;
-                Ok(RequestsOf::All)
-            }
+            Some("all") => self.skip(RequestsOf::All),
             Some(word @ ("client" | "worker")) if is_last => {
                 Err(self
                     .error(format_args!("the id of the {word} is missing; '{word}s' lists them")))

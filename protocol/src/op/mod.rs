@@ -2,15 +2,21 @@
 //! and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
+mod commands;
 mod field;
 mod foreign;
 pub mod help;
+mod instance_args;
+mod instance_shape;
 mod layout;
 mod params;
 pub mod parse;
 pub mod reply;
+mod setting_args;
 pub mod shape;
 pub mod spec;
 pub mod table;
 mod text;
+mod topic_args;
+mod topic_shapes;
 mod words;

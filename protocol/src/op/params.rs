@@ -4,13 +4,15 @@
 use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
-    Arg, EVENTS_MAX, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
-    ShutdownWhat, Takes, Target, WhyOf, WorkerFilter,
+    Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName,
+    RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf,
+    Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
+use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt::{Display, Formatter, Result as Written};
 
 /// What stands for one value of a command.
@@ -103,12 +105,46 @@ params! {
         |args| args.maybe(|args| args.number("n", "number of events", 1, EVENTS_MAX)), maybe;
     FILE: String = [arg("file", Takes::Any, "a path on the broker's machine")],
         |args| args.file(), |file, f| plain(&quote(file), f);
+    GROUP: ServiceName = [
+            arg("name", Takes::Any, "a group's name, column 'group' of 'groups'; each service is one"),
+        ],
+        |args| args.group("name"), plain;
+    GROUP_MEMBERS: GroupMembers = [
+            arg("min=n", Takes::Any, "how many members have to run; none = all that are named, or one"),
+            arg("member", Takes::Any, "the name of instances that are expected, whatever groups they name themselves"),
+        ],
+        |args| args.group_members(),
+        |group, f| {
+            group.min.iter().try_for_each(|min| write!(f, " min={min}"))?;
+            group.members.iter().try_for_each(|member| plain(member, f))
+        };
     HOST: HostName = [
             arg("host", Takes::Host, "a host's name, column 'hostname' of 'hosts'; localhost is built in"),
         ],
         |args| args.host("host"), plain;
     HOST_NAME: HostName = [arg("name", Takes::Host, "what the host is called here")],
         |args| args.host("name"), plain;
+    INSTANCE: InstanceWanted = [
+            arg("name", Takes::Any, "what it is an instance of, column 'instance' of 'instances'"),
+            arg("id", Takes::Any, "its id; none = the only one of the name"),
+            arg("machine", Takes::Any, "the machine that it runs on; none = the only one with this id"),
+        ],
+        |args| args.instance_wanted(),
+        |wanted, f| {
+            plain(&wanted.name, f)?;
+            maybe(&wanted.id, f)?;
+            wanted.machine.iter().try_for_each(|machine| plain(&quote(machine), f))
+        };
+    INSTANCES_OF: InstancesOf = [
+            arg("name", Takes::Any, "what they are instances of, 'group' and a group's name, or 'history'; 'all' or none = all"),
+        ],
+        |args| Ok(args.maybe(Args::instances_of)?.unwrap_or(InstancesOf::All)),
+        |of, f| match of {
+            InstancesOf::All => Ok(()),
+            InstancesOf::Name(name) => write!(f, " name {name}"),
+            InstancesOf::Group(name) => write!(f, " group {name}"),
+            InstancesOf::History => plain(&"history", f),
+        };
     ITS_TRANSACTION: Option<TransactionId> = [
             arg("transaction", Takes::Any, "one that it has, as 'requests worker ID' lists them; none = all"),
         ],
@@ -176,13 +212,13 @@ params! {
         |args| args.service("name"), plain;
     SERVICE_OR_ALL: Option<ServiceName> = [ONE_SERVICE],
         |args| args.maybe(SERVICE.read), maybe;
-    SERVICE_SETTINGS: Vec<(ServiceSetting, u64)> = [
+    SERVICE_SETTINGS: Vec<ServiceChange> = [
             arg("setting=value", Takes::ServiceSetting, "a setting of the service; docs/config.md has the table"),
         ],
         |args| args.service_settings(),
         |settings, f| {
             let mut settings = settings.iter();
-            settings.try_for_each(|(s, value)| write!(f, " {}={value}", s.row().name))
+            settings.try_for_each(|setting| write!(f, " {setting}"))
         };
     SERVICE_WHAT: ServiceWhat = [ONE_CLIENT, NEW_SERVICE],
         |args| args.service_what(),
@@ -212,6 +248,16 @@ params! {
             ShutdownWhat::All => plain(&"all", f),
             ShutdownWhat::Fd(fd) => plain(fd, f),
         };
+    SUBSCRIPTIONS_OF: SubscriptionsOf = [
+            arg("pattern", Takes::Any, "a pattern or a topic, 'client' and a client's id, or 'worker' and a worker's id; 'all' or none = all"),
+        ],
+        |args| Ok(args.maybe(Args::subscriptions_of)?.unwrap_or(SubscriptionsOf::All)),
+        |of, f| match of {
+            SubscriptionsOf::All => Ok(()),
+            SubscriptionsOf::Client(id) => write!(f, " client {id}"),
+            SubscriptionsOf::Worker(id) => write!(f, " worker {id}"),
+            SubscriptionsOf::Pattern(pattern) => plain(pattern, f),
+        };
     TARGET: Target = [
             arg("target", Takes::Target, "a service's name, a worker's id, or all; 'service NAME' and 'worker ID' say the same"),
         ],
@@ -220,6 +266,10 @@ params! {
             arg("command", Takes::Command, "one or two words, as in 'help config worker'"),
         ],
         |args| args.topic(), maybe;
+    TOPICS_OF: Option<Pattern> = [
+            arg("pattern", Takes::Any, "a topic, or a pattern that matches topics; none = all"),
+        ],
+        |args| args.maybe(Args::pattern), maybe;
     WHY_OF: WhyOf = [ONE_REQUEST, ITS_SEQUENCE],
         |args| args.why_of(),
         |of, f| match of {

@@ -8,7 +8,8 @@ use super::table::COMMANDS;
 use super::words;
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::names::ServiceName;
-use crate::settings::Setting;
+use crate::settings::{ServiceSetting, Setting};
+use crate::topics::Pattern;
 use std::fmt;
 
 /// How much a command may change; rights are granted by it.
@@ -29,6 +30,39 @@ impl Effect {
             Self::Read => "read",
             Self::Change => "change",
             Self::Danger => "danger",
+        }
+    }
+}
+
+/// A change of one setting of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceChange {
+    /// A setting of the table.
+    Number(ServiceSetting, u64),
+    /// The setting `topic`: each message of a topic that matches is a one-way request of the
+    /// service; `None` = none is.
+    Topic(Option<Pattern>),
+}
+
+/// The name of the setting `topic`, which is a pattern and no number.
+pub const TOPIC_SETTING: &str = "topic";
+
+impl ServiceChange {
+    /// The name of the setting.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Number(setting, _) => setting.row().name,
+            Self::Topic(_) => TOPIC_SETTING,
+        }
+    }
+}
+
+impl fmt::Display for ServiceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(setting, value) => write!(f, "{}={value}", setting.row().name),
+            Self::Topic(Some(pattern)) => write!(f, "{TOPIC_SETTING}={pattern}"),
+            Self::Topic(None) => write!(f, "{TOPIC_SETTING}="),
         }
     }
 }
@@ -140,6 +174,55 @@ pub enum RequestsOf {
     Client(ClientId),
     /// Those that one worker has or holds.
     Worker(WorkerId),
+}
+
+/// The instances that `instances` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InstancesOf {
+    /// All that are there.
+    All,
+    /// Those of one name.
+    Name(ServiceName),
+    /// Those of one group.
+    Group(ServiceName),
+    /// Those that ended.
+    History,
+}
+
+/// An instance as an operator names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceWanted {
+    /// What it is an instance of.
+    pub name: ServiceName,
+    /// Its id; `None` = the only one of the name.
+    pub id: Option<u64>,
+    /// The machine that it runs on; `None` = the only one with this id.
+    pub machine: Option<String>,
+}
+
+/// What `config group` says of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupMembers {
+    /// How many members have to run; `None` = all that are named, or one.
+    pub min: Option<u64>,
+    /// The names of the instances that are expected.
+    pub members: Vec<ServiceName>,
+}
+
+/// Most members that a group may need.
+pub const GROUP_MIN_MAX: u64 = 1_000_000;
+
+/// The subscriptions that `subscriptions` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubscriptionsOf {
+    /// All.
+    All,
+    /// Those of one client.
+    Client(ClientId),
+    /// Those of one worker.
+    Worker(WorkerId),
+    /// Those whose pattern covers this one, or is covered by it.
+    Pattern(Pattern),
 }
 
 /// A request as an operator names it.

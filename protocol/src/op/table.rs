@@ -4,119 +4,28 @@
 //! carries the commands out.
 
 use super::args::Args;
+use super::commands::{beyond, commands, manual};
+use super::instance_shape as instances;
 use super::params::{
-    ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, HOST, HOST_NAME,
-    ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED,
-    ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE,
-    SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
-    SHUTDOWN_WHAT, TARGET, TOPIC, WHY_OF, WORKER, WORKER_FILTER,
+    ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
+    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED,
+    NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM,
+    REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS,
+    SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF,
+    WHY_OF, WORKER, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
-    Effect, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat,
-    Spec, Target, WhyOf, WorkerFilter,
+    Effect, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName, RequestsOf,
+    SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target,
+    WhyOf, WorkerFilter,
 };
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
+use crate::settings::Setting;
+use crate::topics::Pattern;
 use std::fmt;
-
-/// A row of the manual's help; fields that a row does not set are those of a command without
-/// arguments.
-const fn manual(command: Command, name: &'static str, effect: Effect) -> Spec {
-    Spec {
-        command,
-        name,
-        usage: name,
-        syntax: name,
-        short: "",
-        long: "",
-        params: &[],
-        effect,
-        example: name,
-        answer: &[],
-        manual: true,
-    }
-}
-
-/// A row of a command that the manual does not have.
-const fn beyond(command: Command, name: &'static str, effect: Effect) -> Spec {
-    Spec { manual: false, ..manual(command, name, effect) }
-}
-
-macro_rules! commands {
-    ($(
-        $command:ident $(($($value:ident: $type:ty = $param:expr),*))?
-            $({$($field:ident: $field_type:ty = $field_param:expr),* $(,)?})?
-            = $from:ident $name:literal $effect:ident $((Read if $shows:pat))?
-            { $($key:ident: $text:expr,)* }
-    )*) => {
-        /// Every command, one for each row of the table, in the order of the table.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        #[expect(missing_docs, reason = "each is a row of the table, which says all about it")]
-        pub enum Command {
-            $($command,)*
-        }
-
-        /// A parsed command: one variant for each row of the table, with the arguments as fields.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the row of the table says what each means and takes")]
-        pub enum OpRequest {
-            $($command $(($($type),*))? $({$($field: $field_type),*})?,)*
-        }
-
-        /// TABLE of commands, in the order of [`Command`]: first the manual's, in the manual's
-        /// order.
-        pub const COMMANDS: &[Spec] = &[$(Spec {
-            $($key: $text,)*
-            params: &[$($($param.args),*)? $($($field_param.args),*)?],
-            ..$from(Command::$command, $name, Effect::$effect)
-        },)*];
-
-        impl OpRequest {
-            /// The command that this is a request for.
-            pub const fn command(&self) -> Command {
-                match self {
-                    $(Self::$command { .. } => Command::$command,)*
-                }
-            }
-
-            /// The most that this request may change. A command that only shows something without
-            /// an argument has the effect `Read` then.
-            pub const fn effect(&self) -> Effect {
-                match self {
-                    $($(Self::$command($shows) => Effect::Read,)?)*
-                    _ => self.command().row().effect,
-                }
-            }
-
-            /// Reads the arguments of a command, in the order of its row.
-            pub(super) fn read(args: &mut Args<'_>) -> Result<Self, OpError> {
-                Ok(match args.row.command {
-                    $(Command::$command => Self::$command
-                        $(($(($param.read)(args)?),*))?
-                        $({$($field: ($field_param.read)(args)?),*})?,)*
-                })
-            }
-        }
-
-        /// Writes the line that the parser reads back. `save` prints such lines, and events quote
-        /// them.
-        impl fmt::Display for OpRequest {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.command().row().name)?;
-                match self {
-                    $(Self::$command $(($($value),*))? $({$($field),*})? => {
-                        $($(($param.write)($value, f)?;)*)?
-                        $($(($field_param.write)($field, f)?;)*)?
-                    })*
-                }
-                Ok(())
-            }
-        }
-    };
-}
 
 // A row: the command and its arguments, each with its type and its row of `params`; whether the
 // manual has it, its name, what it may change (and for which arguments it changes nothing); its
@@ -351,6 +260,18 @@ commands! {
         example: "cancel 6",
         answer: &[object("cancelled", shape::CANCELLED)],
     }
+    ConfigGroup { name: ServiceName = GROUP, members: GroupMembers = GROUP_MEMBERS } = beyond "config group" Change {
+        usage: "config group name [min=n] [member]...",
+        syntax: "config group name [min=n] [member]...",
+        short: "makes a group of instances, or changes it",
+        long: "The instances of the names that are given are in the group, and those that name it themselves. It is running when as many of them run as min says; without min all that are named, or one. The command says all of the group: what it does not name is no member any more. Each service is a group by itself, with its workers; this may give it a min and further members.",
+        example: "config group night min=2 pump valve",
+        answer: &[
+            object("configured", instances::CONFIGURED).sometimes(),
+            object("changed", instances::CONFIGURED).sometimes(),
+            object("unchanged", instances::CONFIGURED).sometimes(),
+        ],
+    }
     ConfigHost { name: HostName = HOST_NAME, address: String = ADDRESS } = beyond "config host" Change {
         usage: "config host name address[:port]",
         syntax: "config host name address[:port]",
@@ -362,12 +283,12 @@ commands! {
     ConfigService {
         id: Option<ServiceId> = NEW_SERVICE_ID,
         name: ServiceName = SERVICE_NAME,
-        settings: Vec<(ServiceSetting, u64)> = SERVICE_SETTINGS,
+        settings: Vec<ServiceChange> = SERVICE_SETTINGS,
     } = beyond "config service" Change {
         usage: "config service [#id] name [setting=value]...",
         syntax: "config service [#id] name [setting=value]...",
         short: "makes a service, or changes its settings",
-        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed.",
+        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed. topic=PATTERN makes each message of a topic that matches a one-way request of the service (its body is that of the message, lines and payload), which one worker gets; 'topic=' ends that.",
         example: "config service echo deadline_ms=5000",
         answer: &[
             object("configured", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
@@ -392,6 +313,14 @@ commands! {
             object("unchanged", shape::TARGETED).sometimes(),
         ],
     }
+    DeleteGroup(group: ServiceName = GROUP) = beyond "delete group" Change {
+        usage: "delete group name",
+        syntax: "delete group name",
+        short: "forgets what 'config group' said of a group",
+        long: "Instances that name the group themselves stay in it; of a service its workers do.",
+        example: "delete group night",
+        answer: &[object("deleted", &[instances::GROUP])],
+    }
     DeleteHost(host: HostName = HOST) = beyond "delete host" Change {
         usage: "delete host host",
         syntax: "delete host host",
@@ -407,6 +336,19 @@ commands! {
         long: "Delete its workers first. 'op' can't be deleted.",
         example: "delete service eat",
         answer: &[object("deleted", &[shape::SERVICE])],
+    }
+    Group(group: ServiceName = GROUP) = beyond "group" Read {
+        usage: "group name",
+        syntax: "group name",
+        short: "shows a group: its members, and who is missing",
+        long: "The state of the group, how many members run of how many that are expected, the names of which no instance is there, and those that are timed out or failed and were not replaced. 'instances group NAME' lists the members.",
+        example: "group echo",
+        answer: &[instances::GROUP_PAGE],
+    }
+    Groups = beyond "groups" Read {
+        short: "lists the groups of instances, and their states",
+        long: "Each service is a group, with its workers and the instances that name it; so is each name that an instance names as its group, and what 'config group' makes. A group is running when enough members run (min); otherwise error, when one is timed out or failed and was not replaced; otherwise starting, when one starts or some run; otherwise down.",
+        answer: &[instances::GROUPS, shape::MORE],
     }
     Help(topic: Option<String> = TOPIC) = beyond "help" Read {
         usage: "help [command]",
@@ -428,6 +370,22 @@ commands! {
         short: "lists the hosts and their links",
         long: "Each host with its address, state, workers and running processes.",
         answer: &[array("hosts", shape::HOST_ROW)],
+    }
+    Instance(instance: InstanceWanted = INSTANCE) = beyond "instance" Read {
+        usage: "instance name [id [machine]]",
+        syntax: "instance name [id]",
+        short: "shows everything about one instance",
+        long: "One that is there, or else the last one that ended and is remembered. The id may be left out if there is one of the name.",
+        example: "instance echo 1",
+        answer: &[instances::PAGE],
+    }
+    Instances(of: InstancesOf = INSTANCES_OF) = beyond "instances" Read {
+        usage: "instances [name | group name | history | all]",
+        syntax: "instances [name]",
+        short: "lists what programs have announced, and the workers",
+        long: "Each instance with its state, its checkpoint and since when it is so. An instance is 'timed out' when its program sent no beat for its time-out, and 'stalled' when its checkpoint stays the same while it has work. A worker is an instance of its service: its id is the worker's, its checkpoint counts the transactions that it completed. 'history' lists those that ended, the last one first. A long list is made part by part, each row as things are at its moment.",
+        example: "instances echo",
+        answer: &[instances::INSTANCES.sometimes(), instances::ENDED.sometimes(), shape::MORE],
     }
     Last(worker: WorkerId = WORKER) = beyond "last" Read {
         usage: "last workerid",
@@ -517,10 +475,26 @@ commands! {
         example: "source /etc/isect/setup.op",
         answer: &[object("sourced", &[shape::DONE, shape::UNCHANGED])],
     }
+    Subscriptions(of: SubscriptionsOf = SUBSCRIPTIONS_OF) = beyond "subscriptions" Read {
+        usage: "subscriptions [pattern | client n | worker n | all]",
+        syntax: "subscriptions [pattern]",
+        short: "lists the subscriptions, with what waits for them and what was dropped",
+        long: "Each subscription to topics: whose it is, its number on that connection, how many messages it was sent, how many it was not sent because its reader is too slow ('dropped'), how many wait now, and most that waited at once. 'catching_up': it is sent what is kept from before; 'congested': messages wait for its reader. With a pattern or a topic those whose pattern covers it, so those that get a message of that topic, or is covered by it. A long list is made part by part, each row as things are at its moment.",
+        example: "subscriptions orders.eu",
+        answer: &[shape::SUBSCRIPTIONS, shape::MORE],
+    }
     Summary = beyond "summary" Read {
         short: "counts what became of your commands",
         long: "How many commands of this connection were done, found everything as they say, or failed, since its login. A command that only shows something counts if it fails. 'isdclient < FILE' ends with it.",
         answer: &[shape::SUMMARY],
+    }
+    Topics(pattern: Option<Pattern> = TOPICS_OF) = beyond "topics" Read {
+        usage: "topics [pattern]",
+        syntax: "topics [pattern]",
+        short: "lists the topics whose last message is kept",
+        long: "Each topic of which the last message is kept ('retain'): its size with its lines, its number, since when, until when at the longest, and who published it. One that is 'connected' ends with the connection of its publisher. Behind them the sums: what is kept, what is remembered for subscribers that come back, the number of the newest message, how many subscriptions there are and what waits for them. A long list is made part by part.",
+        example: "topics orders.>",
+        answer: &[shape::TOPICS, shape::TOPIC_TOTALS, shape::MORE],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

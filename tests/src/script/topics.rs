@@ -9,7 +9,7 @@ use protocol::instances::{BeatOf, InstanceState, InstanceType, StateName};
 use protocol::messages::{MessageOf, Position, Removed, Retain};
 
 /// The verbs of this file.
-pub(super) const TOPICS: &str = "subscribes N PATTERN [from=EPOCH:NUMBER] [no-retained], \
+pub(super) const TOPICS: &str = "subscribes N PATTERN [from=EPOCH:NUMBER] [no-retained] [times=N], \
 unsubscribes N, publishes TOPIC [BODY] [retain] [while-connected] [expires=MS] [removed] [ack] \
 [seq=N] [times=N], publishes-lines \"LINES\", \
 announces NAME ID [type=WORD] [groups=A,B] [timeout=MS] [stalled=MS] [state=WORD] \
@@ -86,14 +86,18 @@ impl World {
     }
 
     fn subscribes(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        let (subscription, pattern) = (number(line)?, line.word("a pattern")?);
+        let (first, pattern): (u32, String) = (number(line)?, line.word("a pattern")?);
         let from = match line.pair("from") {
             Some(from) => Some(Position::read(&from).ok_or("from=EPOCH:NUMBER")?),
             None => None,
         };
         let retained = !line.flag("no-retained");
-        let subscribe = Box::new(Subscribe { subscription, pattern, from, retained });
-        self.step(Input::Subscribe { link: self.link(name)?, subscribe })
+        for subscription in first..first + line.number("times")?.unwrap_or(1) {
+            let subscribe = Subscribe { subscription, pattern: pattern.clone(), from, retained };
+            let link = self.link(name)?;
+            self.step(Input::Subscribe { link, subscribe: Box::new(subscribe) })?;
+        }
+        Ok(())
     }
 
     fn publishes(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {

@@ -76,6 +76,11 @@ impl Group {
         self.timed_out + self.failed
     }
 
+    /// The instances in it.
+    pub(crate) const fn members(&self) -> &BTreeSet<InstanceKey> {
+        &self.members
+    }
+
     /// The state that follows from the members.
     pub(super) fn derive(&self) -> GroupState {
         if self.joined >= self.min() {

@@ -21,7 +21,11 @@ pub(crate) struct EndedInstance {
     pub(crate) checkpoint: u64,
     pub(crate) reason: EndReason,
     pub(crate) began: Tick,
+    /// Since when it was so.
+    pub(crate) since: Tick,
     pub(crate) ended: Tick,
+    /// It was a worker.
+    pub(crate) is_worker: bool,
     /// It failed, and no other of its name has begun since.
     pub(super) is_missed: bool,
 }
@@ -42,6 +46,20 @@ impl History {
     /// Those that ended, the last one first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &EndedInstance> {
         self.ended.iter().rev()
+    }
+
+    /// The same with their numbers, from the one before this number on.
+    pub(crate) fn before(&self, number: u64) -> impl Iterator<Item = (u64, &EndedInstance)> {
+        let count = number.saturating_sub(self.dropped).min(self.ended.len() as u64);
+        let ended = self.ended.iter().enumerate().take(count as usize).rev();
+        ended.map(|(at, ended)| (self.dropped + at as u64, ended))
+    }
+
+    /// Those of a group that failed and were not replaced.
+    pub(crate) fn missed_of(&self, group: &ServiceName) -> impl Iterator<Item = &EndedInstance> {
+        let missed = self.missed_as.values();
+        let missed = missed.filter_map(|number| self.ended.get((number - self.dropped) as usize));
+        missed.filter(|ended| ended.groups.contains(group))
     }
 
     /// How many are remembered.
@@ -75,6 +93,8 @@ impl History {
             checkpoint: instance.checkpoint,
             reason,
             began: instance.began,
+            since: instance.since,
+            is_worker: instance.owner.link().is_none(),
             ended: now,
             is_missed,
         });

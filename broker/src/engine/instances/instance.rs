@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::look::Look;
 use protocol::instances::{InstanceState, InstanceType, StateName};
-use protocol::{HostName, LinkId, Micros, RunId, ServiceName, Tick};
+use protocol::{HostName, LinkId, Micros, RunId, ServiceName, Tick, WorkerId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(crate) enum Owner {
     Link(LinkId),
     /// The broker: it is a worker.
     Worker {
+        /// Its id.
+        id: WorkerId,
         /// The host that the worker runs on.
         host: HostName,
         /// The start of its process.

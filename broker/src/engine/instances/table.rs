@@ -80,6 +80,11 @@ impl InstanceTable {
         instance
     }
 
+    /// The instance with this key, which may be gone.
+    pub(crate) fn get(&self, key: InstanceKey) -> Option<&Instance> {
+        self.entries.get(key)
+    }
+
     /// An instance that is there, to change it.
     pub(crate) fn get_mut(&mut self, key: InstanceKey) -> &mut Instance {
         &mut self.entries[key]

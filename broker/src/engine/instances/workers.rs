@@ -75,7 +75,7 @@ impl Instances {
         let key = self.add(
             Instance {
                 name,
-                owner: Owner::Worker { host, run },
+                owner: Owner::Worker { id, host, run },
                 incarnation: 0,
                 kind: InstanceType::Data,
                 named_groups: groups,

@@ -203,6 +203,7 @@ pub(crate) fn change_setting(
     hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
     let most_bytes = hub.settings.get(Setting::TracesBytesMax);
     hub.dispatch.traces_mut().drop_oldest(hub.settings.get(Setting::TracesMax), most_bytes);
+    hub.topics.limits_set(context!(hub));
     hub.changed(origin, command.clone(), unless(is_same, command));
     let fields = vec![
         ("setting", text(row.name)),

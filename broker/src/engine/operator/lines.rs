@@ -3,10 +3,13 @@
 
 use crate::engine::catalog::Service;
 use crate::engine::hub::Engine;
+use crate::engine::instances::groups::GroupConfig;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::supervision::workers::Worker;
 use protocol::op::parse::quote;
-use protocol::{HostName, ServiceName, ServiceSetting, WorkerId};
+use protocol::op::spec::GroupMembers;
+use protocol::op::spec::ServiceChange;
+use protocol::{HostName, OpRequest, ServiceName, WorkerId};
 use std::collections::BTreeSet;
 
 /// The line of a change, unless everything is as it says.
@@ -64,12 +67,18 @@ pub(crate) fn events_command(hub: &Engine) -> String {
 }
 
 /// The command that gives a service these settings, and makes it if it is not there.
-pub(crate) fn service_command(service: &Service, settings: &[(ServiceSetting, u64)]) -> String {
+pub(crate) fn service_command(service: &Service, changes: &[ServiceChange]) -> String {
     let mut out = format!("config service #{} {}", service.id, service.name);
-    for (setting, value) in settings {
-        out += &format!(" {}={value}", setting.row().name);
+    for change in changes {
+        out += &format!(" {change}");
     }
     out
+}
+
+/// The command that says of a group what is said of it.
+pub(crate) fn group_command(name: &ServiceName, config: &GroupConfig) -> String {
+    let members = GroupMembers { min: config.min, members: config.members.clone() };
+    OpRequest::ConfigGroup { name: name.clone(), members }.to_string()
 }
 
 /// The command that makes a host, or moves it.

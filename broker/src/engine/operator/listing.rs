@@ -4,7 +4,7 @@
 //! entry at the moment at which it is made. `read`, `show`, `load` and `requests` make the rows.
 
 use super::cells::{number, table};
-use super::{answer, names, read, requests, show};
+use super::{answer, groups, instances, names, read, requests, show, topics};
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
@@ -47,7 +47,12 @@ impl Listing {
             Self::Workers { left, .. } => left.len(),
             Self::Services { left, .. } => left.len(),
             Self::Hosts { left, .. } => left.len(),
-            Self::Events { left, .. } => *left,
+            Self::Events { left, .. } | Self::Ended { left, .. } | Self::Topics { left, .. } => {
+                *left
+            }
+            Self::Instances { left, .. } => left.len(),
+            Self::Groups { left, .. } => left.len(),
+            Self::Subscriptions { left, .. } => left.left,
             Self::Queue { left, .. } | Self::Requests { left, .. } => {
                 left.heap.len() + left.next.map_or(0, |_| PART_ROWS + 1)
             }
@@ -59,7 +64,13 @@ impl Listing {
             Self::Clients { rows, .. } | Self::Requests { rows, .. } | Self::Queue { rows, .. } => {
                 rows.len()
             }
-            Self::Services { rows, .. } | Self::Hosts { rows, .. } => rows.len(),
+            Self::Services { rows, .. }
+            | Self::Hosts { rows, .. }
+            | Self::Instances { rows, .. }
+            | Self::Ended { rows, .. }
+            | Self::Groups { rows, .. }
+            | Self::Topics { rows, .. }
+            | Self::Subscriptions { rows, .. } => rows.len(),
             Self::Events { lines, .. } => lines.len(),
             Self::Workers { rows, .. } => rows.iter().map(Vec::len).sum(),
         }
@@ -76,12 +87,17 @@ impl Listing {
             | Self::Workers { .. }
             | Self::Services { .. }
             | Self::Hosts { .. }
+            | Self::Instances { .. }
+            | Self::Ended { .. }
+            | Self::Groups { .. }
+            | Self::Topics { .. }
+            | Self::Subscriptions { .. }
             | Self::Events { .. } => self.left(),
         };
         (self.rows() + left).min(ROWS_MAX)
     }
 
-    fn reply(self, left_out: usize) -> OpReply {
+    fn reply(self, hub: &Engine, left_out: usize) -> OpReply {
         let mut reply = match self {
             Self::Clients { rows, .. } => table("clients", rows),
             Self::Workers { filter, rows, .. } => show::workers_tables(filter, rows),
@@ -92,6 +108,11 @@ impl Listing {
                 ServiceTable::Latency { .. } => show::latency_table(rows, without),
             },
             Self::Hosts { rows, .. } => table("hosts", rows),
+            Self::Instances { rows, .. } => table("instances", rows),
+            Self::Ended { rows, .. } => table("ended", rows),
+            Self::Groups { rows, .. } => table("groups", rows),
+            Self::Topics { rows, .. } => topics::topics_table(hub, rows),
+            Self::Subscriptions { rows, .. } => table("subscriptions", rows),
             Self::Events { lines, .. } => OpReply { blocks: lines },
             Self::Queue { rows, services, .. } => {
                 read::queue_tables(rows, services).complete(Command::Queue)
@@ -217,6 +238,23 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             let hosts = left.drain(..part).filter_map(|name| hub.supervision.find_host(&name));
             rows.extend(hosts.map(|key| show::host_row(hub, hub.supervision.host(key))));
         }
+        Listing::Instances { left, rows } => {
+            let there = left.drain(..part).filter_map(|(key, number)| {
+                hub.instances.table().get(key).filter(|it| it.incarnation == number)
+            });
+            rows.extend(there.filter(|_| has_room()).map(|it| instances::instance_row(hub, it)));
+        }
+        Listing::Ended { left, before, rows } => {
+            *left -= part;
+            for (number, ended) in hub.instances.history().before(*before).take(part) {
+                *before = number;
+                rows.extend(has_room().then(|| instances::ended_row(hub, ended)));
+            }
+        }
+        Listing::Groups { left, rows } => {
+            let there = left.drain(..part).filter_map(|name| groups::group_row(hub, &name));
+            rows.extend(there.filter(|_| has_room()));
+        }
         Listing::Events { left, before, lines } => {
             let facts = hub.facts.recent().before(*before).take(part);
             *left -= part;
@@ -240,6 +278,22 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
         Listing::Requests { left, rows } => {
             let found = left.take(hub, part).filter(|_| has_room());
             rows.extend(found.map(|(_, t)| requests::request_row(hub, t)));
+        }
+        Listing::Topics { pattern, after, left, rows } => {
+            *left -= part;
+            let found = hub.topics.values_behind(after.as_ref(), pattern.as_ref(), part);
+            let last = found.last().map(|value| value.topic.clone());
+            let is_shown = |topic: &str| pattern.as_ref().is_none_or(|p| p.matches(topic));
+            let found = found.into_iter().filter(|value| is_shown(&value.topic));
+            rows.extend(found.filter(|_| has_room()).map(|value| topics::topic_row(hub, &value)));
+            match last {
+                Some(last) => *after = Some(last),
+                None => *left = 0,
+            }
+        }
+        Listing::Subscriptions { left, rows } => {
+            let found = topics::next_subscriptions(hub, left, part).into_iter();
+            rows.extend(found.filter(|_| has_room()).map(|it| topics::subscription_row(hub, &it)));
         }
         Listing::Queue { left, rows, services } => {
             for (at, t) in left.take(hub, part) {
@@ -292,6 +346,10 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
             look(hub, &mut left, requests::order, SLOTS_AT_ONCE);
             Listing::Requests { rows: Vec::new(), left }
         }))
+    } else if let OpRequest::Instances(of) = request {
+        Some(instances::chosen(hub, of))
+    } else if *request == OpRequest::Groups {
+        Some(Ok(groups::begin(hub)))
     } else if let OpRequest::Load(service) = request {
         Some(begin_services(hub, ServiceTable::Load, service.as_ref()))
     } else if let OpRequest::Latency(service) = request {
@@ -302,6 +360,12 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
         let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
         let (left, before) = (recent.count().min(count), FactSeq(u64::MAX));
         Some(Ok(Listing::Events { left, before, lines: Vec::new() })).filter(|_| recent.max() > 0)
+    } else if let OpRequest::Topics(pattern) = request {
+        let (pattern, left) = (pattern.clone(), hub.topics.values());
+        Some(Ok(Listing::Topics { pattern, after: None, left, rows: Vec::new() }))
+    } else if let OpRequest::Subscriptions(of) = request {
+        let left = topics::chosen(hub, of);
+        Some(left.map(|left| Listing::Subscriptions { left, rows: Vec::new() }))
     } else if *request == OpRequest::Services {
         let left = hub.catalog.ids().map(|(id, _)| id).rev().collect();
         let of = ServiceTable::Names;
@@ -321,7 +385,7 @@ fn end(hub: &Engine, mut listing: Listing) -> OpReply {
     while listing.left() > 0 {
         left_out += make_rows(hub, &mut listing, usize::MAX);
     }
-    listing.reply(left_out)
+    listing.reply(hub, left_out)
 }
 
 /// How a command that asks for a list is answered.
@@ -373,7 +437,12 @@ pub(crate) fn on_listing(hub: &mut Engine) {
     if let Some(End::Client(requester)) = requester {
         order.left_out += make_rows(hub, &mut order.listing, PART_ROWS);
         if order.listing.left() == 0 {
-            answer::answer(hub, requester, &order.head, Ok(order.listing.reply(order.left_out)));
+            answer::answer(
+                hub,
+                requester,
+                &order.head,
+                Ok(order.listing.reply(hub, order.left_out)),
+            );
         } else {
             hub.listings.0.push_back(order);
         }

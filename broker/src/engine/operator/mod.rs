@@ -9,7 +9,9 @@
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `open_listing` | long lists, part by part |
+//! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
 //! | `requests` | the requests under way |
+//! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
@@ -23,6 +25,8 @@ pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
 pub(crate) mod facts;
+pub(crate) mod groups;
+pub(crate) mod instances;
 pub(crate) mod lines;
 pub(crate) mod listing;
 pub(crate) mod names;
@@ -44,4 +48,5 @@ pub(crate) mod status;
 pub(crate) mod status_query;
 pub(crate) mod targets;
 pub(crate) mod tokens;
+pub(crate) mod topics;
 pub(crate) mod why;

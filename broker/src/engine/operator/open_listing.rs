@@ -1,12 +1,14 @@
 //! Long listings that are under way.
 
-use crate::engine::keys::{ServiceKey, TransactionKey};
+use crate::engine::keys::{InstanceKey, ServiceKey, TransactionKey};
+use protocol::topics::Pattern;
 use protocol::{
     Block, ClientId, FactSeq, Header, HostName, LinkId, ServiceId, ServiceName, TransactionId,
     Value, WorkerFilter, WorkerId,
 };
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 /// The rows of a table.
 pub(crate) type Rows = Vec<Vec<Value>>;
@@ -26,6 +28,35 @@ pub(crate) enum Listing {
     },
     Requests {
         left: ListedRequests,
+        rows: Rows,
+    },
+    Instances {
+        /// Their keys and incarnations.
+        left: VecDeque<(InstanceKey, u64)>,
+        rows: Rows,
+    },
+    /// Instances that ended.
+    Ended {
+        /// How many are still to be shown; those with a number before this one.
+        left: usize,
+        before: u64,
+        rows: Rows,
+    },
+    Groups {
+        left: VecDeque<ServiceName>,
+        rows: Rows,
+    },
+    /// Topics whose last message is kept.
+    Topics {
+        pattern: Option<Pattern>,
+        /// The last topic that was looked at.
+        after: Option<Arc<str>>,
+        /// How many are still to be looked at.
+        left: usize,
+        rows: Rows,
+    },
+    Subscriptions {
+        left: SubscriptionsLeft,
         rows: Rows,
     },
     /// `services`, `load` or `latency`.
@@ -77,6 +108,19 @@ pub(crate) struct ListedRequests {
     /// The service that is listed; `None` = all.
     pub(super) service: Option<ServiceKey>,
     pub(super) heap: BinaryHeap<Reverse<(Order, TransactionKey, TransactionId)>>,
+}
+
+/// The subscriptions of a listing.
+#[derive(Debug)]
+pub(crate) struct SubscriptionsLeft {
+    /// Those of one connection; `None` = all.
+    pub(super) link: Option<LinkId>,
+    /// Only those that have to do with this pattern.
+    pub(super) pattern: Option<Pattern>,
+    /// The slot, or the number on the connection, that is looked at next.
+    pub(super) next: usize,
+    /// How many are still to be looked at.
+    pub(super) left: usize,
 }
 
 /// The requests that wait for one service.

@@ -4,7 +4,8 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, facts, read, save, seek, settings, show, start_stop, status, tokens,
+    answer, change, config, facts, groups, instances, read, save, seek, settings, show, start_stop,
+    status, tokens,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -162,9 +163,11 @@ const fn is_stored(request: &OpRequest) -> bool {
         OpRequest::Buckets(Some(_))
             | OpRequest::Clone(_)
             | OpRequest::ConfigEvents { .. }
+            | OpRequest::ConfigGroup { .. }
             | OpRequest::ConfigHost { .. }
             | OpRequest::ConfigService { .. }
             | OpRequest::ConfigWorker { .. }
+            | OpRequest::DeleteGroup(_)
             | OpRequest::DeleteHost(_)
             | OpRequest::DeleteService(_)
             | OpRequest::DeleteWorker(_)
@@ -192,15 +195,21 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
         OpRequest::Client(id) => read::show_client(hub, id),
         OpRequest::Clients
+        | OpRequest::Groups
         | OpRequest::Hosts
+        | OpRequest::Instances(_)
         | OpRequest::Latency(_)
         | OpRequest::ListEvents(_)
         | OpRequest::Load(_)
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
         | OpRequest::Services
+        | OpRequest::Subscriptions(_)
+        | OpRequest::Topics(_)
         // Nobody would see what a script lists. From an operator only `listevents` comes here.
         | OpRequest::Workers(_) => Ok(facts::no_events()),
+        OpRequest::Group(name) => groups::show_group(hub, &name),
+        OpRequest::Instance(wanted) => instances::show_instance(hub, &wanted),
         OpRequest::Host(name) => show::show_host(hub, &name),
         OpRequest::Last(id) => show::show_last(hub, id),
         OpRequest::Poison(what) => facts::run_poison(hub, origin, what),
@@ -214,6 +223,10 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false),
         OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size)),
         OpRequest::Clone(id) => config::clone_worker(hub, origin, id),
+        OpRequest::ConfigGroup { name, members } => {
+            groups::config_group(hub, origin, &name, members)
+        }
+        OpRequest::DeleteGroup(name) => groups::delete_group(hub, origin, &name),
         OpRequest::ConfigService { id, name, settings } => {
             config::config_service(hub, origin, (id, name), &settings)
         }

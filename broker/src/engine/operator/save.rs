@@ -2,7 +2,9 @@
 //! directory keeps with the changes since, and what a restart runs. Requests are not saved; they
 //! end with the broker.
 
-use super::lines::{events_command, host_command, service_command, worker_command, worker_line};
+use super::lines::{
+    events_command, group_command, host_command, service_command, worker_command, worker_line,
+};
 use crate::engine::action::Action;
 use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
@@ -11,6 +13,7 @@ use crate::engine::keys::ServiceKey;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
 use protocol::limits::COMMAND_BYTES_MAX;
+use protocol::op::spec::ServiceChange;
 use protocol::{HostName, ServiceName, ServiceSetting, Setting, WorkerId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -40,11 +43,13 @@ pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
     let workers = hub.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
+    let groups = hub.instances.groups().iter().filter(|(_, group)| group.config.is_some());
     SavedScript {
         text,
         hosts: hosts.map(|(_, host)| host.name.clone()).collect(),
         states: services.clone(),
         services,
+        groups: groups.map(|(name, _)| name.clone()).collect(),
         workers: workers.map(|(_, worker)| worker.id).collect(),
     }
 }
@@ -61,6 +66,10 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
         } else if let Some(id) = script.services.pop_front() {
             let key = hub.catalog.find_id(id);
             key.into_iter().for_each(|key| save_service(&hub.catalog[key], out));
+        } else if let Some(name) = script.groups.pop_front() {
+            let group = hub.instances.groups().get(&name);
+            let config = group.and_then(|group| group.config.as_ref());
+            config.into_iter().for_each(|config| line(out, group_command(&name, config)));
         } else if let Some(id) = script.workers.pop_front() {
             let worker = hub.supervision.find_worker(id).map(|key| hub.supervision.worker(key));
             worker.into_iter().for_each(|worker| line(out, worker_line(hub, worker)));
@@ -78,9 +87,11 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
 fn save_service(service: &Service, out: &mut String) {
     let settings = ServiceSetting::ALL.iter();
     let settings = settings.filter(|setting| service.settings.is_changed(**setting));
-    let settings: Vec<_> =
-        settings.map(|&setting| (setting, service.settings.get(setting))).collect();
-    line(out, service_command(service, &settings));
+    let settings =
+        settings.map(|&setting| ServiceChange::Number(setting, service.settings.get(setting)));
+    let topic = service.topic.clone().map(|pattern| ServiceChange::Topic(Some(pattern)));
+    let changes: Vec<_> = settings.chain(topic).collect();
+    line(out, service_command(service, &changes));
 }
 
 /// Whether a service and its workers are stopped, paused, started. Returns how many workers it has.

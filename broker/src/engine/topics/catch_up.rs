@@ -15,6 +15,9 @@ pub(super) struct CatchUp {
     pub(super) values: Option<ValuesLeft>,
     /// The message of the ring that is to be looked at next; `None` = none is.
     pub(super) ring: Option<u64>,
+    /// How many messages of the ring were given up before they could be sent, and are told with the
+    /// next one.
+    pub(super) missed: u64,
     /// How many messages from before were sent.
     pub(super) sent: u64,
     /// What came meanwhile.

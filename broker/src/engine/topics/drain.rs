@@ -30,17 +30,20 @@ enum Progress {
 }
 
 impl Subscription {
-    /// The frame with a message, which is counted with that.
+    /// The frame with a message, which is counted with that. `missed`: it is one from before, and
+    /// so many in front of it were missed.
     pub(super) fn message(
         &mut self,
         (link, number): (LinkId, u32),
         message: &Message,
-        is_before: bool,
+        missed: Option<&mut u64>,
     ) -> Action {
         self.delivered += 1;
+        let is_before = missed.is_some();
+        let untold = missed.unwrap_or(&mut self.untold);
         // Those that do not fit are told with the next message.
-        let attempt = u32::try_from(self.untold).unwrap_or(u32::MAX);
-        self.untold -= u64::from(attempt);
+        let attempt = u32::try_from(*untold).unwrap_or(u32::MAX);
+        *untold -= u64::from(attempt);
         let head = Header {
             sequence: number,
             transaction: message.number,
@@ -123,7 +126,7 @@ impl Topics {
     ) -> (State, Progress) {
         for _ in 0..TURN {
             let Some(message) = queue.first() else { return (State::Live, Progress::Done) };
-            if !self.has_left() || !self.send((link, key), message, LINK_BYTES, cx) {
+            if !self.has_left() || !self.send((link, key), message, None, cx) {
                 return (State::Queued(queue), Progress::NoRoom);
             }
             queue.pop(&mut self.queued_bytes);
@@ -139,9 +142,10 @@ impl Topics {
         &mut self,
         (link, key): (LinkId, SubscriptionKey),
         message: &Message,
-        most: u64,
+        missed: Option<&mut u64>,
         cx: &mut Context<'_>,
     ) -> bool {
+        let most = if missed.is_some() { BEFORE_BYTES } else { LINK_BYTES };
         let Some(peer) = self.peers.get_mut(link) else { return false };
         if !peer.has_room(message.bytes(), most, cx.now) {
             return false;
@@ -150,8 +154,7 @@ impl Topics {
         self.spend();
         let subscription = &mut self.subscriptions[key];
         if let Subscriber::Link { link, number } = subscription.subscriber {
-            let is_before = message.number <= subscription.since;
-            cx.out.push(subscription.message((link, number), message, is_before));
+            cx.out.push(subscription.message((link, number), message, missed));
         }
         true
     }
@@ -178,7 +181,7 @@ impl Topics {
         }
         let subscription = &mut self.subscriptions[key];
         if let Subscriber::Link { number, .. } = subscription.subscriber {
-            let dropped = std::mem::take(&mut subscription.untold);
+            let dropped = std::mem::take(&mut subscription.untold) + catch_up.missed;
             let caught_up = CaughtUp { subscription: number, kept: catch_up.sent, dropped };
             cx.out.push(Action::Send { link, frame: Frame::CaughtUp(caught_up) });
         }
@@ -197,7 +200,7 @@ impl Topics {
     ) -> bool {
         let Some(left) = &mut catch_up.values else { return true };
         loop {
-            let next = self.retained.behind(left.after.as_ref(), &catch_up.pattern).next();
+            let next = self.retained.behind(left.after.as_ref(), Some(&catch_up.pattern)).next();
             let Some((topic, kept)) = next else {
                 catch_up.values = None;
                 return true;
@@ -208,7 +211,7 @@ impl Topics {
             let topic = topic.clone();
             if kept.message.number <= left.up_to && catch_up.pattern.matches(&topic) {
                 let message = kept.message.clone();
-                if !self.send((link, key), &message, BEFORE_BYTES, cx) {
+                if !self.send((link, key), &message, Some(&mut catch_up.missed), cx) {
                     return false;
                 }
                 catch_up.sent += 1;
@@ -239,7 +242,7 @@ impl Topics {
             let number = message.number;
             if catch_up.pattern.matches(message.topic()) {
                 let message = message.clone();
-                if !self.send((link, key), &message, BEFORE_BYTES, cx) {
+                if !self.send((link, key), &message, Some(&mut catch_up.missed), cx) {
                     return false;
                 }
                 catch_up.sent += 1;

@@ -1,15 +1,15 @@
 //! A message gets its number and goes to its subscriptions, so many in a step. While one is not
 //! done, later ones wait behind it, and their publishers are read no further.
 
-use super::machine::{Topics, refuse};
-use super::message::Message;
+use super::machine::{STEP, Topics, refuse};
+use super::message::{FanOut, Message};
 use super::peers::Party;
 use super::retained::Kept;
 use super::subscription::{State, Subscriber};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
+use crate::engine::keys::{OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::bodies::Published;
 use protocol::messages::{MessageLines, MessageOf, Retain};
@@ -17,18 +17,6 @@ use protocol::{ErrorCode, Frame, Header, LinkId, Setting};
 
 /// Most bytes that are sent to one link at one tick; what else comes waits until the next one.
 pub(super) const LINK_BYTES: u64 = 256 << 10;
-
-/// A message on its way to its subscriptions.
-#[derive(Debug)]
-pub(super) struct FanOut {
-    pub(super) message: Message,
-    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
-    pub(super) nodes: Option<Vec<NodeKey>>,
-    /// The subscription that is next; none = the first one of the next node.
-    pub(super) at: OptionKey<SubscriptionKey>,
-    /// The connection that it came from, which is read no further meanwhile.
-    pub(super) source: Option<LinkId>,
-}
 
 impl Topics {
     /// A client or worker publishes; it has the right to.
@@ -40,7 +28,7 @@ impl Topics {
         lines: &MessageLines<'_>,
         cx: &mut Context<'_>,
     ) {
-        self.begin(cx);
+        self.begin_publish(cx);
         if lines.retain != Retain::No
             && let Err(text) = self.may_keep(lines.topic, body.len() as u64, cx)
         {
@@ -64,21 +52,19 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// The broker publishes: the lines are the payload. If nobody can get it, it only has a number.
+    /// The broker publishes: the lines are the payload. If nobody has been there to get it for a
+    /// while, it only has a number.
     pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         lines: &[(&'static str, String)],
         cx: &mut Context<'_>,
     ) {
-        if self.own == 0 || self.tree.find(topic, &mut self.found) == 0 {
-            self.found.clear();
-            self.last += 1;
-            self.unkept = self.last;
+        if !self.keeps_own(cx.now) {
+            self.pass_over_own();
             return;
         }
-        self.found.clear();
-        self.begin(cx);
+        self.begin_publish(cx);
         let mut payload = String::new();
         for (key, value) in lines {
             payload += &format!("{key} {}\n", protocol::show::one_line(value.clone()));
@@ -119,13 +105,20 @@ impl Topics {
         count
     }
 
-    /// Gives up what the ring may not have.
+    /// Gives up what the ring may not have, some of it in a step.
     pub(super) fn trim_ring(&mut self, cx: &mut Context<'_>) {
         let count = cx.settings.get(Setting::TopicRingMax);
         let bytes = cx.settings.get(Setting::TopicRingBytesMax);
-        while let Some(message) = self.ring.pop_excess(count, bytes) {
+        for _ in 0..STEP {
+            let Some(message) = self.ring.pop_excess(count, bytes) else { return };
             self.miss(&message, cx);
         }
+    }
+
+    /// Whether the ring has more than it may, because a limit was lowered.
+    pub(super) fn has_ring_excess(&self, cx: &Context<'_>) -> bool {
+        let count = cx.settings.get(Setting::TopicRingMax);
+        self.ring.has_excess(count, cx.settings.get(Setting::TopicRingBytesMax))
     }
 
     /// The publisher of a message that is not done is read no further.
@@ -196,8 +189,8 @@ impl Topics {
             Subscriber::Link { link, number } => (link, number),
             Subscriber::Service(service) => {
                 subscription.delivered += 1;
-                let (topic, body) = (message.topic().to_owned(), message.body.clone());
-                cx.effects.push(Effect::Enqueue { service, topic, body });
+                let body = message.body.clone();
+                cx.effects.push(Effect::Enqueue { service, body });
                 return;
             }
         };
@@ -205,7 +198,7 @@ impl Topics {
         let is_live = matches!(subscription.state, State::Live);
         if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
             peer.spend(message.bytes(), cx.now);
-            cx.out.push(subscription.message((link, number), message, false));
+            cx.out.push(subscription.message((link, number), message, None));
             return;
         }
         let limits = Self::queue_limits(cx);

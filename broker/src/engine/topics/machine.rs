@@ -1,12 +1,10 @@
 //! What the machine owns, and how subscriptions begin and end.
 
 use super::catch_up::{CatchUp, ValuesLeft};
-use super::fan_out::FanOut;
-use super::message::Message;
+use super::message::{FanOut, Message};
 use super::peers::{Party, Peers};
 use super::queue::QueueLimits;
-use super::removals::Orphans;
-use super::retained::Retained;
+use super::retained::{Orphans, Retained};
 use super::ring::Ring;
 use super::subscription::{State, Subscriber, Subscription};
 use super::tree::Tree;
@@ -22,8 +20,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most messages that are sent, or values that are looked at, in one step.
 pub(super) const STEP: usize = 2000;
-/// The same of all steps at one tick: the reactor reads many frames before it sends anything.
+/// The same of all messages that are published at one tick: the reactor reads many frames before it
+/// sends anything.
 const TICK: usize = 8 * STEP;
+/// How long what the broker itself publishes is kept after nobody subscribes to it any more, so
+/// that who comes back at once misses nothing.
+const KEEP_OWN_MS: u64 = 60_000;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub(crate) struct Topics {
     pub(super) subscriptions: Table<SubscriptionKey, Subscription>,
     /// How many of them are about the topics of the broker itself.
     pub(super) own: usize,
+    /// When the last one of these ended; `None` = none has.
+    own_left: Option<Tick>,
     pub(super) peers: Peers,
     /// The subscriptions of services.
     pub(super) services: BTreeMap<ServiceKey, SubscriptionKey>,
@@ -62,7 +66,7 @@ pub(crate) struct Topics {
     pub(super) found: Vec<NodeKey>,
     /// What is left to do in this step.
     left: usize,
-    /// The same at this tick.
+    /// What is left to do at this tick for messages that are published.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
     due: Option<Tick>,
@@ -74,17 +78,22 @@ impl Topics {
         Self { epoch, ..Self::default() }
     }
 
-    /// A step begins, in which so much may be done.
-    pub(super) fn begin(&mut self, cx: &Context<'_>) {
-        self.left = STEP;
+    /// Something begins for which so much may be done in this step.
+    pub(super) const fn begin(&mut self, left: usize) {
+        self.left = left;
+    }
+
+    /// A message is published: less may be done for it when many are at the same tick.
+    pub(super) fn begin_publish(&mut self, cx: &Context<'_>) {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
+        self.left = STEP.min(self.left_at.1);
     }
 
     /// Whether more may be done in this step.
     pub(super) const fn has_left(&self) -> bool {
-        self.left > 0 && self.left_at.1 > 0
+        self.left > 0
     }
 
     /// One message was sent, or one value looked at.
@@ -115,7 +124,7 @@ impl Topics {
         pattern: Pattern,
         cx: &mut Context<'_>,
     ) {
-        self.begin(cx);
+        self.begin(STEP);
         let number = body.subscription;
         let peer = self.peers.entry(link);
         peer.party = Some(party);
@@ -171,28 +180,34 @@ impl Topics {
             (has_values && self.retained.len() > 0).then_some(ValuesLeft { after: None, up_to });
         let ring = ring.filter(|next| *next <= self.last);
         let queue = super::queue::Queue::default();
-        (CatchUp { pattern, values, ring, sent: 0, queue }, missing)
+        (CatchUp { pattern, values, ring, missed: 0, sent: 0, queue }, missing)
     }
 
     /// The messages of a pattern become requests of a service. Another pattern replaces the one
     /// before.
-    pub(crate) fn subscribe_service(&mut self, service: ServiceKey, pattern: &Pattern) {
-        self.unsubscribe_service(service);
+    pub(crate) fn subscribe_service(&mut self, service: ServiceKey, pattern: &Pattern, now: Tick) {
+        self.unsubscribe_service(service, now);
         let key = self.insert(Subscriber::Service(service), pattern);
         self.services.insert(service, key);
     }
 
     /// No messages become requests of a service any more.
-    pub(crate) fn unsubscribe_service(&mut self, service: ServiceKey) {
+    pub(crate) fn unsubscribe_service(&mut self, service: ServiceKey, now: Tick) {
         if let Some(key) = self.services.remove(&service) {
-            self.remove(key);
+            self.remove(key, now);
         }
     }
 
-    /// Whether somebody subscribed to topics of the broker itself, so that there may be a reader of
-    /// what it publishes.
-    pub(crate) const fn has_own_subscribers(&self) -> bool {
-        self.own > 0
+    /// Whether what the broker itself publishes is kept: somebody subscribes to its topics, or did
+    /// so a short while ago and may come back.
+    pub(crate) fn keeps_own(&self, now: Tick) -> bool {
+        self.own > 0 || self.own_left.is_some_and(|at| now < at.plus_millis(KEEP_OWN_MS))
+    }
+
+    /// The broker published something that nobody could get, and that is not kept.
+    pub(crate) const fn pass_over_own(&mut self) {
+        self.last += 1;
+        self.unkept = self.last;
     }
 
     fn insert(&mut self, subscriber: Subscriber, pattern: &Pattern) -> SubscriptionKey {
@@ -204,7 +219,7 @@ impl Topics {
     }
 
     /// Ends a subscription; that it ends is known to its link already.
-    fn remove(&mut self, key: SubscriptionKey) -> Subscription {
+    fn remove(&mut self, key: SubscriptionKey, now: Tick) -> Subscription {
         // The message that is on its way goes on behind it.
         if let Some(fan_out) = self.fan_outs.front_mut()
             && fan_out.at == OptionKey::some(key)
@@ -215,6 +230,7 @@ impl Topics {
             .is_ok_and(|pattern| pattern.is_own())
         {
             self.own -= 1;
+            self.own_left = Some(now);
         }
         self.tree.unlink(key, &mut self.subscriptions);
         let subscription = self.subscriptions.remove(key);
@@ -228,18 +244,18 @@ impl Topics {
     }
 
     /// Ends a subscription of a link, and frees its number.
-    fn end(&mut self, link: LinkId, number: u32) -> Option<Subscription> {
+    fn end(&mut self, link: LinkId, number: u32, now: Tick) -> Option<Subscription> {
         let peer = self.peers.get_mut(link)?;
         let key = peer.subscriptions.remove(&number)?;
         peer.waiting.remove(&key);
-        let subscription = self.remove(key);
+        let subscription = self.remove(key, now);
         self.peers.tidy(link);
         Some(subscription)
     }
 
     /// A client or worker ends a subscription.
     pub(crate) fn unsubscribe(&mut self, link: LinkId, number: u32, cx: &mut Context<'_>) {
-        let Some(ended) = self.end(link, number) else {
+        let Some(ended) = self.end(link, number, cx.now) else {
             let text = format!("this connection has no subscription {number}");
             return refuse(link, number, (ErrorCode::NotFound, text), cx);
         };
@@ -267,7 +283,7 @@ impl Topics {
             .filter(|(_, pattern)| !may(pattern))
             .collect();
         for (number, pattern) in denied {
-            self.end(link, number);
+            self.end(link, number, cx.now);
             let text = format!(
                 "subscription {number} to '{pattern}' ended: its rights changed, and the role \
                  subscribe:{pattern} is needed"
@@ -280,7 +296,7 @@ impl Topics {
     pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
         let Some(peer) = self.peers.remove(link) else { return };
         for key in peer.subscriptions.into_values() {
-            self.remove(key);
+            self.remove(key, cx.now);
         }
         if !peer.values.is_empty() {
             self.orphans.push_back((link, peer.values));
@@ -300,7 +316,7 @@ impl Topics {
         let has_waiting = !peer.waiting.is_empty();
         self.peers.tidy(link);
         if has_waiting {
-            self.begin(cx);
+            self.begin(STEP);
             self.take_turn(link);
             self.drain(cx);
             self.set_timer(cx);
@@ -312,10 +328,14 @@ impl Topics {
         if self.due.is_some_and(|due| due <= cx.now) {
             self.due = None;
         }
-        self.begin(cx);
+        // Neither new messages nor those that wait keep the others from being sent.
+        self.begin(if self.turns.is_empty() { STEP } else { STEP / 2 });
         self.go_on_fan_outs(cx);
+        self.begin(STEP / 2);
         self.drain(cx);
+        self.begin(STEP / 2);
         self.remove_values(cx);
+        self.trim_ring(cx);
         self.tell_drops(cx);
         self.set_timer(cx);
     }
@@ -325,7 +345,8 @@ impl Topics {
         let is_busy = !self.fan_outs.is_empty()
             || !self.turns.is_empty()
             || !self.orphans.is_empty()
-            || self.has_excess(cx);
+            || self.has_excess(cx)
+            || self.has_ring_excess(cx);
         let next = if is_busy {
             // At the next tick, so after everything that can be done now.
             Some(Tick(cx.now.0 + 1))
@@ -363,11 +384,12 @@ impl Topics {
             let next = Some(message.number + 1).filter(|next| *next <= since);
             catch_up.ring = next;
             let is_missed = message.number <= since && catch_up.pattern.matches(message.topic());
+            catch_up.missed += u64::from(is_missed);
             if let Some(next) = next {
                 self.ring_readers.insert((next, key));
             }
             if is_missed {
-                self.subscriptions[key].drop_messages(1);
+                self.subscriptions[key].dropped += 1;
                 if let Subscriber::Link { link, .. } = subscriber {
                     self.dropped(link, 1, cx);
                 }

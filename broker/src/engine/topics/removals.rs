@@ -4,13 +4,12 @@
 use super::machine::Topics;
 use super::retained::Kept;
 use crate::engine::context::Context;
+use protocol::Setting;
 use protocol::messages::{MessageOf, Removed};
-use protocol::{LinkId, Setting};
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Links that are gone, and the topics of the values that were to end with them.
-pub(super) type Orphans = VecDeque<(LinkId, BTreeSet<Arc<str>>)>;
+/// Values are removed as long as fewer messages are under way.
+const UNDER_WAY_MAX: usize = 16;
 
 impl Topics {
     /// Whether a value of a topic may be kept.
@@ -57,9 +56,9 @@ impl Topics {
     }
 
     /// Removes values whose time is over, whose publisher is gone, or for which there is no room
-    /// any more, some in a step. Their messages wait for no others.
+    /// any more, some in a step, and so many that few messages about them are under way at once.
     pub(super) fn remove_values(&mut self, cx: &mut Context<'_>) {
-        while self.has_left() && self.fan_outs.is_empty() {
+        while self.has_left() && self.fan_outs.len() < UNDER_WAY_MAX {
             let Some((topic, removed)) = self.next_removal(cx) else { return };
             self.spend();
             if self.take_value(&topic).is_some() {

@@ -4,9 +4,12 @@ use super::message::Message;
 use super::peers::Party;
 use protocol::topics::Pattern;
 use protocol::{LinkId, Tick};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
+
+/// Links that are gone, and the topics of the values that were to end with them.
+pub(super) type Orphans = VecDeque<(LinkId, BTreeSet<Arc<str>>)>;
 
 /// The value of a topic.
 #[derive(Debug)]
@@ -83,9 +86,9 @@ impl Retained {
     pub(super) fn behind<'a>(
         &'a self,
         after: Option<&Arc<str>>,
-        pattern: &'a Pattern,
+        pattern: Option<&'a Pattern>,
     ) -> impl Iterator<Item = (&'a Arc<str>, &'a Kept)> {
-        let text = pattern.as_str();
+        let text = pattern.map_or(">", Pattern::as_str);
         // A pattern without wildcards is a topic; what else begins with it is no match.
         let prefix = &text[..text.find(['*', '>']).unwrap_or(text.len())];
         let from = match after {

@@ -20,9 +20,14 @@ impl Ring {
         self.messages.push_back(message);
     }
 
+    /// Whether there are more messages than may be.
+    pub(super) fn has_excess(&self, count: u64, bytes: u64) -> bool {
+        self.messages.len() as u64 > count || self.bytes > bytes
+    }
+
     /// Takes the oldest message out, if there are more than may be.
     pub(super) fn pop_excess(&mut self, count: u64, bytes: u64) -> Option<Message> {
-        if self.messages.len() as u64 <= count && self.bytes <= bytes {
+        if !self.has_excess(count, bytes) {
             return None;
         }
         let message = self.messages.pop_front()?;

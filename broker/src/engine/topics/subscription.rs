@@ -45,7 +45,8 @@ pub(super) struct Subscription {
     pub(super) since: u64,
     pub(super) delivered: u64,
     pub(super) dropped: u64,
-    /// How many were dropped since the last message, and are told with the next one.
+    /// How many of those that waited were dropped since the last message, and are told with the
+    /// next one, or with `caught-up`.
     pub(super) untold: u64,
     /// Most messages that waited at once.
     pub(super) queued_max: u32,
@@ -93,12 +94,7 @@ impl Subscription {
             State::Queued(queue) => (queue.push(message, limits, all), queue.len()),
         };
         self.queued_max = self.queued_max.max(left as u32);
-        self.drop_messages(dropped);
-    }
-
-    /// Notes that messages were dropped.
-    pub(super) const fn drop_messages(&mut self, count: u64) {
-        self.dropped += count;
-        self.untold += count;
+        self.dropped += dropped;
+        self.untold += dropped;
     }
 }
