@@ -306,7 +306,8 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any more.
+    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any
+    /// more.
     fn remove_gone(&mut self, now: Tick) {
         while self.has_left()
             && let Some(subscriptions) = self.gone.front_mut()
