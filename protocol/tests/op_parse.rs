@@ -5,8 +5,8 @@ use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
-    ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -66,6 +66,20 @@ fn spellings() -> Vec<(&'static str, Op)> {
     ]
 }
 
+/// Valid lines and their meaning: about topics.
+fn topic_spellings() -> Vec<(&'static str, Op)> {
+    vec![
+        ("topics", Op::Topics(None)),
+        ("topics orders.>", Op::Topics(Some(pattern("orders.>")))),
+        ("subscriptions", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions all", Op::Subscriptions(SubscriptionsOf::All)),
+        ("subscriptions client 3", Op::Subscriptions(SubscriptionsOf::Client(ClientId(3)))),
+        ("subscriptions worker 2", Op::Subscriptions(SubscriptionsOf::Worker(WorkerId(2)))),
+        ("subscriptions client", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("client")))),
+        ("subscriptions a.*", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("a.*")))),
+    ]
+}
+
 /// Valid lines and their meaning: all others, by letter.
 fn more_spellings() -> Vec<(&'static str, Op)> {
     vec![
@@ -94,14 +108,6 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("queue echo", Op::Queue(Some(name("echo")))),
         ("reject", Op::Reject(true)),
         ("reject off", Op::Reject(false)),
-        ("topics", Op::Topics(None)),
-        ("topics orders.>", Op::Topics(Some(pattern("orders.>")))),
-        ("subscriptions", Op::Subscriptions(SubscriptionsOf::All)),
-        ("subscriptions all", Op::Subscriptions(SubscriptionsOf::All)),
-        ("subscriptions client 3", Op::Subscriptions(SubscriptionsOf::Client(ClientId(3)))),
-        ("subscriptions worker 2", Op::Subscriptions(SubscriptionsOf::Worker(WorkerId(2)))),
-        ("subscriptions client", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("client")))),
-        ("subscriptions a.*", Op::Subscriptions(SubscriptionsOf::Pattern(pattern("a.*")))),
         ("requests", Op::Requests(RequestsOf::All)),
         ("requests echo", Op::Requests(RequestsOf::Service(name("echo")))),
         ("requests service echo", Op::Requests(RequestsOf::Service(name("echo")))),
@@ -143,7 +149,8 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
 
 #[test]
 fn every_spelling_of_the_manual_is_taken() {
-    for (line, request) in spellings().into_iter().chain(more_spellings()) {
+    for (line, request) in spellings().into_iter().chain(more_spellings()).chain(topic_spellings())
+    {
         assert_eq!(parse(line), Ok(request), "{line:?}");
     }
 }
@@ -165,7 +172,10 @@ fn config_takes_ids_settings_and_quoted_arguments() {
         Ok(Op::ConfigService {
             id: Some(ServiceId(2)),
             name: name("echo"),
-            settings: vec![(ServiceSetting::QueueMax, 0), (ServiceSetting::SelfStart, 1)],
+            settings: vec![
+                ServiceChange::Number(ServiceSetting::QueueMax, 0),
+                ServiceChange::Number(ServiceSetting::SelfStart, 1),
+            ],
         })
     );
     for (given, address) in [
@@ -438,5 +448,24 @@ fn no_piece_of_a_good_line_makes_the_parser_panic() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_topic_of_a_service_is_a_pattern_or_empty() {
+    for (word, topic) in [("topic=orders.>", Some("orders.>")), ("topic=", None)] {
+        let Ok(Op::ConfigService { settings, .. }) = parse(&format!("config service echo {word}"))
+        else {
+            panic!("{word} is a setting");
+        };
+        let pattern = topic.map(|topic| Pattern::new(topic).unwrap());
+        assert_eq!(settings, [ServiceChange::Topic(pattern)]);
+        assert_eq!(settings[0].to_string(), word);
+    }
+    for (word, part) in
+        [("topic=a..b", "word 2"), ("topic=a topic=b", "given twice"), ("topics=a", "'topic'")]
+    {
+        let error = parse(&format!("config service echo {word}")).unwrap_err();
+        assert!(error.text.contains(part), "{word}: {}", error.text);
     }
 }

@@ -23,12 +23,18 @@ use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
 
-fn case(name: &'static str, act: impl Fn(&mut Crowd) -> Result<(), String> + 'static) -> Case {
+pub(super) fn case(
+    name: &'static str,
+    act: impl Fn(&mut Crowd) -> Result<(), String> + 'static,
+) -> Case {
     Case { name: name.to_owned(), act: Box::new(act) }
 }
 
 /// An input that is made of a crowd, and what follows from it.
-fn one(name: &'static str, make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static) -> Case {
+pub(super) fn one(
+    name: &'static str,
+    make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static,
+) -> Case {
     case(name, move |crowd| {
         let mut made = Err(String::new());
         crowd.quietly(|crowd| {
@@ -477,7 +483,8 @@ mod tests {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
         Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request
-        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
+        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce
+        StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Reads the arguments of the commands about topics.
+//! Reads the arguments of the commands about topics, as `args` does those of the others.
 
 use super::args::Args;
 use super::parse::OpError;
@@ -14,15 +14,18 @@ impl Args<'_> {
 
     /// Takes `client CLIENTID`, `worker WORKERID`, `all` or a pattern of topics.
     pub(super) fn subscriptions_of(&mut self) -> Result<SubscriptionsOf, OpError> {
-        let is_last = self.is_last();
+        let is_last = self.words.len() == self.at + 1;
         match self.peek() {
-            Some("all") if is_last => self.skip(SubscriptionsOf::All),
+            Some("all") if is_last => {
+                self.at += 1;
+                Ok(SubscriptionsOf::All)
+            }
             Some("client") if !is_last => {
-                self.skip(())?;
+                self.at += 1;
                 self.client().map(SubscriptionsOf::Client)
             }
             Some("worker") if !is_last => {
-                self.skip(())?;
+                self.at += 1;
                 self.worker().map(SubscriptionsOf::Worker)
             }
             Some(_) | None => self.pattern().map(SubscriptionsOf::Pattern),

@@ -2,14 +2,14 @@
 //! done, later ones wait behind it, and their publishers are read no further.
 
 use super::machine::{STEP, Topics, refuse};
-use super::message::Message;
+use super::message::{FanOut, Message};
 use super::peers::Party;
 use super::retained::Kept;
 use super::subscription::{State, Subscriber};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
+use crate::engine::keys::{OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::bodies::Published;
 use protocol::messages::{MessageLines, MessageOf, Retain};
@@ -17,18 +17,6 @@ use protocol::{ErrorCode, Frame, Header, LinkId, Setting};
 
 /// Most bytes that are sent to one link at one tick; what else comes waits until the next one.
 pub(super) const LINK_BYTES: u64 = 256 << 10;
-
-/// A message on its way to its subscriptions.
-#[derive(Debug)]
-pub(super) struct FanOut {
-    pub(super) message: Message,
-    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
-    pub(super) nodes: Option<Vec<NodeKey>>,
-    /// The subscription that is next; none = the first one of the next node.
-    pub(super) at: OptionKey<SubscriptionKey>,
-    /// The connection that it came from, which is read no further meanwhile.
-    pub(super) source: Option<LinkId>,
-}
 
 impl Topics {
     /// A client or worker publishes; it has the right to.
@@ -64,20 +52,18 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// The broker publishes: the lines are the payload. If nobody can get it, it only has a number.
+    /// The broker publishes: the lines are the payload. If nobody has been there to get it for a
+    /// while, it only has a number.
     pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         lines: &[(&'static str, String)],
         cx: &mut Context<'_>,
     ) {
-        if self.own == 0 || self.tree.find(topic, &mut self.found) == 0 {
-            self.found.clear();
-            self.last += 1;
-            self.unkept = self.last;
+        if !self.keeps_own(cx.now) {
+            self.pass_over_own();
             return;
         }
-        self.found.clear();
         self.begin_publish(cx);
         let mut payload = String::new();
         for (key, value) in lines {
@@ -203,15 +189,15 @@ impl Topics {
             Subscriber::Link { link, number } => (link, number),
             Subscriber::Service(service) => {
                 subscription.delivered += 1;
-                let (topic, body) = (message.topic().to_owned(), message.body.clone());
-                cx.effects.push(Effect::Enqueue { service, topic, body });
+                let body = message.body.clone();
+                cx.effects.push(Effect::Enqueue { service, body });
                 return;
             }
         };
         let Some(peer) = self.peers.get_mut(link) else { return };
         let is_live = matches!(subscription.state, State::Live);
-        if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
-            peer.spend(message.bytes(), cx.now);
+        if is_live && peer.has_room(message.frame_bytes(), LINK_BYTES, cx.now) {
+            peer.spend(message.frame_bytes(), cx.now);
             cx.out.push(subscription.message((link, number), message, None));
             return;
         }

@@ -1,6 +1,10 @@
-//! A message with its number, as it waits or is kept. Its topic stands in its body.
+//! A message with its number, as it waits or is kept; and one on its way to its subscriptions. Its
+//! topic stands in its body.
 
+use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
 use bytes::Bytes;
+use protocol::LinkId;
+use protocol::limits::HEADER_BYTES;
 use protocol::messages::MessageLines;
 
 /// A body of at most this size is copied before it is kept: as it came, it shares a buffer with
@@ -26,7 +30,9 @@ impl Message {
             ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(body),
             _ => body.clone(),
         };
-        Self { number, body, at: at as u16, size: lines.topic.len() as u16 }
+        let message = Self { number, body, at: at as u16, size: lines.topic.len() as u16 };
+        debug_assert_eq!(message.topic(), lines.topic, "the lines are those of another body");
+        message
     }
 
     /// The topic.
@@ -40,4 +46,21 @@ impl Message {
     pub(super) fn bytes(&self) -> u64 {
         self.body.len() as u64
     }
+
+    /// The bytes of its frame.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.body.len()) as u64
+    }
+}
+
+/// A message on its way to its subscriptions.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    pub(super) message: Message,
+    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
+    pub(super) nodes: Option<Vec<NodeKey>>,
+    /// The subscription that is next; none = the first one of the next node.
+    pub(super) at: OptionKey<SubscriptionKey>,
+    /// The connection that it came from, which is read no further meanwhile.
+    pub(super) source: Option<LinkId>,
 }

@@ -1,7 +1,7 @@
-//! The parts of answers about topics; `shape` has those of the other commands.
+//! The parts of the answers about topics, as `shape` has those of the others.
 
-use super::shape::{CLIENT, SERVICE, Shape, Type, WORKER};
-use super::shape::{array, field, object};
+use super::field::{Shape, Type, array, field, object};
+use super::shape::{CLIENT, SERVICE, WORKER};
 
 pub(super) const TOPICS: Shape = array(
     "topics",
