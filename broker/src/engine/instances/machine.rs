@@ -421,8 +421,8 @@ impl Instances {
     }
 
     /// A link is read again: what was sent meanwhile comes now.
-    pub(crate) fn resumed(&mut self, link: LinkId, cx: &Context<'_>) {
-        let now = self.clock.read(cx.now);
+    pub(crate) fn resumed(&mut self, link: LinkId, now: Tick) {
+        let now = self.clock.read(now);
         if let Some(of_link) = self.table.of_link_mut(link) {
             of_link.read_since = now;
         }
