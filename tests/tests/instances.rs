@@ -1,5 +1,5 @@
-//! Whatever programs announce and say of instances, and operators of groups: the laws of the engine hold after each step, and a second
-//! engine that gets the same does the same.
+//! Whatever programs announce and say of instances, and operators of groups: the laws of the engine
+//! hold after each step, and a second engine that gets the same does the same.
 
 use isect_tests::script;
 use isect_tests::sim::rng::Rng;
