@@ -282,7 +282,8 @@ impl Subscriptions {
         };
         let position = is_next.then_some(message.position);
         open.received = position.or(open.received);
-        message.dropped += std::mem::take(&mut open.dropped);
+        let dropped = std::mem::take(&mut open.dropped);
+        message.dropped = message.dropped.saturating_add(dropped);
         open.bytes += message.weight();
         open.push(Event::Message(message), position);
         open.drop_oldest(room);
@@ -389,11 +390,10 @@ impl Open {
                 Event::CaughtUp { dropped, .. } => Some(dropped),
                 Event::Missing(_) | Event::Lost(_) | Event::Resumed(_) => None,
             });
-            let count = oldest.dropped + 1;
-            match later.next() {
-                Some(dropped) => *dropped += count,
-                None => self.dropped += count,
-            }
+            let count = oldest.dropped.saturating_add(1);
+            let dropped = later.next().unwrap_or(&mut self.dropped);
+            // A broker may say any number.
+            *dropped = dropped.saturating_add(count);
         }
     }
 }
