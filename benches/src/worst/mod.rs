@@ -5,6 +5,7 @@
 mod commands;
 mod count;
 pub mod crowd;
+mod first_topics;
 mod inputs;
 mod topics;
 

@@ -5,7 +5,6 @@
 pub use super::field::{Align, Column, Field, Form, Shape, Type};
 pub(super) use super::field::{array, field, object, text};
 use super::table::COMMANDS;
-pub(super) use super::topic_shapes::{SUBSCRIPTIONS, TOPIC_TOTALS, TOPICS};
 
 pub(super) const SERVICE: Field = field("service", Type::Text, "a service's name");
 pub(super) const SERVICE_ID: Field = field("service_id", Type::Number, "a service's id");
@@ -290,6 +289,7 @@ pub(super) const EVENT: &[Field] = &[
     SERVICE.maybe(),
     HOST.maybe(),
     TRANSACTION.maybe(),
+    field("instance", Type::Text, "the instance, by name and id").maybe(),
     field("who", Type::Text, "who asked for it").maybe(),
     field("waited_us", Type::Micros, "how long the request waited for its worker").maybe(),
     field("worked_us", Type::Micros, "how long the worker had it, or the process ran").maybe(),

@@ -69,6 +69,11 @@ impl Condition {
         }
     }
 
+    /// Whether nothing was heard of it for its time-out.
+    pub(crate) const fn is_timed_out(self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
     /// Whether it does its work: it runs, or is in a state of its own.
     pub(crate) const fn is_running(self) -> bool {
         matches!(self, Self::Alive(InstanceState::Running | InstanceState::Own(_)))
@@ -170,6 +175,11 @@ impl Instance {
             Owner::Link(_) => &self.name.machine,
             Owner::Worker { host, .. } => host.as_str(),
         }
+    }
+
+    /// How many messages a change of it is.
+    pub(super) fn messages(&self) -> usize {
+        self.groups.len().max(1)
     }
 
     /// What its program calls its state, if that is one of its own and has a name.

@@ -10,7 +10,9 @@ use super::state_messages::{Change, publish};
 use super::table::{InstanceTable, LinkState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
+use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::InstanceKey;
+use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
 use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
 use protocol::{
@@ -18,8 +20,8 @@ use protocol::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most instances of links that are gone which end in one step.
-const PART: usize = 256;
+/// Most messages that one step publishes of many instances, or a few more.
+pub(super) const PART: usize = 512;
 
 /// How many beats fit into a time-out, so that one that comes late is not the end.
 const BEATS: u64 = 3;
@@ -37,11 +39,29 @@ pub(crate) struct Instances {
     pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
     /// Links that are gone, and whose instances are still to be ended.
     gone: VecDeque<LinkId>,
+    /// Instances that were timed out, sent a beat, and are still to be told to be back.
+    back: VecDeque<(InstanceKey, u64)>,
 }
 
 fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
     let head = Header { sequence, ..Header::default() };
     cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+}
+
+/// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
+fn record(
+    kind: FactKind,
+    instance: &Instance,
+    text: impl FnOnce(String) -> String,
+    cx: &mut Context<'_>,
+) {
+    if !cx.may_cause(Class::LoggedIn, instance.owner.link()) {
+        return;
+    }
+    let name = format!("{} {}", instance.name.name, instance.name.id);
+    let is = format!("instance {name} on {}", instance.machine());
+    let about = About { instance: Some(name), ..About::default() };
+    cx.record(kind, about, text(is));
 }
 
 fn not_announced(id: u64) -> ErrorBody {
@@ -236,7 +256,24 @@ impl Instances {
             self.groups.turn(instance, was);
         }
         publish(instance, &was.to_string(), Change::State, cx.effects);
-        if matches!(was, Condition::TimedOut { .. }) && instance.owner.link().is_some() {
+        if instance.owner.link().is_none() {
+            return;
+        }
+        if condition.is_timed_out() {
+            let ms = instance.timeout.as_millis();
+            record(
+                FactKind::InstanceTimedOut,
+                instance,
+                |is| format!("{is} is timed out: no beat came for {ms} ms (activity_timeout_ms)"),
+                cx,
+            );
+        } else if was.is_timed_out() {
+            record(
+                FactKind::InstanceBack,
+                instance,
+                |is| format!("{is} goes on: a beat came, or a change of its state"),
+                cx,
+            );
             self.watch(key, cx);
         }
     }
@@ -246,25 +283,37 @@ impl Instances {
         let now = self.clock.read(cx.now);
         let read_since = self.table.of_link(link).map(|of_link| of_link.read_since);
         let read_since = read_since.unwrap_or_default();
-        let mut unknown = Vec::new();
-        for of in &body.instances {
-            let Some(key) = self.table.at(link, of.id) else {
-                unknown.push(of.id);
-                continue;
-            };
-            let instance = self.table.get_mut(key);
+        let (mut unknown, mut turned) = (Vec::new(), Vec::new());
+        self.table.each_of(link, &body.instances, |beat, found| {
+            let Some((key, instance)) = found else { return unknown.push(beat.id) };
             (instance.heard, instance.heard_at) = (now, cx.now);
             let (condition, was_stalled) = (instance.condition, instance.is_stalled);
-            let is_back = matches!(condition, Condition::TimedOut { .. });
-            if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
-                instance.checkpoint = of.checkpoint;
+            let is_back = condition.is_timed_out();
+            if beat.checkpoint != instance.checkpoint || beat.is_idle || is_back {
+                instance.checkpoint = beat.checkpoint;
                 instance.moved = now;
             }
             let is_stalled = instance.stalled.0 > 0
                 && condition.is_running()
                 && now.since(instance.moved.max(read_since)) >= instance.stalled;
             if is_back || is_stalled != was_stalled {
-                self.turn(key, Condition::Alive(condition.state()), is_stalled, cx);
+                turned.push((key, Condition::Alive(condition.state()), is_stalled));
+            }
+        });
+        let mut room = PART;
+        for (key, condition, is_stalled) in turned {
+            // A beat may name an instance twice.
+            let instance = &self.table[key];
+            if (instance.condition, instance.is_stalled) == (condition, is_stalled) {
+                continue;
+            }
+            if room > 0 {
+                room = room.saturating_sub(instance.messages());
+                self.turn(key, condition, is_stalled, cx);
+            } else if instance.condition.is_timed_out() {
+                // That others are stalled is found again with their next beat.
+                self.back.push_back((key, instance.incarnation));
+                self.go_on(cx);
             }
         }
         self.settle(cx);
@@ -300,6 +349,14 @@ impl Instances {
             instance.text = text;
         }
         publish(&instance, &instance.condition.to_string(), Change::Ended(reason), cx.effects);
+        if reason == EndReason::Lost && reason.is_failure(instance.condition) {
+            record(
+                FactKind::InstanceLost,
+                &instance,
+                |is| format!("{is} is lost: its connection ended without a logout"),
+                cx,
+            );
+        }
         let max = cx.settings.get(Setting::InstanceHistoryMax) as usize;
         self.history.add(instance, (reason, cx.now), max, &mut self.groups);
     }
@@ -321,27 +378,45 @@ impl Instances {
         });
         self.gone.push_back(link);
         if self.gone.len() == 1 {
-            self.end_part(cx);
+            self.do_part(cx);
             self.settle(cx);
         }
     }
 
-    /// Ends some instances of links that are gone; the others follow in later steps.
-    pub(super) fn end_part(&mut self, cx: &mut Context<'_>) {
+    /// Goes on with many after everything that can be done now.
+    fn go_on(&self, cx: &mut Context<'_>) {
+        cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+    }
+
+    /// Ends some instances of links that are gone, and says of some that they are back; the others
+    /// follow in later steps.
+    pub(super) fn do_part(&mut self, cx: &mut Context<'_>) {
         let mut room = PART;
         while let Some(&link) = self.gone.front() {
-            let of_link = self.table.of_link(link).map(|of_link| (of_link.state, &of_link.by_id));
-            let Some((LinkState::Gone(reason), by_id)) = of_link else {
+            let of_link = self.table.of_link(link);
+            let next =
+                of_link.and_then(|of_link| Some((of_link.state, *of_link.by_id.values().next()?)));
+            let Some((LinkState::Gone(reason), key)) = next else {
                 self.gone.pop_front();
                 continue;
             };
-            let keys: Vec<InstanceKey> = by_id.values().copied().take(room).collect();
-            if keys.is_empty() {
-                // After everything that can be done now.
-                return cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+            if room == 0 {
+                return self.go_on(cx);
             }
-            room -= keys.len();
-            keys.into_iter().for_each(|key| self.end(key, reason, None, cx));
+            room = room.saturating_sub(self.table[key].messages());
+            self.end(key, reason, None, cx);
+        }
+        while let Some(&(key, incarnation)) = self.back.front() {
+            if room == 0 {
+                return self.go_on(cx);
+            }
+            self.back.pop_front();
+            let instance = self.table.get(key).filter(|it| it.incarnation == incarnation);
+            let Some(instance) = instance else { continue };
+            if let Condition::TimedOut { state } = instance.condition {
+                room = room.saturating_sub(instance.messages());
+                self.turn(key, Condition::Alive(state), false, cx);
+            }
         }
     }
 
@@ -368,6 +443,7 @@ impl Instances {
                 instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
                 self.groups.join(key, instance);
             }
+            self.history.regroup(&member, &mut self.groups);
         }
         self.settle(cx);
     }

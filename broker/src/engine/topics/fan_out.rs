@@ -196,9 +196,10 @@ impl Topics {
         };
         let Some(peer) = self.peers.get_mut(link) else { return };
         let is_live = matches!(subscription.state, State::Live);
-        if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
-            peer.spend(message.bytes(), cx.now);
+        if is_live && peer.has_room(message.frame_bytes(), LINK_BYTES, cx.now) {
+            peer.spend(message.frame_bytes(), cx.now);
             cx.out.push(subscription.message((link, number), message, None));
+            self.spend_bytes(message.frame_bytes());
             return;
         }
         let limits = Self::queue_limits(cx);

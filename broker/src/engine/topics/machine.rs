@@ -20,7 +20,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most messages that are sent, or values that are looked at, in one step.
 pub(super) const STEP: usize = 2000;
-/// The same of all messages that are published at one tick: the reactor reads many frames before it
+/// Most bytes of the messages that are sent in one step, so that a large one to many readers does
+/// not stand in all outboxes at once.
+const STEP_BYTES: u64 = 16 << 20;
+/// Most messages of all that are published at one tick: the reactor reads many frames before it
 /// sends anything.
 const TICK: usize = 8 * STEP;
 /// How long what the broker itself publishes is kept after nobody subscribes to it any more, so
@@ -56,6 +59,8 @@ pub(crate) struct Topics {
     pub(super) fan_outs: VecDeque<FanOut>,
     /// Links that are to be sent what waits for them.
     pub(super) turns: VecDeque<LinkId>,
+    /// Subscriptions whose links are gone, to be removed.
+    pub(super) gone: VecDeque<BTreeMap<u32, SubscriptionKey>>,
     /// Values whose publishers are gone.
     pub(super) orphans: Orphans,
     /// When to record how many messages to which link were dropped.
@@ -66,6 +71,8 @@ pub(crate) struct Topics {
     pub(super) found: Vec<NodeKey>,
     /// What is left to do in this step.
     left: usize,
+    /// The same in bytes.
+    bytes_left: u64,
     /// What is left to do at this tick for messages that are published.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
@@ -80,7 +87,7 @@ impl Topics {
 
     /// Something begins for which so much may be done in this step.
     pub(super) const fn begin(&mut self, left: usize) {
-        self.left = left;
+        (self.left, self.bytes_left) = (left, STEP_BYTES);
     }
 
     /// A message is published: less may be done for it when many are at the same tick.
@@ -88,12 +95,17 @@ impl Topics {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
-        self.left = STEP.min(self.left_at.1);
+        self.begin(STEP.min(self.left_at.1));
     }
 
     /// Whether more may be done in this step.
     pub(super) const fn has_left(&self) -> bool {
-        self.left > 0
+        self.left > 0 && self.bytes_left > 0
+    }
+
+    /// So many bytes were sent.
+    pub(super) const fn spend_bytes(&mut self, bytes: u64) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     /// One message was sent, or one value looked at.
@@ -211,9 +223,9 @@ impl Topics {
     }
 
     fn insert(&mut self, subscriber: Subscriber, pattern: &Pattern) -> SubscriptionKey {
-        let node = self.tree.grow(pattern.as_str());
+        let of = (self.tree.grow(pattern.as_str()), pattern.is_own());
         self.own += usize::from(pattern.is_own());
-        let key = self.subscriptions.insert(Subscription::new(subscriber, node, self.last));
+        let key = self.subscriptions.insert(Subscription::new(subscriber, of, self.last));
         self.tree.append(key, &mut self.subscriptions);
         key
     }
@@ -226,14 +238,12 @@ impl Topics {
         {
             fan_out.at = self.subscriptions[key].next;
         }
-        if Pattern::new(&self.tree.pattern(self.subscriptions[key].node))
-            .is_ok_and(|pattern| pattern.is_own())
-        {
+        self.tree.unlink(key, &mut self.subscriptions);
+        let subscription = self.subscriptions.remove(key);
+        if subscription.is_own {
             self.own -= 1;
             self.own_left = Some(now);
         }
-        self.tree.unlink(key, &mut self.subscriptions);
-        let subscription = self.subscriptions.remove(key);
         self.queued_bytes -= subscription.queue().map_or(0, super::queue::Queue::bytes);
         if let State::CatchingUp(catch_up) = &subscription.state
             && let Some(next) = catch_up.ring
@@ -295,13 +305,38 @@ impl Topics {
     /// A link is gone.
     pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
         let Some(peer) = self.peers.remove(link) else { return };
-        for key in peer.subscriptions.into_values() {
-            self.remove(key, cx.now);
-        }
         if !peer.values.is_empty() {
             self.orphans.push_back((link, peer.values));
-            self.set_timer(cx);
         }
+        if !peer.subscriptions.is_empty() {
+            self.gone.push_back(peer.subscriptions);
+            self.begin(STEP);
+            self.remove_gone(cx.now);
+        }
+        self.set_timer(cx);
+    }
+
+    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any
+    /// more.
+    fn remove_gone(&mut self, now: Tick) {
+        while self.has_left()
+            && let Some(subscriptions) = self.gone.front_mut()
+        {
+            let Some((_, key)) = subscriptions.pop_first() else {
+                self.gone.pop_front();
+                continue;
+            };
+            self.remove(key, now);
+            self.spend();
+        }
+        if self.gone.front().is_some_and(BTreeMap::is_empty) {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Whether a link has subscriptions.
+    pub(crate) fn has_subscriptions(&self, link: LinkId) -> bool {
+        self.peers.get(link).is_some_and(|peer| !peer.subscriptions.is_empty())
     }
 
     /// Too much waits to be sent to a link.
@@ -329,10 +364,17 @@ impl Topics {
             self.due = None;
         }
         // Neither new messages nor those that wait keep the others from being sent.
-        self.begin(if self.turns.is_empty() { STEP } else { STEP / 2 });
+        let (fan_outs, drain) = match (self.fan_outs.is_empty(), self.turns.is_empty()) {
+            (false, true) => (STEP, 0),
+            (true, _) => (0, STEP),
+            (false, false) => (STEP / 2, STEP / 2),
+        };
+        self.begin(fan_outs);
         self.go_on_fan_outs(cx);
-        self.begin(STEP / 2);
+        self.begin(drain);
         self.drain(cx);
+        self.begin(STEP / 2);
+        self.remove_gone(cx.now);
         self.begin(STEP / 2);
         self.remove_values(cx);
         self.trim_ring(cx);
@@ -345,6 +387,7 @@ impl Topics {
         let is_busy = !self.fan_outs.is_empty()
             || !self.turns.is_empty()
             || !self.orphans.is_empty()
+            || !self.gone.is_empty()
             || self.has_excess(cx)
             || self.has_ring_excess(cx);
         let next = if is_busy {
