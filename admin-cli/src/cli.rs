@@ -15,6 +15,9 @@ use protocol::op::table::COMMANDS;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The heading of the options that verbs have, too.
+const CONNECTION: &str = "Connection";
+
 const AFTER: &str = "\
 Without -c, on a terminal: an interactive console. Otherwise standard input: the lines up to a line
 that is exactly 'go' are one message, the reply goes to standard output, and so on; what follows the
@@ -58,19 +61,21 @@ pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
     /// else 127.0.0.1:5501]
     #[arg(short = 'h', long = "host", value_name = "[tls://]HOST[:PORT]|unix:PATH",
-        value_parser = address, global = true)]
+        value_parser = address, global = true, help_heading = CONNECTION)]
     pub host: Option<Address>,
 
     /// File of the CAs that a tls:// address is checked with [default: $ISECT_CA]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = CONNECTION)]
     pub tls_ca: Option<PathBuf>,
 
     /// Certificate to show at a tls:// address that wants one [default: $ISECT_CERT]
-    #[arg(long, value_name = "FILE", requires = "tls_key", global = true)]
+    #[arg(long, value_name = "FILE", requires = "tls_key", global = true,
+        help_heading = CONNECTION)]
     pub tls_cert: Option<PathBuf>,
 
     /// Its key; nobody else may be able to read the file [default: $ISECT_KEY]
-    #[arg(long, value_name = "FILE", requires = "tls_cert", global = true)]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", global = true,
+        help_heading = CONNECTION)]
     pub tls_key: Option<PathBuf>,
 
     /// Text to send to SERVICE, or an operator's command; may be given several times
@@ -109,7 +114,7 @@ pub struct Cli {
 
     /// File with the token to log in with [default: $ISECT_TOKEN_FILE, else $ISECT_TOKEN is the
     /// token itself]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = CONNECTION)]
     pub token_file: Option<PathBuf>,
 
     /// Print this help

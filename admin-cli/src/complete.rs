@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn commands_and_their_words_are_completed() {
         assert_eq!(after("wor"), ["worker", "workers"]);
-        assert_eq!(after("config "), ["events", "host", "service", "worker"]);
+        assert_eq!(after("config "), ["events", "group", "host", "service", "worker"]);
         assert_eq!(after("config w"), ["worker"]);
         assert_eq!(after("workers "), ["all", "busy", "idle", "lazy"]);
         assert_eq!(after("workers idle "), Vec::<String>::new());

@@ -11,6 +11,9 @@ use protocol::messages::{
 use protocol::{ErrorCode, Frame, Header};
 use std::collections::{BTreeMap, VecDeque};
 
+/// Most events of one subscription that are no messages and wait for the program.
+const NOTES_MAX: usize = 1000;
+
 /// Words of lines whose meaning isect knows.
 const KNOWN: [&str; 4] = ["topic", "retain", "expires_ms", "removed"];
 
@@ -254,13 +257,16 @@ impl Subscriptions {
     pub fn subscribed(&mut self, answer: &Subscribed) {
         self.epoch = answer.at.epoch;
         let Some(open) = self.all.get_mut(&answer.subscription) else { return };
+        if !matches!(open.phase, Phase::Asked) {
+            return;
+        }
         let is_gapless = open.received.is_some() && answer.missing.is_none();
         open.phase = Phase::CatchingUp { at: answer.at, is_gapless };
         if open.was_open {
-            open.push(Event::Resumed(answer.at), None);
+            open.note(Event::Resumed(answer.at), None);
         }
         if let Some(missing) = answer.missing {
-            open.push(Event::Missing(missing), None);
+            open.note(Event::Missing(missing), None);
         }
     }
 
@@ -282,9 +288,10 @@ impl Subscriptions {
         };
         let position = is_next.then_some(message.position);
         open.received = position.or(open.received);
-        message.dropped += std::mem::take(&mut open.dropped);
+        let dropped = std::mem::take(&mut open.dropped);
+        message.dropped = message.dropped.saturating_add(dropped);
         open.bytes += message.weight();
-        open.push(Event::Message(message), position);
+        open.events.push_back((Event::Message(message), position));
         open.drop_oldest(room);
         Ok(())
     }
@@ -299,7 +306,7 @@ impl Subscriptions {
             open.was_open = true;
             open.received = Some(at);
             let CaughtUp { kept, dropped, .. } = caught_up;
-            open.push(Event::CaughtUp { kept, dropped }, Some(at));
+            open.note(Event::CaughtUp { kept, dropped }, Some(at));
         }
     }
 
@@ -344,7 +351,7 @@ impl Subscriptions {
                 Phase::CatchingUp { .. } | Phase::Live => {
                     open.was_open = true;
                     open.phase = Phase::Asked;
-                    open.push(Event::Lost(why.clone()), None);
+                    open.note(Event::Lost(why.clone()), None);
                 }
                 Phase::Unsubscribing => open.phase = Phase::Refused(why.clone()),
                 Phase::Asked | Phase::Ended(_) | Phase::Refused(_) => {}
@@ -369,7 +376,14 @@ impl Subscriptions {
 }
 
 impl Open {
-    fn push(&mut self, event: Event, position: Option<Position>) {
+    /// Adds an event that is no message. Of those that nobody takes, the oldest are forgotten.
+    fn note(&mut self, event: Event, position: Option<Position>) {
+        let is_note = |(event, _): &(Event, _)| !matches!(event, Event::Message(_));
+        if self.events.iter().filter(|event| is_note(event)).count() >= NOTES_MAX
+            && let Some(at) = self.events.iter().position(is_note)
+        {
+            self.events.remove(at);
+        }
         self.events.push_back((event, position));
     }
 
@@ -389,11 +403,10 @@ impl Open {
                 Event::CaughtUp { dropped, .. } => Some(dropped),
                 Event::Missing(_) | Event::Lost(_) | Event::Resumed(_) => None,
             });
-            let count = oldest.dropped + 1;
-            match later.next() {
-                Some(dropped) => *dropped += count,
-                None => self.dropped += count,
-            }
+            let count = oldest.dropped.saturating_add(1);
+            let dropped = later.next().unwrap_or(&mut self.dropped);
+            // A broker may say any number.
+            *dropped = dropped.saturating_add(count);
         }
     }
 }
@@ -604,6 +617,24 @@ mod tests {
             "{events:?}"
         );
         assert_eq!(all.position(1), Some(newest));
+    }
+
+    #[test]
+    fn a_program_that_takes_nothing_costs_no_more_however_often_the_connection_is_lost() {
+        let mut all = live(0);
+        for round in 0..1000 {
+            all.lost(&lost());
+            // What nobody asked for changes nothing.
+            for _ in 0..2 {
+                all.subscribed(&Subscribed { subscription: 1, at: at(round), missing: None });
+                all.caught_up(CaughtUp { subscription: 1, kept: 0, dropped: u64::MAX });
+            }
+            for _ in 0..3 {
+                message(&mut all, round, u32::MAX, false);
+            }
+        }
+        let events: Vec<Event> = std::iter::from_fn(|| all.next(1)).collect();
+        assert!(events.len() <= NOTES_MAX + ROOM.messages_max, "{} events", events.len());
     }
 
     #[test]

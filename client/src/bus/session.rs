@@ -215,3 +215,150 @@ impl BusSession {
         frames
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instances::InstanceOptions;
+    use crate::topics::SubscribeOptions;
+    use protocol::Kind;
+    use protocol::bodies::{Announced, BeatOk, CaughtUp, Subscribed, Unsubscribed};
+    use protocol::errors::ErrorCode;
+    use protocol::messages::{MessageOf, Missing, Position};
+
+    fn session() -> BusSession {
+        BusSession::new(Room { messages_max: 10, bytes_max: 10_000 })
+    }
+
+    fn error(sequence: u32, code: ErrorCode) -> Frame {
+        let head = Header { sequence, ..Header::default() };
+        Frame::Error { head, error: protocol::ErrorBody::new(code, "text") }
+    }
+
+    #[test]
+    fn an_error_is_told_to_whom_it_concerns() {
+        let mut session = session();
+        let (awaited, _) = session.publish(Bytes::new(), true);
+        let (silent, _) = session.publish(Bytes::new(), false);
+        let number = session.number();
+        session.topics.subscribe(number, "a", SubscribeOptions::default());
+        let sequence = session.number();
+        let (id, _) = session.instances.announce(InstanceOptions::new("a"), sequence).unwrap();
+        for failed in [awaited, silent, number, sequence] {
+            session.receive(error(failed, ErrorCode::Denied)).unwrap();
+        }
+        assert!(session.take_answer(awaited).unwrap().unwrap_err().is(ErrorCode::Denied));
+        assert!(session.take_answer(awaited).is_none());
+        assert!(session.topics.refusal(number).is_some());
+        assert!(matches!(session.instances.standing(id), crate::instances::Standing::Ended(_)));
+        assert_eq!(session.take_refused().len(), 1);
+        for _ in 0..=REFUSED_MAX {
+            session.receive(error(silent, ErrorCode::Denied)).unwrap();
+        }
+        assert_eq!(session.take_refused().len(), REFUSED_MAX);
+    }
+
+    #[test]
+    fn the_reason_that_the_broker_gave_is_that_of_the_loss() {
+        let mut session = session();
+        let (awaited, _) = session.publish(Bytes::new(), true);
+        session.receive(error(0, ErrorCode::SlowReader)).unwrap();
+        let why = session.lost(Error::new(ErrorCode::BrokerLost, "closed"));
+        assert!(why.is(ErrorCode::SlowReader));
+        let error = session.take_answer(awaited).unwrap().unwrap_err();
+        assert!(error.is(ErrorCode::SlowReader) && error.ran == Ran::Maybe);
+        // The next loss has its own.
+        let why = session.lost(Error::new(ErrorCode::BrokerLost, "closed"));
+        assert!(why.is(ErrorCode::BrokerLost));
+    }
+
+    #[test]
+    fn numbers_begin_anew_without_those_that_are_in_use() {
+        let mut session = session();
+        session.topics.subscribe(1, "a", SubscribeOptions::default());
+        session.last = u32::MAX;
+        assert_eq!(session.number(), 2);
+    }
+
+    /// A frame of the broker, with numbers that are likely to be in use.
+    fn any_frame(random: u64) -> Frame {
+        let number = u32::try_from(random >> 8 & 7).unwrap();
+        let large = random.rotate_left(17) | random >> 60;
+        let at = Position { epoch: large >> 61, number: large };
+        let code = if random >> 12 & 1 == 0 { ErrorCode::Denied } else { ErrorCode::SlowReader };
+        let attempt = u32::try_from(large >> 32).unwrap();
+        let more = u16::from(random >> 13 & 1 == 0);
+        let head =
+            Header { sequence: number, transaction: large, attempt, more, ..Header::default() };
+        match random & 15 {
+            0 | 1 => Frame::Subscribed(Subscribed { subscription: number, at, missing: None }),
+            2 => {
+                let missing = Some(Missing::Numbers(large, 0));
+                Frame::Subscribed(Subscribed { subscription: number, at, missing })
+            }
+            3 => Frame::CaughtUp(CaughtUp { subscription: number, kept: large, dropped: large }),
+            4 => Frame::Unsubscribed(Unsubscribed {
+                subscription: number,
+                delivered: large,
+                dropped: large,
+            }),
+            5 => Frame::Published(Published { publish: number, at, subscriptions: large }),
+            6 => Frame::Announced(Announced {
+                sequence: number,
+                id: number.into(),
+                incarnation: large,
+                beat_ms: large,
+                activity_timeout_ms: large,
+                displaced: more != 0,
+            }),
+            7 => Frame::BeatOk(BeatOk { beat: number, unknown: vec![number.into()] }),
+            8 => error(number, code),
+            9 => Frame::Message { head, body: Bytes::from_static(b"topic a..b\n\n") },
+            10 => Frame::Ping { sequence: number },
+            _ => Frame::Message { head, body: MessageOf::new("a", &[7; 100]).body() },
+        }
+    }
+
+    #[test]
+    fn whatever_a_broker_sends_nothing_breaks_or_grows() {
+        let mut session = session();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut refused = 0;
+        for round in 0..200_000_u32 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let number = u32::try_from(random >> 50 & 7).unwrap();
+            match random >> 56 & 31 {
+                0 => drop(session.topics.subscribe(number, "a", SubscribeOptions::default())),
+                1 => session.topics.end_one(number),
+                2 => drop(session.topics.take_ended(number)),
+                3 => {
+                    let options = InstanceOptions::new("a").id(number.into());
+                    let _ = session.instances.announce(options, number);
+                }
+                4 => drop(session.instances.withdraw(number.into(), false, "", number)),
+                5 => drop(session.instances.beat()),
+                6 => {
+                    let (number, _) = session.publish(Bytes::new(), true);
+                    session.forget(number);
+                }
+                7 => drop((session.lost(Error::new(ErrorCode::BrokerLost, "")), session.resume())),
+                8 => drop(session.topics.next(number)),
+                _ => {
+                    let frame = any_frame(random.rotate_left(round & 63));
+                    refused += u32::from(session.receive(frame).is_err());
+                }
+            }
+        }
+        assert!(refused > 0, "no frame was refused");
+        for number in 0..8 {
+            let left = std::iter::from_fn(|| session.topics.next(number)).count();
+            assert!(left <= 1010, "{left} events wait");
+        }
+        assert!(session.asked.is_empty());
+        let placed = Frame::Flush { sequence: 1 };
+        assert_eq!(placed.kind(), Kind::Flush);
+        session.receive(placed).unwrap_err();
+    }
+}

@@ -17,6 +17,23 @@ use std::time::{Duration, Instant};
 /// Most refusals that wait for the program; past it the oldest is forgotten.
 const REFUSED_MAX: usize = 1000;
 
+/// Errors about frames that nobody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Refused(VecDeque<Error>);
+
+impl Refused {
+    pub(super) fn add(&mut self, error: Error) {
+        if self.0.len() == REFUSED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(error);
+    }
+
+    pub(super) fn take(&mut self) -> Vec<Error> {
+        self.0.drain(..).collect()
+    }
+}
+
 /// The instances of a worker's program, and what was refused.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
@@ -24,7 +41,7 @@ pub(super) struct Aside {
     /// The number of the last frame that has one.
     last: u32,
     beaten: Option<Instant>,
-    refused: VecDeque<Error>,
+    refused: Refused,
 }
 
 impl Aside {
@@ -47,10 +64,7 @@ impl Aside {
 
     pub(super) fn failed(&mut self, number: u32, error: Error) {
         if !self.instances.failed(number, &error) {
-            if self.refused.len() == REFUSED_MAX {
-                self.refused.pop_front();
-            }
-            self.refused.push_back(error);
+            self.refused.add(error);
         }
     }
 
@@ -90,7 +104,7 @@ impl Worker {
     /// The errors of messages and states that the broker refused, since this was asked last; at
     /// most the last thousand.
     pub fn refused(&mut self) -> Vec<Error> {
-        self.aside.refused.drain(..).collect()
+        self.aside.refused.take()
     }
 
     /// Announces an instance of this program beside the worker itself, which the broker watches in

@@ -49,6 +49,8 @@ fn strip(frame: Frame) -> Frame {
             Frame::Error { head: Header { len: 0, error: error.code.number(), ..head }, error }
         }
         Frame::Cancel { head, text } => Frame::Cancel { head: Header { len: 0, ..head }, text },
+        Frame::Publish { head, body } => Frame::Publish { head: Header { len: 0, ..head }, body },
+        Frame::Message { head, body } => Frame::Message { head: Header { len: 0, ..head }, body },
         other => other,
     }
 }

@@ -225,8 +225,8 @@ impl OwnedRequest {
     }
 
     /// Publishes a message by the connection that the request came by, and does not wait. If the
-    /// broker refuses it, or the connection is lost, nobody is told here; a
-    /// [`Bus`](crate::bus::Bus) tells.
+    /// broker refuses it, [`ConcurrentWorker::refused`](super::ConcurrentWorker::refused) says so;
+    /// if the connection is lost, it is lost, too.
     ///
     /// # Errors
     /// It breaks a rule of messages, or is too large.
