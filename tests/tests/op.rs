@@ -48,6 +48,17 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Cancel, &["cancel 6", "cancel 2 1", "cancel 3 1", "cancel 2", "cancel 99"]),
     (Command::Client, &["client 2", "client 3", "client 99"]),
     (Command::Clone, &["clone 2", "clone 99"]),
+    (Command::ConfigGroup, &["config group night min=2 pump", "config group echo min=2"]),
+    (Command::DeleteGroup, &["delete group day", "delete group echo", "delete group 7"]),
+    (Command::Group, &["group echo", "group day", "group nosuch"]),
+    (
+        Command::Instance,
+        &["instance echo 1", "instance pump", "instance valve", "instance echo", "instance nosuch"],
+    ),
+    (
+        Command::Instances,
+        &["instances", "instances echo", "instances group day", "instances history"],
+    ),
     (Command::Idle, &["idle 2", "idle 1", "idle 99"]),
     (Command::ListEvents, &["listevents 3", "listevents"]),
     (Command::Pause, &["pause 1", "pause echo", "pause all"]),

@@ -36,11 +36,7 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Clients => &[(First, "clients")],
         Command::Clone => &[(First, "clone 1")],
         Command::ConfigEvents => &[(Late, "config events 10")],
-        Command::ConfigGroup => &[
-            (Instances, "config group night min=5"),
-            (Instances, "config group night min=7 pump"),
-            (Instances, "config group other pump"),
-        ],
+        Command::ConfigGroup => &[(First, "config group s0000 min=2 pump")],
         Command::ConfigHost => &[(First, "config host h9 unix:/run/h9")],
         Command::ConfigService => &[
             (First, "config service new"),
@@ -51,9 +47,7 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::ConfigWorker => &[(First, "config worker s0000 h0999 /usr/bin/program")],
         Command::DeleteWorker => &[(First, "delete worker 3001"), (First, "delete worker 3002")],
         Command::DeleteClient => &[(First, "delete client 8")],
-        Command::DeleteGroup => {
-            &[(Instances, "delete group other"), (Instances, "delete group night")]
-        }
+        Command::DeleteGroup => &[(First, "delete group s0000")],
         Command::DeleteHost => &[(First, "delete host h9"), (First, "delete host h0000")],
         Command::DeleteService => &[(First, "delete service new"), (First, "delete service s2999")],
         Command::Group => &[(Instances, "group night"), (Instances, "group nights")],
@@ -94,9 +88,18 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Worker => &[(First, "worker 1500"), (First, "worker 99999")],
         Command::Workers => &[(First, "workers"), (First, "workers busy")],
         Command::Status => &[(First, "status")],
+        Command::Group => &[(First, "group s0000"), (First, "group s000")],
+        Command::Groups => &[(First, "groups")],
         Command::Help => &[(First, "help"), (First, "help queue"), (First, "hlep")],
         Command::Host => &[(First, "host h0000"), (First, "host h000")],
         Command::Hosts => &[(First, "hosts")],
+        Command::Instance => &[(First, "instance s0000 1"), (First, "instance s000")],
+        Command::Instances => &[
+            (First, "instances"),
+            (First, "instances s0000"),
+            (First, "instances group s0000"),
+            (First, "instances history"),
+        ],
         Command::Last => &[(First, "last 1")],
         Command::Latency => &[(First, "latency"), (First, "latency s0000")],
         Command::Load => &[(First, "load"), (First, "load s000")],

@@ -50,6 +50,7 @@ fields! {
     Service = "service", "name of the service";
     Host = "host", "name of the host";
     Transaction = "transaction", "the request";
+    Instance = "instance", "the instance: its name and its id";
     Who = "who", "who asked for a change, or the address of a peer that was refused";
     Waited = "waited_us", "how long the request waited until its worker began it, or has waited so far";
     Worked = "worked_us", "how long the worker had the request, or how long the process had run";
@@ -159,6 +160,9 @@ facts! {
     Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)", [Service, Error, Ran];
     RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)", [Service];
     MessagesDropped = 60, "messages_dropped", Warn, "messages of topics were not sent to a subscriber that reads too slowly; how many in this second (one fact a second and subscriber)", [Client, Worker];
+    InstanceTimedOut = 70, "instance_timed_out", Warn, "no beat came of an instance for its time-out", [Instance];
+    InstanceBack = 71, "instance_back", Info, "an instance that was timed out goes on", [Instance];
+    InstanceLost = 72, "instance_lost", Warn, "the connection of an instance that ran ended without a logout", [Instance];
 }
 
 /// One event, as it is logged, kept and shown.
@@ -189,6 +193,8 @@ pub struct About {
     pub host: Option<HostName>,
     /// The transaction, for facts about one request.
     pub transaction: Option<TransactionId>,
+    /// The instance, by name and id.
+    pub instance: Option<String>,
     /// Who asked for a change, or the address of a peer that was refused.
     pub who: Option<String>,
     /// Durations and counts.
@@ -224,6 +230,7 @@ impl About {
             FactField::Service => self.service.is_some(),
             FactField::Host => self.host.is_some(),
             FactField::Transaction => self.transaction.is_some(),
+            FactField::Instance => self.instance.is_some(),
             FactField::Who => self.who.is_some(),
             FactField::Waited => values.waited.is_some(),
             FactField::Worked => values.worked.is_some(),

@@ -173,6 +173,7 @@ pub(crate) fn line(fact: &Fact) -> Block {
         ("service", name(about.service.as_ref().map(|name| name.as_str()))),
         ("host", name(about.host.as_ref().map(|name| name.as_str()))),
         ("transaction", about.transaction.map_or(Value::None, |id| number(id.0))),
+        ("instance", name(about.instance.as_deref())),
         ("who", name(about.who.as_deref())),
         ("waited_us", span(values.waited)),
         ("worked_us", span(values.worked)),

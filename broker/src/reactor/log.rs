@@ -72,7 +72,7 @@ fn field<T: Display>(value: &Option<T>) -> Option<tracing::field::DisplayValue<&
 /// Logs a fact at its level.
 pub(super) fn fact(fact: &Fact) {
     let Fact { seq, kind, about, text, at: _ } = fact;
-    let About { client, worker, service, host, transaction, who, values } = about;
+    let About { client, worker, service, host, transaction, instance, who, values } = about;
     let Values { waited, worked, delay, attempt, deaths, error, ran } = values;
     let micros = |span: &Option<Micros>| span.map(|span| span.0);
     let row = kind.row();
@@ -87,6 +87,7 @@ pub(super) fn fact(fact: &Fact) {
                 service = field(service),
                 host = field(host),
                 transaction = field(transaction),
+                instance = field(instance),
                 who = field(who),
                 waited_us = micros(waited),
                 worked_us = micros(worked),

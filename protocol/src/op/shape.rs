@@ -287,6 +287,7 @@ pub(super) const EVENT: &[Field] = &[
     SERVICE.maybe(),
     HOST.maybe(),
     TRANSACTION.maybe(),
+    field("instance", Type::Text, "the instance, by name and id").maybe(),
     field("who", Type::Text, "who asked for it").maybe(),
     field("waited_us", Type::Micros, "how long the request waited for its worker").maybe(),
     field("worked_us", Type::Micros, "how long the worker had it, or the process ran").maybe(),

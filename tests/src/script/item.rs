@@ -73,6 +73,7 @@ impl Item {
             ("service", about.service.as_ref().map(ToString::to_string)),
             ("host", about.host.as_ref().map(ToString::to_string)),
             ("trans", about.transaction.map(|id| id.to_string())),
+            ("instance", about.instance.clone()),
             ("who", about.who.clone()),
         ];
         let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, value?, false)));

@@ -286,13 +286,48 @@ fn show_message(name: &str, head: &Header, body: &Bytes) -> Item {
     let Ok(message) = MessageLines::read(body) else {
         return Item::new(format!("{name} gets a message that is none"));
     };
-    let payload = words::body(&body[message.payload_at..]);
     let kept = if head.more != 0 { " kept" } else { "" };
+    if message.topic.starts_with("isect.state.") {
+        let item = Item::new(format!("{name} message {} {}{kept}", head.sequence, message.topic));
+        let lines = String::from_utf8_lossy(&body[message.payload_at..]);
+        return show_state(item, &lines).with("at", head.transaction);
+    }
+    let payload = words::body(&body[message.payload_at..]);
     Item::new(format!("{name} message {} {} {payload}{kept}", head.sequence, message.topic))
         .showing("dropped", head.attempt, head.attempt > 0)
         .showing("removed", message.removed.map_or("", Removed::word), message.removed.is_some())
         .with("at", head.transaction)
         .with("retain", message.retain.word())
+}
+
+/// The keys of messages about states, and whether they are written unasked.
+const STATE_KEYS: &[(&str, bool)] = &[
+    ("name", false),
+    ("id", true),
+    ("incarnation", false),
+    ("group", false),
+    ("state", true),
+    ("state_name", true),
+    ("was", true),
+    ("text", true),
+    ("checkpoint", false),
+    ("stalled", true),
+    ("reason", true),
+    ("joined", true),
+    ("min", true),
+    ("error", true),
+    ("expected", true),
+];
+
+/// What a message says of the state of an instance or a group.
+fn show_state(item: Item, lines: &str) -> Item {
+    let pairs = lines.lines().map(|line| line.split_once(' ').unwrap_or((line, "")));
+    pairs.fold(item, |item, (key, value)| {
+        match STATE_KEYS.iter().find(|(known, _)| *known == key) {
+            Some(&(key, is_shown)) => item.showing(key, value, is_shown),
+            None => item.showing("unknown", key, true),
+        }
+    })
 }
 
 /// The id in `echo#1`.

@@ -13,7 +13,7 @@ pub(super) const TOPICS: &str = "subscribes N PATTERN [from=EPOCH:NUMBER] [no-re
 unsubscribes N, publishes TOPIC [BODY] [retain] [while-connected] [expires=MS] [removed] [ack] \
 [seq=N] [times=N], publishes-lines \"LINES\", \
 announces NAME ID [type=WORD] [groups=A,B] [timeout=MS] [stalled=MS] [state=WORD] \
-[names=N:TEXT] [address=X] [meta=\"WORD VALUE\"], turns ID STATE [checkpoint=N] [\"TEXT\"], \
+[names=N:TEXT] [address=X] [meta=\"WORD VALUE\"] [times=N], turns ID STATE [checkpoint=N] [\"TEXT\"], \
 beats [ID=CHECKPOINT[:idle]]…, withdraws ID [failed] [\"TEXT\"]";
 
 fn number<T: std::str::FromStr>(line: &mut Cursor) -> Result<T, String> {
@@ -126,7 +126,7 @@ impl World {
     }
 
     fn announces(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        let (instance, id) = (line.word("a name")?, number(line)?);
+        let (instance, id): (_, u64) = (line.word("a name")?, number(line)?);
         let kind = line.pair("type").unwrap_or_else(|| "data".into());
         let state = line.pair("state").unwrap_or_else(|| "starting".into());
         let mut state_names = Vec::new();
@@ -149,6 +149,10 @@ impl World {
             state_names,
         };
         let link = self.link(name)?;
-        self.step(Input::Announce { link, announce: Box::new(announce) })
+        for more in 0..line.number("times")?.unwrap_or(1) {
+            let announce = Box::new(Announce { id: id + more, ..announce.clone() });
+            self.step(Input::Announce { link, announce })?;
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,9 @@ pub(crate) struct EndedInstance {
     /// Where it ran: the machine, or the host of a worker.
     pub(crate) machine: String,
     pub(crate) incarnation: u64,
+    /// The groups that its program named.
+    named_groups: Vec<ServiceName>,
+    /// The groups that it was in.
     pub(crate) groups: Vec<ServiceName>,
     /// How it was right before its end.
     pub(crate) condition: Condition,
@@ -87,6 +90,7 @@ impl History {
             state_name: instance.state_name().map(str::to_owned),
             name: instance.name,
             incarnation: instance.incarnation,
+            named_groups: instance.named_groups,
             groups: instance.groups,
             condition: instance.condition,
             text: instance.text,
@@ -123,6 +127,19 @@ impl History {
         groups.forgot(&ended.groups);
         self.missed.remove(&(name.name.clone(), number));
         self.missed_as.remove(&ended.name);
+    }
+
+    /// The groups that expect instances of this name are other ones: those of it that are missed
+    /// are missed there.
+    pub(super) fn regroup(&mut self, name: &ServiceName, groups: &mut Groups) {
+        let from = (name.clone(), 0);
+        let missed = self.missed.range(from..).take_while(|(other, _)| other == name);
+        for (_, number) in missed {
+            let Some(ended) = self.ended.get_mut((number - self.dropped) as usize) else { return };
+            groups.forgot(&ended.groups);
+            ended.groups = groups.of(name, &ended.named_groups);
+            groups.failed(&ended.groups);
+        }
     }
 
     /// Whether the lists of those that are missed are whole.

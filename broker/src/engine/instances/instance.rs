@@ -69,6 +69,11 @@ impl Condition {
         }
     }
 
+    /// Whether nothing was heard of it for its time-out.
+    pub(crate) const fn is_timed_out(self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+
     /// Whether it does its work: it runs, or is in a state of its own.
     pub(crate) const fn is_running(self) -> bool {
         matches!(self, Self::Alive(InstanceState::Running | InstanceState::Own(_)))

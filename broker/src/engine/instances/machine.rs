@@ -10,7 +10,9 @@ use super::state_messages::{Change, publish};
 use super::table::{InstanceTable, LinkState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
+use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::InstanceKey;
+use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
 use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
 use protocol::{
@@ -42,6 +44,22 @@ pub(crate) struct Instances {
 fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
     let head = Header { sequence, ..Header::default() };
     cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+}
+
+/// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
+fn record(
+    kind: FactKind,
+    instance: &Instance,
+    text: impl FnOnce(String) -> String,
+    cx: &mut Context<'_>,
+) {
+    if !cx.may_cause(Class::LoggedIn, instance.owner.link()) {
+        return;
+    }
+    let name = format!("{} {}", instance.name.name, instance.name.id);
+    let is = format!("instance {name} on {}", instance.machine());
+    let about = About { instance: Some(name), ..About::default() };
+    cx.record(kind, about, text(is));
 }
 
 fn not_announced(id: u64) -> ErrorBody {
@@ -236,7 +254,24 @@ impl Instances {
             self.groups.turn(instance, was);
         }
         publish(instance, &was.to_string(), Change::State, cx.effects);
-        if matches!(was, Condition::TimedOut { .. }) && instance.owner.link().is_some() {
+        if instance.owner.link().is_none() {
+            return;
+        }
+        if condition.is_timed_out() {
+            let ms = instance.timeout.as_millis();
+            record(
+                FactKind::InstanceTimedOut,
+                instance,
+                |is| format!("{is} is timed out: no beat came for {ms} ms (activity_timeout_ms)"),
+                cx,
+            );
+        } else if was.is_timed_out() {
+            record(
+                FactKind::InstanceBack,
+                instance,
+                |is| format!("{is} goes on: a beat came, or a change of its state"),
+                cx,
+            );
             self.watch(key, cx);
         }
     }
@@ -255,7 +290,7 @@ impl Instances {
             let instance = self.table.get_mut(key);
             (instance.heard, instance.heard_at) = (now, cx.now);
             let (condition, was_stalled) = (instance.condition, instance.is_stalled);
-            let is_back = matches!(condition, Condition::TimedOut { .. });
+            let is_back = condition.is_timed_out();
             if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
                 instance.checkpoint = of.checkpoint;
                 instance.moved = now;
@@ -300,6 +335,14 @@ impl Instances {
             instance.text = text;
         }
         publish(&instance, &instance.condition.to_string(), Change::Ended(reason), cx.effects);
+        if reason == EndReason::Lost && reason.is_failure(instance.condition) {
+            record(
+                FactKind::InstanceLost,
+                &instance,
+                |is| format!("{is} is lost: its connection ended without a logout"),
+                cx,
+            );
+        }
         let max = cx.settings.get(Setting::InstanceHistoryMax) as usize;
         self.history.add(instance, (reason, cx.now), max, &mut self.groups);
     }
@@ -368,6 +411,7 @@ impl Instances {
                 instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
                 self.groups.join(key, instance);
             }
+            self.history.regroup(&member, &mut self.groups);
         }
         self.settle(cx);
     }

@@ -11,8 +11,8 @@ use protocol::{LinkId, Micros, Tick};
 
 /// The longest wait of the timer while instances are watched, so that a standstill is noticed.
 const WAIT_MS: u64 = 250;
-/// After a standstill nobody is timed out before what was sent meanwhile can be read.
-const SECOND_LOOK: Micros = Micros::from_millis(50);
+/// After a standstill nobody is timed out before what was sent meanwhile is read.
+const SECOND_LOOK: Micros = Micros::from_millis(250);
 /// Most instances that one step looks at.
 const PART: usize = 256;
 

@@ -18,7 +18,7 @@ use protocol::{Block, OpError, OpReply, ServiceName, Value};
 use std::collections::BTreeSet;
 
 /// Most members in error that the page of a group names.
-const SHOWN_MAX: usize = 50;
+const SHOWN_MAX: usize = 20;
 
 /// All groups, by name: those of services, and those of which there is something to say.
 fn names(hub: &Engine) -> BTreeSet<ServiceName> {

@@ -116,7 +116,9 @@ pub(crate) fn show_instance(hub: &Engine, wanted: &InstanceWanted) -> OpResult {
     let all = table.of_name(&wanted.name).map(|key| &table[key]);
     let mut meant = all.filter(|instance| is_meant(instance.name.id, instance.machine()));
     if let Some(first) = meant.next() {
-        let others = meant.count();
+        // A worker stands before what programs of its machine announced under its name and id.
+        let place = (first.name.id, first.machine());
+        let others = meant.filter(|other| (other.name.id, other.machine()) != place).count();
         if others > 0 {
             return Err(refused(format!(
                 "{} instances are '{}'; name one with its id, and its machine if that is not \
