@@ -4,7 +4,7 @@
 use super::parse::OpError;
 use super::spec::{
     BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, SubscriptionsOf, Target, WhyOf,
+    ShutdownWhat, Spec, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -13,14 +13,13 @@ use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
-use crate::topics::Pattern;
 use std::fmt;
 
 /// The words after the command's name, read from left to right.
 pub(super) struct Args<'a> {
     pub(super) row: &'static Spec,
-    words: &'a [String],
-    at: usize,
+    pub(super) words: &'a [String],
+    pub(super) at: usize,
 }
 
 impl<'a> Args<'a> {
@@ -402,32 +401,6 @@ impl<'a> Args<'a> {
                 self.service("service").map(RequestsOf::Service)
             }
             Some(_) | None => self.service("service").map(RequestsOf::Service),
-        }
-    }
-
-    /// Takes a pattern of topics.
-    pub(super) fn pattern(&mut self) -> Result<Pattern, OpError> {
-        let word = self.next("pattern")?;
-        Pattern::new(word).map_err(|text| self.error(text))
-    }
-
-    /// Takes `client CLIENTID`, `worker WORKERID`, `all` or a pattern of topics.
-    pub(super) fn subscriptions_of(&mut self) -> Result<SubscriptionsOf, OpError> {
-        let is_last = self.words.len() == self.at + 1;
-        match self.peek() {
-            Some("all") if is_last => {
-                self.at += 1;
-                Ok(SubscriptionsOf::All)
-            }
-            Some("client") if !is_last => {
-                self.at += 1;
-                self.client().map(SubscriptionsOf::Client)
-            }
-            Some("worker") if !is_last => {
-                self.at += 1;
-                self.worker().map(SubscriptionsOf::Worker)
-            }
-            Some(_) | None => self.pattern().map(SubscriptionsOf::Pattern),
         }
     }
 

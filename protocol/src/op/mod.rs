@@ -16,4 +16,6 @@ pub mod shape;
 pub mod spec;
 pub mod table;
 mod text;
+mod topic_args;
+mod topic_shapes;
 mod words;

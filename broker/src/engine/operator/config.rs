@@ -237,6 +237,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
             "service '{name}' has requests under way; try again when they have ended"
         )));
     }
+    hub.topics.unsubscribe_service(key);
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
     hub.supervision.remove_service(key);

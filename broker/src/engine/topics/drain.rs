@@ -30,8 +30,8 @@ enum Progress {
 }
 
 impl Subscription {
-    /// The frame with a message, which is counted with that. `missed`: it is one from before, and so
-    /// many in front of it were missed.
+    /// The frame with a message, which is counted with that. `missed`: it is one from before, and
+    /// so many in front of it were missed.
     pub(super) fn message(
         &mut self,
         (link, number): (LinkId, u32),

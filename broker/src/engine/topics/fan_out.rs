@@ -2,14 +2,14 @@
 //! done, later ones wait behind it, and their publishers are read no further.
 
 use super::machine::{STEP, Topics, refuse};
-use super::message::Message;
+use super::message::{FanOut, Message};
 use super::peers::Party;
 use super::retained::Kept;
 use super::subscription::{State, Subscriber};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
+use crate::engine::keys::{OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::bodies::Published;
 use protocol::messages::{MessageLines, MessageOf, Retain};
@@ -17,18 +17,6 @@ use protocol::{ErrorCode, Frame, Header, LinkId, Setting};
 
 /// Most bytes that are sent to one link at one tick; what else comes waits until the next one.
 pub(super) const LINK_BYTES: u64 = 256 << 10;
-
-/// A message on its way to its subscriptions.
-#[derive(Debug)]
-pub(super) struct FanOut {
-    pub(super) message: Message,
-    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
-    pub(super) nodes: Option<Vec<NodeKey>>,
-    /// The subscription that is next; none = the first one of the next node.
-    pub(super) at: OptionKey<SubscriptionKey>,
-    /// The connection that it came from, which is read no further meanwhile.
-    pub(super) source: Option<LinkId>,
-}
 
 impl Topics {
     /// A client or worker publishes; it has the right to.

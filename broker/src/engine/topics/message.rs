@@ -1,6 +1,9 @@
-//! A message with its number, as it waits or is kept. Its topic stands in its body.
+//! A message with its number, as it waits or is kept; and one on its way to its subscriptions. Its
+//! topic stands in its body.
 
+use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
 use bytes::Bytes;
+use protocol::LinkId;
 use protocol::messages::MessageLines;
 
 /// A body of at most this size is copied before it is kept: as it came, it shares a buffer with
@@ -40,4 +43,16 @@ impl Message {
     pub(super) fn bytes(&self) -> u64 {
         self.body.len() as u64
     }
+}
+
+/// A message on its way to its subscriptions.
+#[derive(Debug)]
+pub(super) struct FanOut {
+    pub(super) message: Message,
+    /// The nodes that are left, the next one last; `None` = it was not looked for them yet.
+    pub(super) nodes: Option<Vec<NodeKey>>,
+    /// The subscription that is next; none = the first one of the next node.
+    pub(super) at: OptionKey<SubscriptionKey>,
+    /// The connection that it came from, which is read no further meanwhile.
+    pub(super) source: Option<LinkId>,
 }

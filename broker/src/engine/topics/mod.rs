@@ -9,7 +9,7 @@
 //! | `catch_up` | what a subscription is sent from before |
 //! | `queue` | what waits for a subscription whose reader is too slow, and what is dropped of it |
 //! | `peers` | what is known of a link: its subscriptions, its values, whether it takes more |
-//! | `message` | a message and its topic |
+//! | `message` | a message and its topic; one on its way |
 //! | `retained` | the last message of each topic that is kept |
 //! | `removals` | values that are kept no longer, and who is told |
 //! | `ring` | the last messages, for subscribers that come back |
@@ -32,6 +32,8 @@ mod removals;
 mod retained;
 mod ring;
 pub(crate) mod subscription;
+#[cfg(test)]
+mod tests;
 mod tree;
 pub(crate) mod view;
 

@@ -4,13 +4,9 @@
 use super::machine::Topics;
 use super::retained::Kept;
 use crate::engine::context::Context;
+use protocol::Setting;
 use protocol::messages::{MessageOf, Removed};
-use protocol::{LinkId, Setting};
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// Links that are gone, and the topics of the values that were to end with them.
-pub(super) type Orphans = VecDeque<(LinkId, BTreeSet<Arc<str>>)>;
 
 /// Values are removed as long as fewer messages are under way.
 const UNDER_WAY_MAX: usize = 16;

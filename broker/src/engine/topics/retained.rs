@@ -4,9 +4,12 @@ use super::message::Message;
 use super::peers::Party;
 use protocol::topics::Pattern;
 use protocol::{LinkId, Tick};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
+
+/// Links that are gone, and the topics of the values that were to end with them.
+pub(super) type Orphans = VecDeque<(LinkId, BTreeSet<Arc<str>>)>;
 
 /// The value of a topic.
 #[derive(Debug)]

@@ -286,3 +286,82 @@ impl Tree {
         (self.nodes.len(), self.words.len(), self.by_text.len(), self.named.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::topics::subscription::Subscriber;
+    use protocol::LinkId;
+    use protocol::topics::Pattern;
+
+    const WORDS: [&str; 4] = ["a", "b", "isect", "*"];
+
+    /// Numbers that look random, always the same ones.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) as usize % end
+        }
+
+        fn words(&mut self, kinds: usize) -> String {
+            let count = 1 + self.below(4);
+            let words: Vec<&str> = (0..count).map(|_| WORDS[self.below(kinds)]).collect();
+            words.join(".")
+        }
+
+        fn pattern(&mut self) -> String {
+            let words = self.words(4);
+            match self.below(6) {
+                0 => ">".to_owned(),
+                1 | 2 => words + ".>",
+                _ => words,
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_finds_what_the_patterns_match_and_keeps_nothing_that_is_gone() {
+        let mut numbers = Numbers(7);
+        let (mut tree, mut subscriptions) = (Tree::default(), Table::default());
+        let mut there: Vec<(SubscriptionKey, String)> = Vec::new();
+        let subscriber = Subscriber::Link { link: LinkId::default(), number: 1 };
+        for _ in 0..4000 {
+            if there.len() < 40 || numbers.below(2) == 0 {
+                let pattern = numbers.pattern();
+                let node = tree.grow(&pattern);
+                assert_eq!(tree.pattern(node), pattern);
+                let key = subscriptions.insert(Subscription::new(subscriber, node, 0));
+                tree.append(key, &mut subscriptions);
+                there.push((key, pattern));
+            } else {
+                let (key, _) = there.swap_remove(numbers.below(there.len()));
+                tree.unlink(key, &mut subscriptions);
+                subscriptions.remove(key);
+            }
+            let topic = numbers.words(3);
+            let mut nodes = Vec::new();
+            let count = tree.find(&topic, &mut nodes);
+            let mut found = Vec::new();
+            for node in nodes {
+                let mut at = tree.node(node).and_then(|node| node.first.get());
+                while let Some(key) = at {
+                    found.push(key);
+                    at = subscriptions[key].next.get();
+                }
+            }
+            let is_match = |text: &str| Pattern::new(text).unwrap().matches(&topic);
+            let matching = there.iter().filter(|(_, pattern)| is_match(pattern));
+            let mut expected: Vec<SubscriptionKey> = matching.map(|(key, _)| *key).collect();
+            found.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{topic}");
+            assert_eq!(count, expected.len() as u64);
+        }
+        for (key, _) in there {
+            tree.unlink(key, &mut subscriptions);
+        }
+        assert_eq!(tree.sizes(), (1, 0, 0, 0));
+    }
+}
