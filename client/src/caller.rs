@@ -15,6 +15,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use crate::session::{Reply, Send};
+pub(crate) use login::enter;
 pub use options::Options;
 pub(crate) use options::hostname;
 

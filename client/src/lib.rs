@@ -6,7 +6,9 @@
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
 //! | [`worker`] | log in, take requests, one or several at a time, answer, connect again |
+//! | [`bus`] | publish to topics, subscribe to them, have the broker watch instances |
 //! | [`session`] | pure: what a client may send, and what it may expect next |
+//! | [`topics`], [`instances`] | pure: the same of subscriptions, and of instances |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
 //! | [`token`] | the token of this program, for brokers that want one |
@@ -78,12 +80,15 @@
 //!   [`reply_and_logout`](worker::Worker::reply_and_logout)), so that no request is lost to it.
 
 pub mod address;
+pub mod bus;
 pub mod caller;
 pub mod error;
+pub mod instances;
 pub mod retry;
 pub mod samples;
 pub mod session;
 pub mod token;
+pub mod topics;
 pub mod trust;
 pub mod worker;
 

@@ -168,7 +168,7 @@ macro_rules! table {
         };
         ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker", ExecHello {
             host: HostName = needed(Word), ["desk"], "the name of this host in the broker's configuration";
-            broker: String = needed(Shown), ["5f2d9c"], "the instance of the broker, from its state directory, so that two brokers don't share children";
+            broker: String = needed(Shown), ["5f2d9c"], "the id of the broker's state directory, so that two brokers don't share children";
             token: Option<Claim> = ClaimKeys, [], "the token that the broker will prove, if it has one for this host";
         };
         ExecWelcome = 21, "exec-welcome", [Host], Lines, "execd is at the broker's service; its pid, name and limits", #[derive(Default)] ExecWelcome {

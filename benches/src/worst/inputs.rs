@@ -483,7 +483,8 @@ mod tests {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
         Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request
-        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
+        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce
+        StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 
     #[test]

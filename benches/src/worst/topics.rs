@@ -215,8 +215,8 @@ fn congestion() -> Vec<Case> {
                 crowd.follow()
             }
         }),
-        lowered("set subscription_queue_max 1", 1, 10_000),
-        lowered("set subscription_queues_bytes_max 1048576", 10_000, 10),
+        lowered("set topic_queue_max 1", 1, 10_000),
+        lowered("set topic_queues_bytes_max 1048576", 10_000, 10),
         lowered("set subscriptions_max 1", 10_000, 1),
     ]
 }
@@ -227,7 +227,7 @@ fn lowered(command: &'static str, subscriptions: u32, count: u32) -> Case {
     let name = format!("{command}, with {subscriptions} subscriptions, {count} messages each");
     let act = move |crowd: &mut Crowd| {
         let link = before(crowd, |crowd| {
-            crowd.command("set subscription_queue_max 10000");
+            crowd.command("set topic_queue_max 10000");
             crowd.follow()?;
             let (link, publisher) = (bus(crowd)?, bus(crowd)?);
             for number in 0..subscriptions {

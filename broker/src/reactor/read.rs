@@ -83,6 +83,7 @@ impl Reactor {
         let mut is_partial = true;
         let mut has_unread;
         loop {
+            let must_flush = frames > 0 && self.io.must_flush();
             // The engine may have closed the link or stopped its reading in the last step.
             let Some(conn) = self.io.links.get(link) else { return };
             if conn.phase != Phase::Open {
@@ -90,7 +91,7 @@ impl Reactor {
             }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
-            has_unread = frames >= most;
+            has_unread = frames >= most || must_flush;
             if conn.is_unread || has_unread {
                 break;
             }

@@ -7,7 +7,7 @@
 //! | `link` | the connection that one thread reads and all write |
 //! | `pool` | the threads of [`serve_concurrently`] |
 
-use super::inbound::{Word, status_text};
+use super::inbound::{Word, is_aside, status_text};
 use super::{LOGOUT_TIMEOUT, ReinitHandler, Request, StatusHandler, WorkerOptions, login};
 use crate::clock;
 use crate::conn::{Conn, Lost};
@@ -299,13 +299,15 @@ impl ConcurrentWorker {
             Word::Over(head, error) if head.transaction != 0 => {
                 lock(&link.open).set_over(head.transaction, error);
             }
+            // The program can't know which message this is about; the broker has a fact of it.
+            Word::Over(head, error) if is_aside(&head, &error) => {}
             Word::Over(_, error) => {
                 if !login::is_worth_returning(&error) {
                     self.refuse(error);
                 }
             }
             Word::Ping(sequence) => link.put_off(Frame::Pong { sequence }),
-            Word::Pong => {}
+            Word::Pong | Word::Announced(_) | Word::BeatOk(_) | Word::Nothing => {}
             Word::End => {
                 self.ended = true;
                 lock(&link.open).end_pieces();

@@ -263,6 +263,8 @@ pub(super) const SERVICE_PAGE: Shape = object(
         field("worker_ids", Type::Numbers, "its workers").label("Workers"),
         field("clients", Type::Number, "clients attached").label("Clients"),
         WAITING.label("Waiting"),
+        field("topic", Type::Text, "the pattern of the topics whose messages are its requests")
+            .maybe(),
     ],
 )
 .sometimes();

@@ -18,12 +18,12 @@ use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
     Effect, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName, RequestsOf,
-    SendWhat, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target, WhyOf,
-    WorkerFilter,
+    SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target,
+    WhyOf, WorkerFilter,
 };
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
+use crate::settings::Setting;
 use crate::topics::Pattern;
 use std::fmt;
 
@@ -283,12 +283,12 @@ commands! {
     ConfigService {
         id: Option<ServiceId> = NEW_SERVICE_ID,
         name: ServiceName = SERVICE_NAME,
-        settings: Vec<(ServiceSetting, u64)> = SERVICE_SETTINGS,
+        settings: Vec<ServiceChange> = SERVICE_SETTINGS,
     } = beyond "config service" Change {
         usage: "config service [#id] name [setting=value]...",
         syntax: "config service [#id] name [setting=value]...",
         short: "makes a service, or changes its settings",
-        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed.",
+        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed. topic=PATTERN makes each message of a topic that matches a one-way request of the service (its body is that of the message, lines and payload), which one worker gets; 'topic=' ends that.",
         example: "config service echo deadline_ms=5000",
         answer: &[
             object("configured", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),

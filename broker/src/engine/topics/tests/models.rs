@@ -1,123 +1,12 @@
-//! What holds for any order of events: played against a model, and with very many.
+//! What holds for any order of events: the machine against models.
 
-use crate::engine::EngineOptions;
+use super::{Bus, Numbers, link};
 use crate::engine::action::Action;
-use crate::engine::context::context;
-use crate::engine::hub::Engine;
-use crate::engine::input::{Input, Peer};
+use crate::engine::input::{Close, Input};
 use bytes::Bytes;
-use protocol::bodies::{Login, Subscribe};
-use protocol::messages::{MessageLines, MessageOf, Missing, Position, Removed, Retain};
-use protocol::topics::Pattern;
-use protocol::{Frame, Header, LinkId, ServiceName, Setting, Settings, Tick};
+use protocol::messages::{MessageOf, Missing, Removed, Retain};
+use protocol::{Frame, Setting};
 use std::collections::BTreeMap;
-
-/// Numbers that look random, always the same ones.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 33) % end
-    }
-}
-
-/// An engine, and what it sent.
-struct Bus {
-    engine: Engine,
-    now: u64,
-    out: Vec<Action>,
-}
-
-const fn link(index: u32) -> LinkId {
-    LinkId { index, generation: 0 }
-}
-
-/// What a subscriber got of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Got {
-    number: u64,
-    topic: String,
-    is_before: bool,
-    dropped: u64,
-    is_removed: bool,
-}
-
-impl Bus {
-    fn new(clients: u32, set: &[(Setting, u64)]) -> Self {
-        let mut settings = Settings::default();
-        set.iter().for_each(|(setting, value)| settings.set(*setting, *value));
-        let engine = Engine::new(EngineOptions { settings, ..EngineOptions::default() });
-        let mut bus = Self { engine, now: 0, out: Vec::new() };
-        bus.give(Input::Started);
-        (0..clients).for_each(|index| bus.open(index));
-        bus
-    }
-
-    fn open(&mut self, index: u32) {
-        let link = link(index);
-        self.give(Input::ClientOpened { link, peer: Peer { is_owner: true, ..Peer::default() } });
-        let login = Box::new(Login::to(ServiceName::bus()));
-        self.give(Input::Login { link, login });
-    }
-
-    fn give(&mut self, input: Input) {
-        self.engine.step(Tick(self.now), input, &mut self.out);
-    }
-
-    /// Lets time pass until nothing is left to be done at once.
-    fn rest(&mut self) {
-        while let Some(due) = self.engine.next_deadline().filter(|due| due.0 <= self.now + 1) {
-            self.now = self.now.max(due.0);
-            self.give(Input::Deadline);
-        }
-        self.now += 1;
-    }
-
-    fn subscribe(&mut self, at: u32, number: u32, pattern: &str, from: Option<u64>) {
-        let subscribe = Subscribe {
-            subscription: number,
-            pattern: pattern.to_owned(),
-            from: from.map(|number| Position { epoch: 0, number }),
-            retained: true,
-        };
-        self.give(Input::Subscribe { link: link(at), subscribe: Box::new(subscribe) });
-    }
-
-    fn publish(&mut self, at: u32, body: Bytes) {
-        self.give(Input::Publish { link: link(at), head: Header::default(), body });
-    }
-
-    /// What was sent to a subscription since the last call, and forgets all that was sent.
-    fn take(&mut self) -> BTreeMap<(u32, u32), Vec<Got>> {
-        let mut taken: BTreeMap<(u32, u32), Vec<Got>> = BTreeMap::new();
-        for action in self.out.drain(..) {
-            let Action::Send { link, frame: Frame::Message { head, body } } = action else {
-                continue;
-            };
-            let lines = MessageLines::read(&body).unwrap();
-            taken.entry((link.index, head.sequence)).or_default().push(Got {
-                number: head.transaction,
-                topic: lines.topic.to_owned(),
-                is_before: head.more != 0,
-                dropped: head.attempt.into(),
-                is_removed: lines.removed.is_some(),
-            });
-        }
-        taken
-    }
-
-    fn missing(&self) -> Option<Missing> {
-        self.out.iter().find_map(|action| match action {
-            Action::Send { frame: Frame::Subscribed(subscribed), .. } => Some(subscribed.missing),
-            _ => None,
-        })?
-    }
-
-    fn check(&self) {
-        self.engine.check_all().unwrap_or_else(|law| panic!("{law}"));
-    }
-}
 
 /// A message of a model: its topic, and whether its value is kept or removed with it.
 fn body(numbers: &mut Numbers) -> (String, Retain, Option<Removed>, Bytes) {
@@ -182,10 +71,7 @@ fn who_comes_back_at_any_time_has_the_state_that_is_and_each_message_once() {
                     }
                     Some(Missing::Epoch) => panic!("it is the same start"),
                 }
-                bus.give(Input::Closed {
-                    link: link(round),
-                    how: crate::engine::input::Close::Eof,
-                });
+                bus.give(Input::Closed { link: link(round), how: Close::Eof });
             }
             bus.check();
         }
@@ -347,95 +233,4 @@ fn a_reader_that_begins_at_any_time_sees_what_is_kept_as_if_it_had_been_there() 
             assert_eq!(view, values, "reader {at}, seed {seed}");
         }
     }
-}
-
-#[test]
-fn stalled_readers_of_very_many_values_hold_no_memory_and_get_all_when_they_read() {
-    const VALUES: u32 = 30_000;
-    const READERS: u32 = 50;
-    let mut bus = Bus::new(READERS + 1, &[]);
-    for value in 0..VALUES {
-        let topic = format!("a.{value}");
-        let message = MessageOf { retain: Retain::Yes, ..MessageOf::new(&topic, b"value") };
-        bus.publish(READERS, message.body());
-    }
-    bus.out.clear();
-    let mut most = 0;
-    for reader in 0..READERS {
-        bus.subscribe(reader, 1, ">", None);
-        bus.give(Input::Congested { link: link(reader) });
-        let sent: usize = bus.take().values().map(Vec::len).sum();
-        most = most.max(sent);
-    }
-    assert!(most <= 2000, "{most} messages were sent in one step");
-    bus.rest();
-    assert_eq!(bus.take().len(), 0, "nothing is sent to who takes nothing");
-    let totals = bus.engine.topics.totals();
-    assert_eq!((totals.queued_bytes, totals.kept), (0, VALUES as usize));
-    let mut count = 0;
-    bus.give(Input::Uncongested { link: link(0) });
-    loop {
-        let sent = bus.take().remove(&(0, 1)).unwrap_or_default();
-        let bytes: usize = sent.iter().map(|got| got.topic.len() + 25).sum();
-        assert!(bytes <= 80_000, "{bytes} bytes were sent in one step");
-        count += sent.len();
-        if bus.engine.next_deadline().is_none_or(|due| due.0 > bus.now + 1) {
-            break;
-        }
-        bus.now += 1;
-        bus.give(Input::Deadline);
-    }
-    assert!(count + most >= VALUES as usize, "{count} of {VALUES} values were sent");
-    bus.check();
-}
-
-#[test]
-fn what_the_broker_publishes_for_nobody_is_missing_to_those_who_could_have_read_it() {
-    let mut bus = Bus::new(2, &[]);
-    let publish = |bus: &mut Bus| {
-        bus.engine.topics.publish_own(
-            "isect.state.x",
-            &[("state", "up".into())],
-            context!(bus.engine),
-        );
-        bus.out.append(&mut bus.engine.out);
-    };
-    publish(&mut bus);
-    publish(&mut bus);
-    bus.subscribe(0, 1, "isect.state.>", Some(1));
-    assert_eq!(bus.missing(), Some(Missing::Numbers(2, 2)));
-    bus.out.clear();
-    bus.subscribe(0, 2, "a", Some(0));
-    assert_eq!(bus.missing(), None);
-    assert!(bus.engine.topics.has_own_subscribers());
-    publish(&mut bus);
-    let got = bus.take();
-    assert_eq!(got[&(0, 1)].len(), 1);
-    assert_eq!((got[&(0, 1)][0].number, got[&(0, 1)][0].topic.as_str()), (3, "isect.state.x"));
-    bus.out.clear();
-    bus.subscribe(1, 1, "isect.state.x", Some(2));
-    assert_eq!((bus.missing(), bus.take()[&(1, 1)].len()), (None, 1));
-    bus.check();
-}
-
-#[test]
-fn messages_go_to_a_service_as_long_as_it_subscribes() {
-    let mut bus = Bus::new(1, &[]);
-    let service = bus.engine.catalog.bus();
-    let pattern = |text| Pattern::new(text).unwrap();
-    let delivered = |bus: &Bus| {
-        let (shown, _) = bus.engine.topics.subscriptions_from(None, 0, 10);
-        shown.iter().map(|it| (it.pattern.to_string(), it.delivered)).collect::<Vec<_>>()
-    };
-    bus.engine.topics.subscribe_service(service, &pattern("a.>"));
-    bus.publish(0, MessageOf::new("a.b", b"x").body());
-    bus.publish(0, MessageOf::new("b", b"x").body());
-    assert_eq!(delivered(&bus), [("a.>".to_owned(), 1)]);
-    bus.engine.topics.subscribe_service(service, &pattern("b"));
-    bus.publish(0, MessageOf::new("b", b"x").body());
-    assert_eq!(delivered(&bus), [("b".to_owned(), 1)]);
-    bus.check();
-    bus.engine.topics.unsubscribe_service(service);
-    assert_eq!(delivered(&bus), []);
-    bus.check();
 }
