@@ -3,7 +3,7 @@
 //! is away delays nothing here.
 
 use crate::cli::Cli;
-use crate::instance::{Reporter, Said};
+use crate::instance::{Report, Reporter};
 use crate::lines::Lines;
 use crate::output::{At, Output};
 use crate::status::Failure;
@@ -67,7 +67,7 @@ pub fn run(cli: &Cli, args: &AnnounceArgs, out: &mut Output) -> ExitCode {
         out.note(&format!("isdclient: the program is not watched: no thread: {error}"));
     }
     let status = program.watch(&tell);
-    let _ = tell.send(Said::Ended { failed: status.code() != Some(0), text: words(status) });
+    let _ = tell.send(Report::Ended { failed: status.code() != Some(0), text: words(status) });
     let _ = is_done.recv_timeout(LAST_REPORT);
     let number = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(number & 0xff).unwrap_or(u8::MAX))
@@ -123,7 +123,7 @@ impl Program {
     }
 
     /// Passes signals and lines on until the program ends.
-    fn watch(&mut self, tell: &Sender<Said>) -> ExitStatus {
+    fn watch(&mut self, tell: &Sender<Report>) -> ExitStatus {
         loop {
             while let Some(received) = self.signals.take() {
                 self.pass_on(received);
@@ -159,14 +159,14 @@ impl Program {
     }
 
     /// Reads the lines that are there.
-    fn read(&mut self, tell: &Sender<Said>) {
+    fn read(&mut self, tell: &Sender<Report>) {
         let mut chunk = [0; 4096];
         while let Some(pipe) = &mut self.pipe {
             match pipe.read(&mut chunk) {
                 Ok(0) => self.pipe = None,
                 Ok(size) => {
                     for line in self.lines.add(&chunk[..size]) {
-                        let _ = tell.send(Said::Line(line));
+                        let _ = tell.send(Report::Line(line));
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}

@@ -288,6 +288,58 @@ mod tests {
     }
 
     #[test]
+    fn verbs_stand_in_the_place_of_a_service() {
+        let told = |line: &[&str]| {
+            let cli = parse(line).unwrap();
+            (cli.verb.is_some(), cli.beside_verb().is_some())
+        };
+        assert_eq!(told(&["pub", "orders.eu", "17"]), (true, false));
+        assert_eq!(told(&["-h", "x:1", "--json", "sub", "orders.>", "a"]), (true, false));
+        assert_eq!(told(&["announce", "pump", "--", "/bin/pump", "-v"]), (true, false));
+        assert_eq!(told(&["-c", "hi", "pub", "orders.eu"]), (true, true));
+        assert_eq!(told(&["--timeout", "5", "sub", "a"]), (true, true));
+        // Services of such names, and others.
+        let cli = parse(&["-c", "hi", "--", "pub"]).unwrap();
+        assert_eq!((cli.verb.is_none(), cli.service.as_str()), (true, "pub"));
+        assert_eq!(parse(&["publish"]).unwrap().service.as_str(), "publish");
+        let cli =
+            parse(&["sub", "-h", "x:1", "--token-file", "/t", "--timeout", "7", "a"]).unwrap();
+        assert!(cli.host.is_some() && cli.token_file.is_some() && cli.timeout().is_none());
+        assert!(!cli.is_interactive(true));
+    }
+
+    #[test]
+    fn wrong_words_of_a_verb_are_told() {
+        for (line, part) in [
+            (&["pub", "a..b"][..], "word 2"),
+            (&["pub", "a.>"], "wildcard"),
+            (&["pub"], "TOPIC"),
+            (&["pub", "--remove", "a", "x"], "--remove"),
+            (&["pub", "--lines", "a", "x"], "--lines"),
+            (&["pub", "--expires", "0", "a"], "1..="),
+            (&["sub"], "PATTERN"),
+            (&["sub", "a.>.b"], "before its end"),
+            (&["sub", "--from", "7", "a"], "two numbers"),
+            (&["sub", "-n", "0", "a"], "1.."),
+            (&["announce", "pump"], "PROGRAM"),
+            (&["announce", "7up", "--", "x"], "begins with '7'"),
+            (&["announce", "a", "--timeout", "99", "--", "x"], "100..=86400000"),
+            (&["announce", "a", "--type", "nice", "--", "x"], "management"),
+            (&["announce", "a", "--meta", "alone", "--", "x"], "a blank and a value"),
+            (&["announce", "a", "--group", "", "--", "x"], "--group"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+            assert!(error.to_string().contains(part), "{line:?}: {error}");
+        }
+        for verb in ["pub", "sub", "announce"] {
+            let help = parse(&[verb, "--help"]).unwrap_err();
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+            assert!(help.to_string().contains("Example"), "{help}");
+        }
+    }
+
+    #[test]
     fn h_is_the_host_and_help_is_spelled_out() {
         assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
         assert!(parse(&["-h"]).unwrap_err().use_stderr());

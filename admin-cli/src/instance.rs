@@ -21,7 +21,7 @@ const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// What the thread of the program says.
 #[derive(Debug)]
-pub enum Said {
+pub enum Report {
     /// The program wrote a line.
     Line(Line),
     /// It has ended.
@@ -91,14 +91,14 @@ impl Reporter {
     }
 
     /// Reports until the program has ended.
-    pub fn run(mut self, said: &Receiver<Said>) {
+    pub fn run(mut self, said: &Receiver<Report>) {
         loop {
             if self.link.is_none() && self.next_try.is_some_and(|at| at <= now()) {
                 self.announce();
             }
             match said.recv_timeout(self.wait()) {
-                Ok(Said::Line(line)) => self.take(line),
-                Ok(Said::Ended { failed, text }) => return self.end(failed, &text),
+                Ok(Report::Line(line)) => self.take(line),
+                Ok(Report::Ended { failed, text }) => return self.end(failed, &text),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -23,7 +23,8 @@ impl Line {
     pub fn read(text: &str) -> Self {
         let text = text.trim();
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-        let (value, more) = rest.trim().split_once(' ').unwrap_or((rest.trim(), ""));
+        let rest = rest.trim();
+        let (value, more) = rest.split_once(' ').unwrap_or((rest, ""));
         let read = match word {
             "checkpoint" => value.parse().ok().map(Self::Checkpoint),
             "state" => {

@@ -34,8 +34,8 @@ Examples:
 const SUB_AFTER: &str = "\
 One line for each message: the topic, a blank, the payload, in which line breaks and other hidden
 characters are made visible. What the broker keeps of matching topics comes first. What could not be
-had is told on standard error. Ctrl-C ends it, and tells the position from which --from goes on; with
-several patterns some messages may come again then.
+had is told on standard error. Ctrl-C ends it, and tells the position from which --from goes on;
+with several patterns some messages may come again then.
 
 Exit status: 0 done; 1 the broker refused it; 2 usage; 3 no connection, or it was lost for good; 4
 no message came within --timeout.

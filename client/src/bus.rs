@@ -244,7 +244,8 @@ impl Bus {
         let mut state = self.0.lock();
         let sent = state.send(Frame::Logout(protocol::bodies::Logout::default()), timeout);
         state.close(Error::new(ErrorCode::BadState, "this program closed its bus"));
-        drop(state);
+        // A thread that waits for the socket must not go on doing so.
+        self.0.tell(state);
         sent
     }
 }

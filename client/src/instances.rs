@@ -365,3 +365,76 @@ fn unknown(id: u64) -> Error {
     let text = format!("there is no instance with id {id} on this connection");
     Error::new(ErrorCode::BadInstance, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn announced(all: &mut Instances, options: InstanceOptions, beat_ms: u64) -> u64 {
+        let (id, _) = all.announce(options, 1).unwrap();
+        all.announced(Announced {
+            sequence: 1,
+            id,
+            incarnation: 1,
+            beat_ms,
+            activity_timeout_ms: 5000,
+            displaced: false,
+        });
+        id
+    }
+
+    #[test]
+    fn instances_without_an_id_of_their_own_have_different_ones() {
+        let mut all = Instances::default();
+        let pid = u64::from(std::process::id());
+        let ids = ["a", "a", "b"].map(|name| announced(&mut all, InstanceOptions::new(name), 500));
+        assert_eq!(ids, [pid, pid + (1 << 32), pid + (2 << 32)]);
+        let error = all.announce(InstanceOptions::new("c").id(pid), 9).unwrap_err();
+        assert!(error.is(ErrorCode::BadInstance), "{error}");
+    }
+
+    #[test]
+    fn a_beat_of_many_instances_is_several_frames_that_the_broker_takes() {
+        let mut all = Instances::default();
+        for id in 0..4001 {
+            announced(&mut all, InstanceOptions::new("a").id(id), 500);
+        }
+        let sizes: Vec<usize> = all
+            .beat()
+            .into_iter()
+            .map(|frame| match frame {
+                Frame::Beat(beat) => beat.instances.len(),
+                other => panic!("{other:?} is no beat"),
+            })
+            .collect();
+        assert_eq!(sizes, [2000, 2000, 1]);
+        assert_eq!(all.beat_every(), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn only_what_is_watched_beats() {
+        let mut all = Instances::default();
+        assert_eq!((all.beat_every(), all.beat()), (None, Vec::new()));
+        let id = announced(&mut all, InstanceOptions::new("a"), 0);
+        assert_eq!(all.beat_every(), Some(Duration::from_millis(1)));
+        all.lost();
+        assert_eq!((all.beat_every(), all.beat()), (None, Vec::new()));
+        assert_eq!(all.resume(|| 5).len(), 2);
+        assert!(all.failed(5, &Error::new(ErrorCode::InstanceTaken, "taken")));
+        assert!(matches!(all.standing(id), Standing::Ended(_)));
+        assert!(all.set_state(id, InstanceState::Running, "", 6).is_err());
+        assert!(all.resume(|| 7).is_empty());
+        // It may be announced again.
+        announced(&mut all, InstanceOptions::new("a").id(id), 500);
+        assert_eq!(all.beat().len(), 1);
+    }
+
+    #[test]
+    fn a_beat_that_crosses_a_withdraw_displaces_nothing() {
+        let mut all = Instances::default();
+        let id = announced(&mut all, InstanceOptions::new("a"), 500);
+        assert!(all.withdraw(id, false, "done", 2).is_some());
+        all.beat_ok(&BeatOk { beat: 1, unknown: vec![id] });
+        assert!(all.withdraw(id, false, "done", 3).is_none());
+    }
+}

@@ -65,6 +65,8 @@
 //! }
 //! ```
 //!
+//! A program that publishes, subscribes, or is watched: [`bus`].
+//!
 //! What a program should know:
 //!
 //! - *Giving up.* [`cancel`](caller::Caller::cancel) tells the broker that nobody wants the answer;
@@ -78,6 +80,12 @@
 //!   [end what it sends](caller::Caller::finish_sending) and then read what is left.
 //! - *A worker that ends by itself* logs out ([`end_after`](worker::Worker::end_after),
 //!   [`reply_and_logout`](worker::Worker::reply_and_logout)), so that no request is lost to it.
+
+/// The blocks of the pages about topics and instances, which must build.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/topics.md")]
+#[doc = include_str!("../../docs/instances.md")]
+struct Pages;
 
 pub mod address;
 pub mod bus;

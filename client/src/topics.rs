@@ -118,7 +118,7 @@ enum Phase {
     /// New messages come.
     Live,
     /// The program has ended it, and the broker has not answered yet.
-    Ending,
+    Unsubscribing,
     /// The broker's answer to that.
     Ended(Unsubscribed),
     /// It has ended for this reason.
@@ -212,7 +212,7 @@ impl Subscriptions {
             Some(Phase::Asked) => Answer::Awaited,
             Some(Phase::CatchingUp { .. } | Phase::Live) => Answer::Open,
             Some(Phase::Refused(error)) => Answer::Refused(error.clone()),
-            Some(Phase::Ending | Phase::Ended(_)) | None => Answer::Refused(gone(number)),
+            Some(Phase::Unsubscribing | Phase::Ended(_)) | None => Answer::Refused(gone(number)),
         }
     }
 
@@ -276,7 +276,9 @@ impl Subscriptions {
         let is_next = match open.phase {
             Phase::Live => true,
             Phase::CatchingUp { is_gapless, .. } => is_gapless,
-            Phase::Asked | Phase::Ending | Phase::Ended(_) | Phase::Refused(_) => return Ok(()),
+            Phase::Asked | Phase::Unsubscribing | Phase::Ended(_) | Phase::Refused(_) => {
+                return Ok(());
+            }
         };
         let position = is_next.then_some(message.position);
         open.received = position.or(open.received);
@@ -311,7 +313,7 @@ impl Subscriptions {
     /// Notes that the program ends a subscription.
     pub fn end_one(&mut self, number: u32) {
         if let Some(open) = self.all.get_mut(&number) {
-            open.phase = Phase::Ending;
+            open.phase = Phase::Unsubscribing;
         }
     }
 
@@ -320,7 +322,9 @@ impl Subscriptions {
         let ended = match &self.all.get(&number)?.phase {
             Phase::Ended(answer) => Ok(*answer),
             Phase::Refused(error) => Err(error.clone()),
-            Phase::Asked | Phase::CatchingUp { .. } | Phase::Live | Phase::Ending => return None,
+            Phase::Asked | Phase::CatchingUp { .. } | Phase::Live | Phase::Unsubscribing => {
+                return None;
+            }
         };
         self.remove(number);
         Some(ended)
@@ -342,7 +346,7 @@ impl Subscriptions {
                     open.phase = Phase::Asked;
                     open.push(Event::Lost(why.clone()), None);
                 }
-                Phase::Ending => open.phase = Phase::Refused(why.clone()),
+                Phase::Unsubscribing => open.phase = Phase::Refused(why.clone()),
                 Phase::Asked | Phase::Ended(_) | Phase::Refused(_) => {}
             }
         }
@@ -449,4 +453,166 @@ pub(crate) fn check_size(body: &Bytes, max: u64) -> Result<(), Error> {
 
 fn gone(number: u32) -> Error {
     Error::new(ErrorCode::NotFound, format!("there is no subscription {number} any more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { messages_max: 3, bytes_max: 1 << 20 };
+
+    fn at(number: u64) -> Position {
+        Position { epoch: 7, number }
+    }
+
+    /// A subscription that the broker accepted when it was at this number.
+    fn accepted(from: Option<Position>, newest: u64, missing: Option<Missing>) -> Subscriptions {
+        let mut all = Subscriptions::new(ROOM);
+        all.subscribe(1, "a.>", SubscribeOptions { from, retained: true });
+        all.subscribed(&Subscribed { subscription: 1, at: at(newest), missing });
+        all
+    }
+
+    fn live(newest: u64) -> Subscriptions {
+        let mut all = accepted(None, newest, None);
+        all.caught_up(CaughtUp { subscription: 1, kept: 0, dropped: 0 });
+        assert!(matches!(all.next(1), Some(Event::CaughtUp { .. })));
+        all
+    }
+
+    fn message(all: &mut Subscriptions, number: u64, dropped: u32, kept: bool) {
+        let head = Header {
+            sequence: 1,
+            transaction: number,
+            attempt: dropped,
+            more: u16::from(kept),
+            ..Header::default()
+        };
+        all.message(&head, &MessageOf::new("a.b", b"x").body()).unwrap();
+    }
+
+    /// The number of the next message, and how many were dropped before it.
+    fn next(all: &mut Subscriptions) -> (u64, u64) {
+        match all.next(1) {
+            Some(Event::Message(message)) => (message.position.number, message.dropped),
+            other => panic!("{other:?} is no message"),
+        }
+    }
+
+    fn asks_from(all: &Subscriptions) -> Option<Position> {
+        match all.resume().as_slice() {
+            [Frame::Subscribe(subscribe)] => subscribe.from,
+            other => panic!("{other:?} is no subscribe"),
+        }
+    }
+
+    fn lost() -> Error {
+        Error::new(ErrorCode::BrokerLost, "lost")
+    }
+
+    #[test]
+    fn what_is_dropped_here_is_counted_with_what_the_broker_dropped() {
+        let mut all = live(0);
+        for number in 1..=3 {
+            message(&mut all, number, 0, false);
+        }
+        message(&mut all, 9, 5, false);
+        // One went for it; the one behind says so.
+        assert_eq!([next(&mut all), next(&mut all), next(&mut all)], [(2, 1), (3, 0), (9, 5)]);
+        for number in 10..20 {
+            message(&mut all, number, u32::from(number == 12), false);
+        }
+        // 10 to 16 and the one that the broker had dropped.
+        assert_eq!([next(&mut all), next(&mut all), next(&mut all)], [(17, 8), (18, 0), (19, 0)]);
+        assert!(all.next(1).is_none());
+    }
+
+    #[test]
+    fn the_end_of_what_was_kept_says_what_was_dropped_if_no_message_does() {
+        let mut all = accepted(None, 9, None);
+        message(&mut all, 4, 0, true);
+        all.caught_up(CaughtUp { subscription: 1, kept: 1, dropped: 2 });
+        all.lost(&lost());
+        all.subscribed(&Subscribed { subscription: 1, at: at(12), missing: None });
+        message(&mut all, 11, 0, true);
+        assert!(matches!(all.next(1), Some(Event::CaughtUp { kept: 1, dropped: 3 })));
+        assert!(matches!(all.next(1), Some(Event::Lost(_))));
+    }
+
+    #[test]
+    fn a_single_message_waits_however_large_it_is() {
+        let mut all = Subscriptions::new(Room { messages_max: 3, bytes_max: 1 });
+        all.subscribe(1, "a.>", SubscribeOptions::default());
+        all.subscribed(&Subscribed { subscription: 1, at: at(0), missing: None });
+        all.caught_up(CaughtUp { subscription: 1, kept: 0, dropped: 0 });
+        assert!(matches!(all.next(1), Some(Event::CaughtUp { .. })));
+        message(&mut all, 1, 0, false);
+        message(&mut all, 2, 0, false);
+        assert_eq!(next(&mut all), (2, 1));
+        message(&mut all, 3, 0, false);
+        assert_eq!(next(&mut all), (3, 0));
+    }
+
+    #[test]
+    fn it_goes_on_from_what_is_complete() {
+        // Live: after the last message, or where the broker was.
+        let mut all = live(40);
+        all.lost(&lost());
+        assert_eq!(asks_from(&all), Some(at(40)));
+        let mut all = live(40);
+        message(&mut all, 44, 0, false);
+        assert_eq!(all.position(1), Some(at(40)));
+        assert_eq!(next(&mut all), (44, 0));
+        assert_eq!(all.position(1), Some(at(44)));
+        all.lost(&lost());
+        assert_eq!(asks_from(&all), Some(at(44)));
+        // What was not complete begins anew.
+        let mut all = accepted(None, 40, None);
+        message(&mut all, 7, 0, true);
+        all.lost(&lost());
+        assert_eq!(asks_from(&all), None);
+        // After a position without a gap, half is worth keeping; with a gap it is not.
+        let mut all = accepted(Some(at(30)), 40, None);
+        message(&mut all, 33, 0, true);
+        all.lost(&lost());
+        assert_eq!(asks_from(&all), Some(at(33)));
+        let mut all = accepted(Some(at(30)), 40, Some(Missing::Numbers(31, 35)));
+        message(&mut all, 36, 0, true);
+        all.lost(&lost());
+        assert_eq!(asks_from(&all), Some(at(30)));
+    }
+
+    #[test]
+    fn after_a_restart_of_the_broker_its_count_is_another() {
+        let mut all = live(40);
+        all.lost(&lost());
+        let newest = Position { epoch: 8, number: 2 };
+        let missing = Some(Missing::Epoch);
+        all.subscribed(&Subscribed { subscription: 1, at: newest, missing });
+        all.caught_up(CaughtUp { subscription: 1, kept: 0, dropped: 0 });
+        let events: Vec<Event> = std::iter::from_fn(|| all.next(1)).collect();
+        assert!(
+            matches!(
+                events.as_slice(),
+                [
+                    Event::Lost(_),
+                    Event::Resumed(_),
+                    Event::Missing(Missing::Epoch),
+                    Event::CaughtUp { .. }
+                ]
+            ),
+            "{events:?}"
+        );
+        assert_eq!(all.position(1), Some(newest));
+    }
+
+    #[test]
+    fn a_refused_one_is_not_asked_for_again() {
+        let mut all = Subscriptions::new(ROOM);
+        all.subscribe(1, "a.>", SubscribeOptions::default());
+        assert!(all.failed(1, &Error::new(ErrorCode::Denied, "no")));
+        assert!(!all.failed(2, &lost()));
+        all.lost(&lost());
+        assert!(all.resume().is_empty() && all.refusal(1).unwrap().is(ErrorCode::Denied));
+    }
 }

@@ -247,13 +247,13 @@ fn a_subscription_brings_messages_with_all_that_is_known_of_them() {
     assert_eq!((removed.removed, removed.kept), (Some(Removed::Expired), true));
     assert!(subscription.try_next().unwrap().is_none());
     assert!(subscription.next_within(Duration::from_millis(1)).unwrap().is_none());
-    let ending = beside(move || subscription.unsubscribe().unwrap());
+    let unsubscribing = beside(move || subscription.unsubscribe().unwrap());
     assert!(matches!(peer.frame(), Frame::Unsubscribe(it) if it.subscription == number));
     // What crosses the end is dropped.
     peer.send(message(number, 46, "orders.eu", b"late"));
     let answer = Unsubscribed { subscription: number, delivered: 2, dropped: 3 };
     peer.send(Frame::Unsubscribed(answer));
-    assert_eq!(ending.join().unwrap(), answer);
+    assert_eq!(unsubscribing.join().unwrap(), answer);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_program_that_takes_nothing_loses_the_oldest_and_is_told_how_many() {
     let (bus, mut peer) = connected(&broker, Options { queue_max: 3, ..options() });
     let (mut subscription, number) = subscribed(&bus, &mut peer, 0);
     for at in 1..=10 {
-        peer.send(message(number, at, "orders.x", &[b'a']));
+        peer.send(message(number, at, "orders.x", b"a"));
     }
     peer.send(Frame::Ping { sequence: 1 });
     // The pong shows that all was read.
@@ -525,4 +525,82 @@ fn a_broker_that_knows_no_bus_is_told_at_once_and_for_good() {
     peer.login();
     peer.error(Header::default(), ErrorCode::BadToken, "not known");
     assert!(polling.join().unwrap().is(ErrorCode::BadToken));
+}
+
+#[test]
+fn a_caller_publishes_between_its_requests() {
+    use client::caller::{Caller, Options, Send};
+    let broker = FakeBroker::unix();
+    let address = broker.address();
+    let calling = beside(move || {
+        let options = Options::new(common::service("echo"));
+        let mut caller = Caller::login(&[address], options).unwrap();
+        let asked = caller.send("ask", &Send::default()).unwrap();
+        let message = MessageOf::new("orders.eu", b"17");
+        let first = caller.publish(&message, TIMEOUT).unwrap();
+        let refused = failed(caller.publish(&message, TIMEOUT), ErrorCode::Denied);
+        let reply = caller.recv_from(asked, Some(TIMEOUT)).unwrap();
+        (first.at, refused, reply.body, caller.under_way())
+    });
+    let mut peer = broker.client();
+    let (ask, _) = peer.data();
+    let (head, body) = publish_frame(&mut peer);
+    assert_eq!(body, "topic orders.eu\n\n17");
+    assert_ne!(head.sequence, ask.sequence);
+    peer.answer(&ask, "answer");
+    let publish = head.sequence;
+    peer.send(Frame::Published(Published { publish, at: at(9), subscriptions: 0 }));
+    let (head, _) = publish_frame(&mut peer);
+    let sequence = head.sequence;
+    peer.error(Header { sequence, ..Header::default() }, ErrorCode::Denied, "publish:orders.eu");
+    let (position, _, answer, under_way) = calling.join().unwrap();
+    assert_eq!((position, &answer[..], under_way), (at(9), &b"answer"[..], 0));
+}
+
+#[test]
+fn a_worker_passes_over_what_comes_of_messages_and_instances() {
+    use client::worker::{Worker, WorkerOptions};
+    let broker = FakeBroker::tcp();
+    let address = broker.address();
+    let working = beside(move || {
+        let options = WorkerOptions::self_started(address, common::service("echo"));
+        let mut worker = Worker::connect(options).unwrap();
+        let id = worker.announce(InstanceOptions::new("part")).unwrap();
+        worker.publish("orders.eu", "17").unwrap();
+        let request = worker.next().unwrap().unwrap();
+        assert_eq!(request.body, "hi");
+        let refused = worker.refused();
+        worker.checkpoint(id, 3, true);
+        worker.set_state(id, InstanceState::Running, "").unwrap();
+        worker.reply("done").unwrap();
+        assert!(worker.next().unwrap().is_none());
+        (refused, worker.standing(id))
+    });
+    let mut peer = broker.worker(common::worker_login_ok());
+    let announce = announce_frame(&mut peer);
+    let (head, _) = publish_frame(&mut peer);
+    let sequence = head.sequence;
+    announced(&mut peer, &announce, 1);
+    peer.error(Header { sequence, ..Header::default() }, ErrorCode::Denied, "publish:orders.eu");
+    peer.send(message(5, 9, "orders.eu", b"nobody asked"));
+    // It beats while it waits for a request.
+    let beat = beat_frame(&mut peer);
+    assert_eq!(beat.instances[0].id, announce.id);
+    peer.send(Frame::BeatOk(BeatOk { beat: beat.beat, unknown: Vec::new() }));
+    peer.request(1, "hi", false);
+    loop {
+        match peer.frame() {
+            Frame::Beat(_) => {}
+            Frame::StateChange(change) => {
+                assert_eq!((change.id, change.checkpoint), (announce.id, Some(3)));
+                break;
+            }
+            other => panic!("{other:?} is no state-change"),
+        }
+    }
+    assert_eq!(peer.data().1, "done");
+    peer.send(Frame::End);
+    let (refused, standing) = working.join().unwrap();
+    assert!(refused.len() == 1 && refused[0].is(ErrorCode::Denied), "{refused:?}");
+    assert!(matches!(standing, Standing::Watched(_)));
 }

@@ -7,6 +7,7 @@ use super::instances::instance::Condition;
 use super::instances::workers::WorkerInstance;
 use super::keys::WorkerKey;
 use super::supervision::process_state::ProcessState;
+use super::supervision::workers::WorkerEnd;
 use protocol::ServiceName;
 use protocol::instances::InstanceState;
 
@@ -27,6 +28,8 @@ pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
         ProcessState::Starting | ProcessState::Up => InstanceState::Starting,
         ProcessState::Ready if hub.supervision.is_to_end(key) => InstanceState::Stopping,
         ProcessState::Ready => InstanceState::Running,
+        // One that started itself is about to be forgotten.
+        ProcessState::Returning if worker.is_self_started => return None,
         ProcessState::Returning if worker.run.has_exited() => InstanceState::Stopping,
         ProcessState::Returning => {
             return Some(Condition::TimedOut { state: InstanceState::Running });
@@ -39,6 +42,12 @@ pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
 /// A worker is about to be removed.
 pub(crate) fn on_forget(hub: &mut Engine, key: WorkerKey) {
     review(hub, key, None);
+    let worker = hub.supervision.worker(key);
+    if !worker.is_self_started {
+        let service = hub.catalog[worker.service].name.clone();
+        let id = worker.id;
+        hub.instances.forget_worker(service, id, context!(hub));
+    }
 }
 
 fn review(hub: &mut Engine, key: WorkerKey, condition: Option<Condition>) {
@@ -49,7 +58,7 @@ fn review(hub: &mut Engine, key: WorkerKey, condition: Option<Condition>) {
         host: worker.host.clone(),
         run: worker.run.id,
         condition,
-        is_failure: worker.is_end_failure,
+        is_failure: worker.last_end == WorkerEnd::Failed,
         checkpoint: hub.dispatch.seat(key).transactions,
     };
     hub.instances.review_worker(worker, context!(hub));

@@ -292,7 +292,7 @@ impl Shared {
     }
 
     /// Lets waiting threads look at what came.
-    fn tell(&self, mut state: Guard<'_>) {
+    pub(super) fn tell(&self, mut state: Guard<'_>) {
         if std::mem::take(&mut state.has_news) {
             if state.is_reading {
                 // A full socket wakes as well.

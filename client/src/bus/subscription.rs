@@ -169,13 +169,14 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let (number, has_ended) = (self.number, self.has_ended);
         let mut state = self.shared.lock();
-        let is_open = matches!(state.session.topics.answer(number), Answer::Open);
+        let is_refused = matches!(state.session.topics.answer(number), Answer::Refused(_));
         state.session.topics.remove(number);
-        if is_open && !has_ended {
+        if !is_refused && !has_ended {
             let frame = Frame::Unsubscribe(Unsubscribe { subscription: number });
             // A connection that takes nothing is lost soon, and the subscription with it.
             let _ = state.send(frame, Duration::from_millis(100));
         }
+        self.shared.tell(state);
     }
 }
 

@@ -138,6 +138,7 @@ fn log_in(
             Event::Reply(_)
             | Event::Dropped(_)
             | Event::Flushed(_)
+            | Event::Published(_)
             | Event::Closing(_)
             | Event::Quiet => {}
         }

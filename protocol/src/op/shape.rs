@@ -5,7 +5,6 @@
 pub use super::field::{Align, Column, Field, Form, Shape, Type};
 pub(super) use super::field::{array, field, object, text};
 use super::table::COMMANDS;
-pub(super) use super::topic_shapes::{SUBSCRIPTIONS, TOPIC_TOTALS, TOPICS};
 
 pub(super) const SERVICE: Field = field("service", Type::Text, "a service's name");
 pub(super) const SERVICE_ID: Field = field("service_id", Type::Number, "a service's id");

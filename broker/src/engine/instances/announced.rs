@@ -9,9 +9,9 @@ use std::sync::Arc;
 /// Most groups, addresses, texts and names of states of one instance, each.
 const LIST_MAX: usize = 64;
 /// Most bytes of an address.
-const ADDRESS_BYTES_MAX: usize = 255;
+const ADDRESS_BYTES_MAX: u64 = 255;
 /// Most bytes of a word and its value.
-const META_BYTES_MAX: usize = 1024;
+const META_BYTES_MAX: u64 = 1024;
 /// Most bytes of a wrong text that an error shows.
 const SHOWN_MAX: usize = 60;
 
@@ -51,7 +51,7 @@ fn name(what: &str, given: &str) -> Result<ServiceName, ErrorBody> {
 fn check_text(
     what: &str,
     text: &str,
-    (size, unit, max): (usize, &str, usize),
+    (size, unit, max): (u64, &str, u64),
 ) -> Result<(), ErrorBody> {
     let shown = || show::brief(text, SHOWN_MAX);
     if size > max {
@@ -66,12 +66,18 @@ fn check_text(
     }
 }
 
+/// A text about a state.
+fn check_chars(what: &str, text: &str) -> Result<(), ErrorBody> {
+    let size = text.chars().count() as u64;
+    check_text(what, text, (size, "characters", STATE_TEXT_CHARS_MAX as u64))
+}
+
 /// The text beside a state.
 ///
 /// # Errors
 /// It is too long, or has several lines.
 pub(crate) fn check_state_text(text: &str) -> Result<(), ErrorBody> {
-    check_text("text", text, (text.chars().count(), "characters", STATE_TEXT_CHARS_MAX))
+    check_chars("text", text)
 }
 
 fn check_count(what: &str, count: usize) -> Result<(), ErrorBody> {
@@ -100,14 +106,13 @@ pub(crate) fn check(body: &Announce) -> Result<(ServiceName, Vec<ServiceName>), 
         }
     }
     for address in &body.addresses {
-        check_text("address", address, (address.len(), "bytes", ADDRESS_BYTES_MAX))?;
+        check_text("address", address, (address.len() as u64, "bytes", ADDRESS_BYTES_MAX))?;
     }
     for meta in &body.meta {
-        check_text("meta", meta, (meta.len(), "bytes", META_BYTES_MAX))?;
+        check_text("meta", meta, (meta.len() as u64, "bytes", META_BYTES_MAX))?;
     }
     for (at, name) in body.state_names.iter().enumerate() {
-        let size = name.text.chars().count();
-        check_text("state name", &name.text, (size, "characters", STATE_TEXT_CHARS_MAX))?;
+        check_chars("state name", &name.text)?;
         if body.state_names[..at].iter().any(|earlier| earlier.number == name.number) {
             return Err(bad(format!("state {} has two names; give it one", name.number)));
         }

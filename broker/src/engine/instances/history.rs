@@ -121,11 +121,21 @@ impl History {
             let first = self.missed.range(from..).next()?;
             (first.0 == name.name).then_some(first.1)
         };
-        let Some(number) = self.missed_as.get(name).copied().or_else(of_name) else { return };
+        let number = self.missed_as.get(name).copied().or_else(of_name);
+        number.into_iter().for_each(|number| self.not_missed(number, groups));
+    }
+
+    /// An instance of this whole name is missed no more.
+    pub(super) fn forget(&mut self, name: &InstanceName, groups: &mut Groups) {
+        let number = self.missed_as.get(name).copied();
+        number.into_iter().for_each(|number| self.not_missed(number, groups));
+    }
+
+    fn not_missed(&mut self, number: u64, groups: &mut Groups) {
         let Some(ended) = self.ended.get_mut((number - self.dropped) as usize) else { return };
         ended.is_missed = false;
         groups.forgot(&ended.groups);
-        self.missed.remove(&(name.name.clone(), number));
+        self.missed.remove(&(ended.name.name.clone(), number));
         self.missed_as.remove(&ended.name);
     }
 

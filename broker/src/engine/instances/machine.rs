@@ -281,25 +281,28 @@ impl Instances {
         let now = self.clock.read(cx.now);
         let read_since = self.table.of_link(link).map(|of_link| of_link.read_since);
         let read_since = read_since.unwrap_or_default();
-        let mut unknown = Vec::new();
-        for of in &body.instances {
-            let Some(key) = self.table.at(link, of.id) else {
-                unknown.push(of.id);
-                continue;
-            };
-            let instance = self.table.get_mut(key);
+        let (mut unknown, mut turned) = (Vec::new(), Vec::new());
+        self.table.each_of(link, &body.instances, |beat, found| {
+            let Some((key, instance)) = found else { return unknown.push(beat.id) };
             (instance.heard, instance.heard_at) = (now, cx.now);
             let (condition, was_stalled) = (instance.condition, instance.is_stalled);
             let is_back = condition.is_timed_out();
-            if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
-                instance.checkpoint = of.checkpoint;
+            if beat.checkpoint != instance.checkpoint || beat.is_idle || is_back {
+                instance.checkpoint = beat.checkpoint;
                 instance.moved = now;
             }
             let is_stalled = instance.stalled.0 > 0
                 && condition.is_running()
                 && now.since(instance.moved.max(read_since)) >= instance.stalled;
             if is_back || is_stalled != was_stalled {
-                self.turn(key, Condition::Alive(condition.state()), is_stalled, cx);
+                turned.push((key, Condition::Alive(condition.state()), is_stalled));
+            }
+        });
+        for (key, condition, is_stalled) in turned {
+            // A beat may name an instance twice.
+            let instance = &self.table[key];
+            if (instance.condition, instance.is_stalled) != (condition, is_stalled) {
+                self.turn(key, condition, is_stalled, cx);
             }
         }
         self.settle(cx);

@@ -67,6 +67,18 @@ impl Instances {
         self.settle(cx);
     }
 
+    /// A worker is removed: that it failed is forgotten.
+    pub(crate) fn forget_worker(
+        &mut self,
+        service: ServiceName,
+        id: WorkerId,
+        cx: &mut Context<'_>,
+    ) {
+        let name = InstanceName { name: service, machine: WORKERS.into(), id: id.0.into() };
+        self.history.forget(&name, &mut self.groups);
+        self.settle(cx);
+    }
+
     fn begin_worker(&mut self, worker: WorkerInstance, condition: Condition, cx: &mut Context<'_>) {
         let now = self.clock.read(cx.now);
         let WorkerInstance { id, service, host, run, checkpoint, .. } = worker;

@@ -6,6 +6,7 @@ use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Decision;
 use super::run::{EndReport, ExpectedEnd};
+use super::workers::WorkerEnd;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -144,7 +145,8 @@ impl Supervision {
         if worker.is_self_started {
             let is_announced =
                 worker.run.expected_end == ExpectedEnd::Announced && worker.run.killed.is_none();
-            worker.is_end_failure = !is_announced && worker.run.expected_end != ExpectedEnd::Stop;
+            let is_in_order = is_announced || worker.run.expected_end == ExpectedEnd::Stop;
+            worker.last_end = WorkerEnd::of(is_in_order);
             if cx.may_cause(Class::SelfStarted, None) {
                 let how = if is_announced { "ended as it had announced" } else { why };
                 let what = format!("(started by itself) {how}");
@@ -202,7 +204,7 @@ impl Supervision {
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.gone(cx.now);
-        worker.is_end_failure = true;
+        worker.last_end = WorkerEnd::Failed;
         worker.why = format!("unreachable: {how}");
         worker.restart.ended_unreachable(worker.is_wanted);
         self.update_available(key, cx);
@@ -223,7 +225,7 @@ impl Supervision {
         let has_served = worker.run.has_served;
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
-        worker.is_end_failure = is_wanted && !was_stopping && order.is_none();
+        worker.last_end = WorkerEnd::of(!is_wanted || was_stopping || order.is_some());
         self.update_available(key, cx);
         if !is_wanted || was_stopping {
             let what = format!("ended: {how}");

@@ -4,6 +4,7 @@
 use super::machine::Supervision;
 use super::process_state::ProcessEvent;
 use super::run::ExpectedEnd;
+use super::workers::WorkerEnd;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
@@ -31,7 +32,7 @@ impl Supervision {
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.permanent && worker.is_wanted {
             self.workers[key].gone(cx.now);
-            self.workers[key].is_end_failure = true;
+            self.workers[key].last_end = WorkerEnd::Failed;
             self.give_up(key, said, "", cx);
         } else if failed.again_ms > 0 && worker.is_wanted && !is_stopping {
             self.put_off(key, failed, said, cx);

@@ -65,11 +65,25 @@ pub(crate) struct Worker {
     /// How its last process ended; `None` = none has ended yet. Independent of the state: it stays
     /// until another one ends.
     pub(crate) exit_cause: Option<ExitCause>,
-    /// Its last process ended because of a failure, so that it is missed. Independent of the state,
-    /// as `exit_cause` is.
-    pub(crate) is_end_failure: bool,
+    /// Whether its last process ended in order. Independent of the state, as `exit_cause` is.
+    pub(crate) last_end: WorkerEnd,
     /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
+}
+
+/// How the last process of a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerEnd {
+    /// As it was asked to, or as it had announced; also: none has ended.
+    InOrder,
+    /// Because of a failure: the worker is missed until another one runs.
+    Failed,
+}
+
+impl WorkerEnd {
+    pub(super) const fn of(is_in_order: bool) -> Self {
+        if is_in_order { Self::InOrder } else { Self::Failed }
+    }
 }
 
 /// The connection of a worker.
@@ -186,7 +200,7 @@ impl Workers {
             restart: Restart::default(),
             restarts: 0,
             exit_cause: None,
-            is_end_failure: false,
+            last_end: WorkerEnd::InOrder,
             tail: VecDeque::new(),
         });
         self.ids.insert(id, key);
@@ -300,7 +314,7 @@ impl Worker {
     /// Its process is gone, or never began.
     pub(super) fn gone(&mut self, now: Tick) {
         self.enter(ProcessEvent::End, now);
-        self.is_end_failure = false;
+        self.last_end = WorkerEnd::InOrder;
         self.run.pid = 0;
         self.run.end_report = EndReport::None;
     }
