@@ -20,8 +20,8 @@ use protocol::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most instances of links that are gone which end in one step.
-const PART: usize = 256;
+/// Most messages that one step publishes of many instances, or a few more.
+pub(super) const PART: usize = 512;
 
 /// How many beats fit into a time-out, so that one that comes late is not the end.
 const BEATS: u64 = 3;
@@ -39,6 +39,8 @@ pub(crate) struct Instances {
     pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
     /// Links that are gone, and whose instances are still to be ended.
     gone: VecDeque<LinkId>,
+    /// Instances that were timed out, sent a beat, and are still to be told to be back.
+    back: VecDeque<(InstanceKey, u64)>,
 }
 
 fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
@@ -298,11 +300,20 @@ impl Instances {
                 turned.push((key, Condition::Alive(condition.state()), is_stalled));
             }
         });
+        let mut room = PART;
         for (key, condition, is_stalled) in turned {
             // A beat may name an instance twice.
             let instance = &self.table[key];
-            if (instance.condition, instance.is_stalled) != (condition, is_stalled) {
+            if (instance.condition, instance.is_stalled) == (condition, is_stalled) {
+                continue;
+            }
+            if room > 0 {
+                room = room.saturating_sub(instance.messages());
                 self.turn(key, condition, is_stalled, cx);
+            } else if instance.condition.is_timed_out() {
+                // That others are stalled is found again with their next beat.
+                self.back.push_back((key, instance.incarnation));
+                self.go_on(cx);
             }
         }
         self.settle(cx);
@@ -367,27 +378,45 @@ impl Instances {
         });
         self.gone.push_back(link);
         if self.gone.len() == 1 {
-            self.end_part(cx);
+            self.do_part(cx);
             self.settle(cx);
         }
     }
 
-    /// Ends some instances of links that are gone; the others follow in later steps.
-    pub(super) fn end_part(&mut self, cx: &mut Context<'_>) {
+    /// Goes on with many after everything that can be done now.
+    fn go_on(&self, cx: &mut Context<'_>) {
+        cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+    }
+
+    /// Ends some instances of links that are gone, and says of some that they are back; the others
+    /// follow in later steps.
+    pub(super) fn do_part(&mut self, cx: &mut Context<'_>) {
         let mut room = PART;
         while let Some(&link) = self.gone.front() {
-            let of_link = self.table.of_link(link).map(|of_link| (of_link.state, &of_link.by_id));
-            let Some((LinkState::Gone(reason), by_id)) = of_link else {
+            let of_link = self.table.of_link(link);
+            let next =
+                of_link.and_then(|of_link| Some((of_link.state, *of_link.by_id.values().next()?)));
+            let Some((LinkState::Gone(reason), key)) = next else {
                 self.gone.pop_front();
                 continue;
             };
-            let keys: Vec<InstanceKey> = by_id.values().copied().take(room).collect();
-            if keys.is_empty() {
-                // After everything that can be done now.
-                return cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+            if room == 0 {
+                return self.go_on(cx);
             }
-            room -= keys.len();
-            keys.into_iter().for_each(|key| self.end(key, reason, None, cx));
+            room = room.saturating_sub(self.table[key].messages());
+            self.end(key, reason, None, cx);
+        }
+        while let Some(&(key, incarnation)) = self.back.front() {
+            if room == 0 {
+                return self.go_on(cx);
+            }
+            self.back.pop_front();
+            let instance = self.table.get(key).filter(|it| it.incarnation == incarnation);
+            let Some(instance) = instance else { continue };
+            if let Condition::TimedOut { state } = instance.condition {
+                room = room.saturating_sub(instance.messages());
+                self.turn(key, Condition::Alive(state), false, cx);
+            }
         }
     }
 
