@@ -37,15 +37,6 @@ pub struct StepRow {
     make: fn() -> Result<Box<dyn Step>, String>,
 }
 
-/// Something that can be repeated.
-pub trait Step {
-    /// Once.
-    ///
-    /// # Errors
-    /// It did not do what it should; then its figure means nothing.
-    fn once(&mut self) -> Result<(), String>;
-}
-
 /// TABLE of steps.
 pub const STEPS: &[StepRow] = &[
     StepRow {
@@ -109,6 +100,15 @@ pub const STEPS: &[StepRow] = &[
         make: || Publish::make(1000),
     },
 ];
+
+/// Something that can be repeated.
+pub trait Step {
+    /// Once.
+    ///
+    /// # Errors
+    /// It did not do what it should; then its figure means nothing.
+    fn once(&mut self) -> Result<(), String>;
+}
 
 impl StepRow {
     /// Everything that stands before the first repetition.

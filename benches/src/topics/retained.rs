@@ -36,8 +36,8 @@ pub struct Trial {
     /// Subscribers of all topics that do not read.
     #[arg(long, default_value_t = 50)]
     pub stalled: usize,
-    /// Messages at the beginning: more than the queue of a subscription has room for, so that all of
-    /// its memory is in use.
+    /// Messages at the beginning: more than the queue of a subscription has room for, so that all
+    /// of its memory is in use.
     #[arg(long, default_value_t = 25_000)]
     pub before: u32,
     /// Messages a second while it is watched.

@@ -6,6 +6,7 @@ mod commands;
 mod count;
 pub mod crowd;
 mod inputs;
+mod topic_inputs;
 mod topics;
 
 use crowd::{Chosen, Cost, Crowd};
