@@ -1,7 +1,7 @@
 //! Each input of the engine, as it happens to the crowd.
 
 use super::crowd::{Crowd, SERVICES, host, listed, script};
-use super::{Case, topic_inputs};
+use super::{Case, first_topics};
 use broker::engine::input::{Certificates, Close, Input, Peer, Report, TokenRights, Tokens};
 use broker::engine::origin::Origin;
 use bytes::Bytes;
@@ -73,7 +73,7 @@ pub(super) fn single() -> Vec<Case> {
     cases.extend(logins());
     cases.extend(hosts());
     cases.extend(requests());
-    cases.extend(topic_inputs::cases());
+    cases.extend(first_topics::cases());
     cases
 }
 

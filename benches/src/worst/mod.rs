@@ -5,8 +5,8 @@
 mod commands;
 mod count;
 pub mod crowd;
+mod first_topics;
 mod inputs;
-mod topic_inputs;
 mod topics;
 
 use crowd::{Chosen, Cost, Crowd};

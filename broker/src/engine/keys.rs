@@ -42,8 +42,7 @@ keys! {
     /// Names an instance in `Instances`, from its announcement, or the start of a worker, until it
     /// ends.
     InstanceKey
-    /// Names a node in the tree of the patterns of all subscriptions, as long as one stands at it or
-    /// below it.
+    /// Names a node in the tree of patterns, as long as a subscription stands at it or below it.
     NodeKey
     /// Names a service in `Catalog`, from its configuration until it is deleted; that of `op` is
     /// valid for ever. A service with workers, clients or requests is not deleted.

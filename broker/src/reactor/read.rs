@@ -9,6 +9,7 @@ use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::Limits;
 use protocol::frame_reader::{Next, ReadBuffer};
+use protocol::limits::BUS_SERVICE;
 use protocol::{ErrorCode, Header, Kind, LinkId, WireError};
 use std::io::ErrorKind;
 use std::mem;
@@ -230,7 +231,9 @@ impl Reactor {
 fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
     match input {
         Input::Login { login, .. } => {
-            login.token.is_none() && (has_tokens || login.service.is_op())
+            // What a client of the bus may subscribe to and displace depends on it, too.
+            let is_asked = login.service.is_op() || login.service.as_str() == BUS_SERVICE;
+            login.token.is_none() && (has_tokens || is_asked)
         }
         Input::WorkerLogin { login, proof: None, .. } => has_tokens && login.token.is_none(),
         _ => false,

@@ -152,6 +152,7 @@ impl Topics {
         }
         peer.spend(message.frame_bytes(), cx.now);
         self.spend();
+        self.spend_bytes(message.frame_bytes());
         let subscription = &mut self.subscriptions[key];
         if let Subscriber::Link { link, number } = subscription.subscriber {
             cx.out.push(subscription.message((link, number), message, missed));

@@ -199,6 +199,7 @@ impl Topics {
         if is_live && peer.has_room(message.frame_bytes(), LINK_BYTES, cx.now) {
             peer.spend(message.frame_bytes(), cx.now);
             cx.out.push(subscription.message((link, number), message, None));
+            self.spend_bytes(message.frame_bytes());
             return;
         }
         let limits = Self::queue_limits(cx);

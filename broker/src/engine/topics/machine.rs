@@ -20,7 +20,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most messages that are sent, or values that are looked at, in one step.
 pub(super) const STEP: usize = 2000;
-/// The same of all messages that are published at one tick: the reactor reads many frames before it
+/// Most bytes of the messages that are sent in one step, so that a large one to many readers does
+/// not stand in all outboxes at once.
+const STEP_BYTES: u64 = 16 << 20;
+/// Most messages of all that are published at one tick: the reactor reads many frames before it
 /// sends anything.
 const TICK: usize = 8 * STEP;
 /// How long what the broker itself publishes is kept after nobody subscribes to it any more, so
@@ -68,6 +71,8 @@ pub(crate) struct Topics {
     pub(super) found: Vec<NodeKey>,
     /// What is left to do in this step.
     left: usize,
+    /// The same in bytes.
+    bytes_left: u64,
     /// What is left to do at this tick for messages that are published.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
@@ -82,7 +87,7 @@ impl Topics {
 
     /// Something begins for which so much may be done in this step.
     pub(super) const fn begin(&mut self, left: usize) {
-        self.left = left;
+        (self.left, self.bytes_left) = (left, STEP_BYTES);
     }
 
     /// A message is published: less may be done for it when many are at the same tick.
@@ -90,12 +95,17 @@ impl Topics {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
-        self.left = STEP.min(self.left_at.1);
+        self.begin(STEP.min(self.left_at.1));
     }
 
     /// Whether more may be done in this step.
     pub(super) const fn has_left(&self) -> bool {
-        self.left > 0
+        self.left > 0 && self.bytes_left > 0
+    }
+
+    /// So many bytes were sent.
+    pub(super) const fn spend_bytes(&mut self, bytes: u64) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     /// One message was sent, or one value looked at.
@@ -306,7 +316,8 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any more.
+    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any
+    /// more.
     fn remove_gone(&mut self, now: Tick) {
         while self.has_left()
             && let Some(subscriptions) = self.gone.front_mut()

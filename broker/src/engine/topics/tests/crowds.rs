@@ -50,6 +50,22 @@ fn stalled_readers_of_very_many_values_hold_no_memory_and_get_all_when_they_read
 }
 
 #[test]
+fn a_large_message_to_many_readers_does_not_stand_in_all_outboxes_at_once() {
+    const READERS: u32 = 40;
+    let mut bus = Bus::new(READERS + 1, &[]);
+    (0..READERS).for_each(|reader| bus.subscribe(reader, 1, "a", None));
+    bus.publish(READERS, MessageOf::new("a", &[7; 1_000_000]).body());
+    let mut steps = Vec::new();
+    while steps.iter().sum::<usize>() < READERS as usize {
+        steps.push(bus.take().len());
+        bus.now += 1;
+        bus.give(Input::Deadline);
+    }
+    assert_eq!(steps, [17, 17, 6]);
+    bus.check();
+}
+
+#[test]
 fn what_the_broker_publishes_for_nobody_is_missing_to_those_who_could_have_read_it() {
     let mut bus = Bus::new(2, &[]);
     let publish = |bus: &mut Bus| {

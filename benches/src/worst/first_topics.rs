@@ -1,5 +1,4 @@
-//! Each input about topics and instances, as it happens to a crowd that has none of them; `topics`
-//! has those with many.
+//! What the first subscriber, publisher and instance cost among the crowd.
 
 use super::Case;
 use super::crowd::Crowd;
