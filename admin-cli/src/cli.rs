@@ -2,6 +2,7 @@
 
 use crate::generate::What;
 use crate::status::Failure;
+use crate::verbs::Verb;
 use bytes::Bytes;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
@@ -14,6 +15,9 @@ use protocol::op::table::COMMANDS;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The heading of the options that verbs have, too.
+const CONNECTION: &str = "Connection";
+
 const AFTER: &str = "\
 Without -c, on a terminal: an interactive console. Otherwise standard input: the lines up to a line
 that is exactly 'go' are one message, the reply goes to standard output, and so on; what follows the
@@ -24,6 +28,9 @@ With -k all messages are one conversation with one worker; the last has no 'more
 as soon as the one after each is there, and the replies are printed as they come.
 -c may be given several times: all are sent in order, and the status is that of the first failure.
 
+The verbs pub, sub and announce take no SERVICE; 'isdclient pub --help' explains one. A service of
+such a name stands behind '--': isdclient -c hello -- pub
+
 Exit status: 0 done; 1 the broker or the worker answered with an error (its text on standard
 error); 2 usage; 3 no connection, or it was lost; 4 not answered in time.
 
@@ -33,6 +40,9 @@ Examples:
   isdclient -c hello echo
   isdclient < saved-configuration
   isdclient --json -c workers
+  isdclient pub orders.eu.created 17
+  isdclient sub 'orders.>'
+  isdclient announce pump -- /usr/local/bin/pump
 
 'isdclient -c help' lists the operator's commands.";
 
@@ -40,27 +50,32 @@ Examples:
 /// service.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "isdclient", version, after_help = AFTER, disable_help_flag = true)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "VERB")]
+#[command(subcommand_help_heading = "Verbs")]
 #[command(
     override_usage = "isdclient [-h [tls://]HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] \
-    [--json] [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]"
+    [--json] [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]\n       \
+    isdclient [OPTIONS] pub|sub|announce ..."
 )]
 pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
     /// else 127.0.0.1:5501]
     #[arg(short = 'h', long = "host", value_name = "[tls://]HOST[:PORT]|unix:PATH",
-        value_parser = address)]
+        value_parser = address, global = true, help_heading = CONNECTION)]
     pub host: Option<Address>,
 
     /// File of the CAs that a tls:// address is checked with [default: $ISECT_CA]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true, help_heading = CONNECTION)]
     pub tls_ca: Option<PathBuf>,
 
     /// Certificate to show at a tls:// address that wants one [default: $ISECT_CERT]
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", global = true,
+        help_heading = CONNECTION)]
     pub tls_cert: Option<PathBuf>,
 
     /// Its key; nobody else may be able to read the file [default: $ISECT_KEY]
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", global = true,
+        help_heading = CONNECTION)]
     pub tls_key: Option<PathBuf>,
 
     /// Text to send to SERVICE, or an operator's command; may be given several times
@@ -76,7 +91,7 @@ pub struct Cli {
     pub debug: bool,
 
     /// Answers of the broker, and errors, as JSON on standard output
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 
     /// How long an answer is worth waiting for, in milliseconds, at most an hour
@@ -99,11 +114,11 @@ pub struct Cli {
 
     /// File with the token to log in with [default: $ISECT_TOKEN_FILE, else $ISECT_TOKEN is the
     /// token itself]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true, help_heading = CONNECTION)]
     pub token_file: Option<PathBuf>,
 
     /// Print this help
-    #[arg(long = "help", action = ArgAction::Help)]
+    #[arg(long = "help", action = ArgAction::Help, global = true)]
     pub help: Option<bool>,
 
     /// Print a completion script (bash, zsh, fish), the man page or docs/op.md, made from the table
@@ -114,12 +129,36 @@ pub struct Cli {
     /// The service to ask
     #[arg(value_name = "SERVICE", default_value = "op", value_parser = service)]
     pub service: ServiceName,
+
+    /// What to do on the bus instead
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
 }
 
 impl Cli {
+    /// What was said beside a verb that belongs to requests; `None` = nothing.
+    pub fn beside_verb(&self) -> Option<String> {
+        self.verb.as_ref()?;
+        let said = [
+            ("-c", !self.commands.is_empty()),
+            ("-k", self.keep),
+            ("-d", self.debug),
+            ("--timeout", self.timeout.is_some()),
+            ("--idempotent", self.idempotent),
+            ("--extendable", self.extendable),
+            ("--priority", self.priority != PRIORITY_DEFAULT),
+            ("SERVICE", !self.service.is_op()),
+        ];
+        let (what, _) = said.iter().find(|(_, is_said)| *is_said)?;
+        Some(format!(
+            "{what} before a verb is for requests; options of the verb stand behind it, and a \
+             service of the verb's name behind '--'"
+        ))
+    }
+
     /// Whether to read commands from a person at a prompt.
     pub fn is_interactive(&self, stdin_is_terminal: bool) -> bool {
-        self.commands.is_empty() && stdin_is_terminal
+        self.commands.is_empty() && self.verb.is_none() && stdin_is_terminal
     }
 
     /// The deadline of each request; `None` = the service's default.
@@ -251,6 +290,58 @@ mod tests {
         assert_eq!(told(&["--jsn"]), None);
         let error = parse(&["services"]).unwrap_err().to_string();
         assert!(error.contains("isdclient -c services"), "{error}");
+    }
+
+    #[test]
+    fn verbs_stand_in_the_place_of_a_service() {
+        let told = |line: &[&str]| {
+            let cli = parse(line).unwrap();
+            (cli.verb.is_some(), cli.beside_verb().is_some())
+        };
+        assert_eq!(told(&["pub", "orders.eu", "17"]), (true, false));
+        assert_eq!(told(&["-h", "x:1", "--json", "sub", "orders.>", "a"]), (true, false));
+        assert_eq!(told(&["announce", "pump", "--", "/bin/pump", "-v"]), (true, false));
+        assert_eq!(told(&["-c", "hi", "pub", "orders.eu"]), (true, true));
+        assert_eq!(told(&["--timeout", "5", "sub", "a"]), (true, true));
+        // Services of such names, and others.
+        let cli = parse(&["-c", "hi", "--", "pub"]).unwrap();
+        assert_eq!((cli.verb.is_none(), cli.service.as_str()), (true, "pub"));
+        assert_eq!(parse(&["publish"]).unwrap().service.as_str(), "publish");
+        let cli =
+            parse(&["sub", "-h", "x:1", "--token-file", "/t", "--timeout", "7", "a"]).unwrap();
+        assert!(cli.host.is_some() && cli.token_file.is_some() && cli.timeout().is_none());
+        assert!(!cli.is_interactive(true));
+    }
+
+    #[test]
+    fn wrong_words_of_a_verb_are_told() {
+        for (line, part) in [
+            (&["pub", "a..b"][..], "word 2"),
+            (&["pub", "a.>"], "wildcard"),
+            (&["pub"], "TOPIC"),
+            (&["pub", "--remove", "a", "x"], "--remove"),
+            (&["pub", "--lines", "a", "x"], "--lines"),
+            (&["pub", "--expires", "0", "a"], "1..="),
+            (&["sub"], "PATTERN"),
+            (&["sub", "a.>.b"], "before its end"),
+            (&["sub", "--from", "7", "a"], "two numbers"),
+            (&["sub", "-n", "0", "a"], "1.."),
+            (&["announce", "pump"], "PROGRAM"),
+            (&["announce", "7up", "--", "x"], "begins with '7'"),
+            (&["announce", "a", "--timeout", "99", "--", "x"], "100..=86400000"),
+            (&["announce", "a", "--type", "nice", "--", "x"], "management"),
+            (&["announce", "a", "--meta", "alone", "--", "x"], "a blank and a value"),
+            (&["announce", "a", "--group", "", "--", "x"], "--group"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+            assert!(error.to_string().contains(part), "{line:?}: {error}");
+        }
+        for verb in ["pub", "sub", "announce"] {
+            let help = parse(&[verb, "--help"]).unwrap_err();
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp);
+            assert!(help.to_string().contains("Example"), "{help}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! The caller asks the broker for names of services.
 
 use protocol::op::help;
-use protocol::op::spec::{Arg, Takes};
+use protocol::op::spec::{Arg, TOPIC_SETTING, Takes};
 use protocol::op::table::COMMANDS;
 use protocol::{ServiceName, ServiceSetting, Setting};
 use serde_json::Value;
@@ -111,7 +111,8 @@ fn values(takes: Takes, known: &Known) -> Vec<String> {
         Takes::Host => own(&["localhost"]),
         Takes::Setting => Setting::ALL.iter().map(|s| s.row().name.to_owned()).collect(),
         Takes::ServiceSetting => {
-            ServiceSetting::ALL.iter().map(|s| format!("{}=", s.row().name)).collect()
+            let names = ServiceSetting::ALL.iter().map(|s| s.row().name);
+            names.chain([TOPIC_SETTING]).map(|name| format!("{name}=")).collect()
         }
         Takes::Command => COMMANDS.iter().map(|row| row.first().to_owned()).collect(),
         Takes::Any | Takes::Worker | Takes::Client => Vec::new(),
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn commands_and_their_words_are_completed() {
         assert_eq!(after("wor"), ["worker", "workers"]);
-        assert_eq!(after("config "), ["events", "host", "service", "worker"]);
+        assert_eq!(after("config "), ["events", "group", "host", "service", "worker"]);
         assert_eq!(after("config w"), ["worker"]);
         assert_eq!(after("workers "), ["all", "busy", "idle", "lazy"]);
         assert_eq!(after("workers idle "), Vec::<String>::new());

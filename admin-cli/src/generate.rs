@@ -50,15 +50,29 @@ fn script(shell: Shell) -> Vec<u8> {
 fn man() -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut out)?;
-    out.extend_from_slice(b".SH COMMANDS\n.nf\n");
-    for line in help::short().lines() {
+    out.extend_from_slice(b".SH COMMANDS\n");
+    unfilled(&help::short(), &mut out);
+    let mut program = Cli::command();
+    // So that each verb has the options of the program that stand behind it, too.
+    program.build();
+    for verb in program.get_subcommands_mut() {
+        let heading = format!(".SH VERB {}\n", verb.get_name().to_uppercase());
+        out.extend_from_slice(heading.as_bytes());
+        unfilled(&verb.render_long_help().to_string(), &mut out);
+    }
+    Ok(out)
+}
+
+/// Adds lines that the formatter is to leave as they are.
+fn unfilled(text: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b".nf\n");
+    for line in text.lines() {
         // To the formatter, a line that begins with a dot or an apostrophe is a request.
         let line = line.replace('\\', "\\\\");
         let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
         out.extend_from_slice(format!("{guard}{line}\n").as_bytes());
     }
     out.extend_from_slice(b".fi\n");
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -73,5 +87,8 @@ mod tests {
         }
         let page = String::from_utf8(made(What::Man).unwrap()).unwrap();
         assert!(page.contains(".SH COMMANDS") && page.contains("[un]block clientid"));
+        assert!(page.contains(".SH VERB ANNOUNCE") && page.contains("ISECT_INSTANCE_FD"));
+        let bash = String::from_utf8(made(What::Bash).unwrap()).unwrap();
+        assert!(bash.contains("while-connected") && bash.contains("isdclient__subcmd__pub"));
     }
 }

@@ -9,18 +9,30 @@
 //! | [`output`] | standard output and standard error |
 //! | [`status`] | what can go wrong, and its exit status |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
+//! | [`verbs`] | the verbs `pub`, `sub` and `announce` |
+//! | [`publish`], [`subscribe`] | the first two of them |
+//! | [`announce`] | runs a program as an instance that the broker watches |
+//! | [`instance`], [`lines`] | tells the broker of that program; the lines that it writes |
+//! | [`stop`] | Ctrl-C as a flag |
 //! | [`console`], [`complete`] | the interactive console, and completion with Tab |
 //! | [`generate`] | completion scripts, man page, markdown, made from the tables |
 
+pub mod announce;
 pub mod cli;
 pub mod complete;
 pub mod connection;
 pub mod console;
 pub mod generate;
 pub mod input;
+pub mod instance;
+pub mod lines;
 pub mod output;
+pub mod publish;
 pub mod run;
 pub mod status;
+pub mod stop;
+pub mod subscribe;
+pub mod verbs;
 
 use clap::Parser as _;
 use std::io::{IsTerminal as _, stderr, stdin};
@@ -55,10 +67,18 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = output::Output::new(cli.json);
-    let result = match &cli.generate {
-        Some(what) => generate::generate(*what, &mut out),
-        None if cli.is_interactive(stdin().is_terminal()) => console::run(&cli, &mut out),
-        None => run::run(&cli, &mut stdin().lock(), &mut out),
+    if let Some(surplus) = cli.beside_verb() {
+        out.failure(output::At::Only(""), &status::Failure::Usage(surplus));
+        return status::Status::Usage.into();
+    }
+    if let (None, Some(verbs::Verb::Announce(args))) = (&cli.generate, &cli.verb) {
+        return announce::run(&cli, args, &mut out);
+    }
+    let result = match (&cli.generate, &cli.verb) {
+        (Some(what), _) => generate::generate(*what, &mut out),
+        (None, Some(verb)) => verbs::run(&cli, verb, &mut stdin().lock(), &mut out),
+        (None, None) if cli.is_interactive(stdin().is_terminal()) => console::run(&cli, &mut out),
+        (None, None) => run::run(&cli, &mut stdin().lock(), &mut out),
     };
     let failed = result.err().inspect(|failure| out.failure(output::At::Only(""), failure));
     let first = out.first_failure().or_else(|| failed.map(|failure| failure.status()));

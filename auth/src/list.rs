@@ -143,7 +143,9 @@ impl TokenList {
         }
         let anonymous = anonymous.unwrap_or_default();
         if anonymous.host || anonymous.operator.is_some() {
-            return Err("'anonymous' can be client:… and worker:… only".into());
+            return Err(
+                "'anonymous' can be client:…, worker:…, publish:… and subscribe:… only".into()
+            );
         }
         let decoy = decoy.map_or_else(crate::random_bytes, Ok)?;
         Ok(Self { entries, anonymous, decoy })
@@ -459,8 +461,8 @@ mod tests {
             (&format!("token 7 client:* {hash}"), "begins with '7'"),
             (&format!("token x client:* {}", hash.replace(":64:", ":1:")), "a hash is"),
             (&format!("token x client:* {}0", hash), "32 bytes"),
-            ("anonymous operator:read", "client:… and worker:… only"),
-            ("anonymous host", "client:… and worker:… only"),
+            ("anonymous operator:read", "publish:… and subscribe:… only"),
+            ("anonymous host", "publish:… and subscribe:… only"),
             ("decoy 00", "32 bytes"),
         ] {
             let result = TokenList::parse(&format!("{good}{line}\n"));

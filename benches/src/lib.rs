@@ -10,6 +10,7 @@
 //! | [`memory`], [`restart`], [`syscalls`] | what is measured besides |
 //! | [`fairness`], [`noise`] | small requests beside clients that are a burden |
 //! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
+//! | [`topics`] | what is published to many, subscriptions, values that are kept, instances |
 //! | [`worst`] | the worst step of each command and input, with all that a broker is to hold |
 //! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
 
@@ -34,5 +35,6 @@ pub mod steps;
 pub mod stop;
 pub mod syscalls;
 pub mod table;
+pub mod topics;
 pub mod usage;
 pub mod worst;

@@ -6,7 +6,7 @@
 
 mod client;
 mod drive;
-mod schedule;
+pub(crate) mod schedule;
 
 use crate::clock;
 use crate::protocols::ClientProtocol;

@@ -1,6 +1,8 @@
 //! Single steps of the broker, repeated without sockets. The micro bench times them, the allocation
 //! bench counts their allocations, and callgrind counts their instructions for the budgets.
 
+mod publish;
+
 use broker::engine::action::Action;
 use broker::engine::input::{Input, Listening, Peer};
 use broker::engine::origin::Origin;
@@ -15,6 +17,7 @@ use protocol::ids::{LinkId, WorkerId};
 use protocol::limits::HEADER_BYTES;
 use protocol::names::{HostName, ServiceName};
 use protocol::time::Tick;
+use publish::Publish;
 
 /// The body of every request.
 static BODY: [u8; 64] = [7; 64];
@@ -32,15 +35,6 @@ pub struct StepRow {
     /// engine's time, makes its lists.
     pub allocations_max: u64,
     make: fn() -> Result<Box<dyn Step>, String>,
-}
-
-/// Something that can be repeated.
-pub trait Step {
-    /// Once.
-    ///
-    /// # Errors
-    /// It did not do what it should; then its figure means nothing.
-    fn once(&mut self) -> Result<(), String>;
 }
 
 /// TABLE of steps.
@@ -93,7 +87,28 @@ pub const STEPS: &[StepRow] = &[
         allocations_max: 1,
         make: || Beat::concurrent(4, 8, 16),
     },
+    StepRow {
+        name: "publish",
+        text: "a message of 64 bytes to one subscriber",
+        allocations_max: 1,
+        make: || Publish::make(1),
+    },
+    StepRow {
+        name: "publish-1000",
+        text: "one delivery of a message to 1,000 subscribers",
+        allocations_max: 1,
+        make: || Publish::make(1000),
+    },
 ];
+
+/// Something that can be repeated.
+pub trait Step {
+    /// Once.
+    ///
+    /// # Errors
+    /// It did not do what it should; then its figure means nothing.
+    fn once(&mut self) -> Result<(), String>;
+}
 
 impl StepRow {
     /// Everything that stands before the first repetition.

@@ -35,7 +35,7 @@ impl Spread {
         Some(Self { median, min: first, max: last })
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         json!({ "median": self.median, "min": self.min, "max": self.max })
     }
 }

@@ -95,6 +95,34 @@ fn a_peer_that_is_not_there_is_skipped_and_said() {
     assert!(err.contains("isect: skipped") && err.contains("--bin-dir"), "{err}");
 }
 
+#[test]
+fn topics_and_instances_are_measured() {
+    if !Path::new(BENCH).with_file_name("isectd").is_file() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let json = file.to_str().unwrap();
+    for (args, part) in [
+        ("fanout --peers isect,isect-unix --subscribers 20 --rounds 1 --seconds 0.2", "isect-unix"),
+        (
+            "subscriptions --peers isect --subscriptions 400 --connections 2 --changes 300 \
+             --seconds 0.3",
+            "isect",
+        ),
+        ("retained --values 300 --stalled 3 --before 300 --settle 0.5 --seconds 0.5", "all values"),
+        ("instances --instances 20 --connections 2 --changes 50 --seconds 0.8", "time-outs"),
+    ] {
+        let mut words: Vec<&str> = args.split_whitespace().collect();
+        words.extend(["--json", json]);
+        let (output, out, err) = run(&words);
+        assert!(output.status.success(), "{args}: {err}");
+        assert!(out.contains(part), "{args}: {out}");
+        let text = fs::read(&file).unwrap();
+        assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok(), "{args}");
+    }
+}
+
 /// Whether it is stopped in order or killed, its relay and its workers end with it.
 #[test]
 fn nothing_is_left_behind() {

@@ -8,19 +8,21 @@ use crate::error::Error;
 use crate::session::{Event, Session};
 use crate::{clock, retry};
 use bytes::{Bytes, BytesMut};
-use protocol::bodies::LoginOk;
+use protocol::bodies::{LoginOk, Published};
 use protocol::{ErrorCode, Ran};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use crate::session::{Reply, Send};
+pub(crate) use login::enter;
 pub use options::Options;
 pub(crate) use options::hostname;
 
 mod control;
 mod login;
 mod options;
+mod publish;
 
 /// Time to wait past a call's deadline for the broker's own error, which says whether the request
 /// ran.
@@ -33,6 +35,8 @@ const QUIET: Duration = Duration::from_millis(100);
 enum Received {
     /// A frame of an answer.
     Reply(Reply),
+    /// A message has its number.
+    Published(Published),
     /// Another frame; the wait goes on.
     Other,
     /// No frame came in time.
@@ -225,7 +229,7 @@ impl Caller {
             match self.receive(until) {
                 Received::Reply(reply) if reply.sequence == sequence => return Ok(Some(reply)),
                 Received::Reply(reply) => self.enqueue(reply),
-                Received::Other => {}
+                Received::Published(_) | Received::Other => {}
                 Received::Nothing => return Ok(None),
                 Received::Lost(error) => {
                     if !self.queue.iter().any(|reply| reply.sequence == sequence) {
@@ -330,7 +334,7 @@ impl Caller {
             }
             match self.receive(until) {
                 Received::Reply(reply) => return Ok(reply),
-                Received::Other => {}
+                Received::Published(_) | Received::Other => {}
                 Received::Nothing => {
                     let millis = timeout.unwrap_or_default().as_millis();
                     return Err(Error::new(
@@ -385,7 +389,7 @@ impl Caller {
         while self.conn.is_some() {
             match self.take_in(Wait::Not) {
                 Received::Reply(reply) => self.enqueue(reply),
-                Received::Other => {}
+                Received::Published(_) | Received::Other => {}
                 Received::Nothing | Received::Lost(_) => break,
             }
         }
@@ -420,6 +424,7 @@ impl Caller {
                 self.flushed.refused = self.flushed.refused.saturating_add(flushed.refused);
                 Received::Other
             }
+            Ok(Event::Published(answer)) => Received::Published(answer),
             Ok(Event::LoggedIn(_) | Event::Refused(_) | Event::Challenged(_)) => Received::Other,
             Err(error) => Received::Lost(self.end(error)),
         }

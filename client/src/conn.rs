@@ -426,6 +426,11 @@ impl Conn {
         (std::mem::take(&mut self.ahead), self.ended.take())
     }
 
+    /// Whether frames, or the end of the connection, came while something was written.
+    pub(crate) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty() || self.ended.is_some()
+    }
+
     /// Writes what the system takes now, and returns how much that is. Without bytes it sends what
     /// TLS has taken before.
     ///
@@ -463,6 +468,9 @@ impl Drop for Conn {
 
 /// The approximate size of a kept frame in memory, in bytes.
 fn weight(frame: &Frame) -> usize {
-    let body = if let Frame::Data { body, .. } = frame { body.len() } else { 0 };
+    let body = match frame {
+        Frame::Data { body, .. } | Frame::Message { body, .. } => body.len(),
+        _ => 0,
+    };
     size_of::<Frame>() + body
 }

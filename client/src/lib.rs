@@ -6,7 +6,9 @@
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
 //! | [`worker`] | log in, take requests, one or several at a time, answer, connect again |
+//! | [`bus`] | publish to topics, subscribe to them, have the broker watch instances |
 //! | [`session`] | pure: what a client may send, and what it may expect next |
+//! | [`topics`], [`instances`] | pure: the same of subscriptions, and of instances |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
 //! | [`token`] | the token of this program, for brokers that want one |
@@ -63,6 +65,8 @@
 //! }
 //! ```
 //!
+//! A program that publishes, subscribes, or is watched: [`bus`].
+//!
 //! What a program should know:
 //!
 //! - *Giving up.* [`cancel`](caller::Caller::cancel) tells the broker that nobody wants the answer;
@@ -77,13 +81,22 @@
 //! - *A worker that ends by itself* logs out ([`end_after`](worker::Worker::end_after),
 //!   [`reply_and_logout`](worker::Worker::reply_and_logout)), so that no request is lost to it.
 
+/// The blocks of the pages about topics and instances, which must build.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/topics.md")]
+#[doc = include_str!("../../docs/instances.md")]
+struct Pages;
+
 pub mod address;
+pub mod bus;
 pub mod caller;
 pub mod error;
+pub mod instances;
 pub mod retry;
 pub mod samples;
 pub mod session;
 pub mod token;
+pub mod topics;
 pub mod trust;
 pub mod worker;
 

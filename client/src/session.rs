@@ -9,10 +9,10 @@
 
 use crate::error::Error;
 use bytes::Bytes;
-use protocol::bodies::{Flushed, LoginOk};
+use protocol::bodies::{Flushed, LoginOk, Published};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::{Challenge, ClientId, ErrorCode, Frame, Header, Kind, Login, Proof, Ran};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(crate) use message::millis;
@@ -37,6 +37,8 @@ pub enum Event {
     Dropped(u32),
     /// The answer to a [`Session::flush`].
     Flushed(Flushed),
+    /// The answer to a [`Session::publish`].
+    Published(Published),
     /// The broker will close the connection for this reason.
     Closing(Error),
     /// Nothing to do; the frame was a pong.
@@ -92,6 +94,8 @@ pub struct Session {
     /// Requests whose last piece was never sent, and who ended them. Until the broker gets that
     /// piece, it takes any frame with their sequence for the rest of the request.
     halves: BTreeMap<u32, Side>,
+    /// Those of `open` that are messages to be published.
+    publishes: BTreeSet<u32>,
     closing: Option<Error>,
     /// The number of the last flush.
     last_flush: u32,
@@ -124,6 +128,7 @@ impl Session {
             last: 0,
             open: BTreeMap::new(),
             halves: BTreeMap::new(),
+            publishes: BTreeSet::new(),
             closing: None,
             last_flush: 0,
             has_unflushed: false,
@@ -176,6 +181,7 @@ impl Session {
     pub fn logout(&mut self) -> Frame {
         self.phase = Phase::Closed;
         self.open.clear();
+        self.publishes.clear();
         self.halves.clear();
         self.has_unflushed = false;
         Frame::Logout(protocol::bodies::Logout::default())
@@ -213,6 +219,20 @@ impl Session {
         self.last_flush = self.last_flush.wrapping_add(1);
         self.has_unflushed = false;
         Ok((self.last_flush, Frame::Flush { sequence: self.last_flush }))
+    }
+
+    /// The frame of a message with this body, and its sequence. Its answer is
+    /// [`Event::Published`], or a reply with an error.
+    ///
+    /// # Errors
+    /// There is no login, this side sends nothing more, or as many requests are under way as may
+    /// be.
+    pub fn publish(&mut self, body: Bytes) -> Result<(u32, Frame), Error> {
+        self.check_open()?;
+        let sequence = self.begin(&Send::default())?;
+        self.publishes.insert(sequence);
+        let head = Header { sequence, reply: 1, ..Header::default() };
+        Ok((sequence, Frame::Publish { head, body }))
     }
 
     /// The frame of a ping.
@@ -343,6 +363,7 @@ impl Session {
     /// Removes a request from those under way, and decides whether its sequence can be used again.
     fn remove(&mut self, sequence: u32, ended_by: Side) -> Option<UnderWay> {
         let open = self.open.remove(&sequence);
+        self.publishes.remove(&sequence);
         if open.is_some_and(|open| open.is_half) {
             if self.halves.len() == HALVES_MAX {
                 self.halves.pop_first();
@@ -397,10 +418,24 @@ impl Session {
                 self.answered(&head, body)
             }
             (Frame::Flushed(flushed), Phase::Open | Phase::Finished) => Ok(Event::Flushed(flushed)),
+            (Frame::Published(answer), Phase::Open | Phase::Finished) => self.published(answer),
             (
                 _,
                 Phase::Fresh | Phase::LoggingIn | Phase::Open | Phase::Finished | Phase::Closed,
             ) => Err(unexpected(kind)),
+        }
+    }
+
+    fn published(&mut self, answer: Published) -> Result<Event, Error> {
+        let is_publish = self.publishes.contains(&answer.publish);
+        if is_publish {
+            self.remove(answer.publish, Side::Broker);
+            Ok(Event::Published(answer))
+        } else if self.open.contains_key(&answer.publish) {
+            Err(unexpected(Kind::Published))
+        } else {
+            // Of one that was given up.
+            Ok(Event::Quiet)
         }
     }
 
@@ -462,6 +497,7 @@ impl Session {
     pub fn lost(&mut self, why: Error) -> (Error, Vec<Reply>) {
         self.phase = Phase::Closed;
         self.halves.clear();
+        self.publishes.clear();
         self.has_unflushed = false;
         let error = self.closing.take().unwrap_or(why);
         let replies = std::mem::take(&mut self.open)

@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::conn::{Conn, Wait};
 use crate::error::Error;
+use aside::Aside;
 use bytes::Bytes;
 use protocol::bodies::{Logout, WorkerLoginOk};
 use protocol::{ErrorCode, Frame, Header, Ran, ServiceName, WorkerId};
@@ -20,6 +21,7 @@ pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
 mod answer;
+mod aside;
 mod concurrent;
 mod inbound;
 mod login;
@@ -83,6 +85,7 @@ pub struct Worker {
     answered: u64,
     on_status: Option<StatusHandler>,
     on_reinit: Option<ReinitHandler>,
+    aside: Aside,
 }
 
 impl fmt::Debug for Worker {
@@ -134,6 +137,7 @@ impl Worker {
             answered: 0,
             on_status: None,
             on_reinit: None,
+            aside: Aside::default(),
         })
     }
 
@@ -242,8 +246,9 @@ impl Worker {
                 let (conn, limits) = login::keep_trying(&mut self.options, 1, until)?;
                 (self.conn, self.limits) = (Some(conn), limits);
                 (self.received, self.begun) = (0, 0);
+                self.announce_again();
             }
-            self.take_in(Wait::Until(None));
+            self.wait_and_beat(None);
         }
     }
 
@@ -275,7 +280,7 @@ impl Worker {
             }
             // Once a piece of the answer has left, only the broker knows until when.
             let until = current.until.filter(|_| !current.was_open);
-            if !self.take_in(Wait::Until(until)) {
+            if !self.wait_and_beat(until) {
                 let text = "the client did not send the rest of its request within the deadline";
                 self.over = Some(Error::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe));
             }

@@ -485,3 +485,26 @@ fn a_thousand_requests_are_answered_once_each() {
     peer.send(Frame::End);
     thread.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_request_publishes_by_its_connection_and_refusals_are_told() {
+    let broker = FakeBroker::tcp();
+    let (mut peer, mut worker) = connect(&broker);
+    peer.request(1, "hi", false);
+    let request = worker.next().unwrap().unwrap();
+    request.publish("orders.eu", "17").unwrap();
+    failed(request.publish("a..b", ""), ErrorCode::BadMessage);
+    failed(request.publish("a", vec![0; 2 << 20]), ErrorCode::BodyTooLarge);
+    let Frame::Publish { head, body } = peer.frame() else { panic!("a publish") };
+    assert_eq!(body, "topic orders.eu\n\n17");
+    let about = Header { sequence: head.sequence, ..Header::default() };
+    peer.error(about, ErrorCode::Denied, "publish:orders.eu");
+    request.reply("done");
+    assert_eq!(answered(&mut peer, 1), "done");
+    peer.request(2, "again", false);
+    // The refusal came before; it ended nothing.
+    worker.next().unwrap().unwrap().reply("done");
+    let refused = worker.refused();
+    assert!(refused.len() == 1 && refused[0].is(ErrorCode::Denied), "{refused:?}");
+    assert!(worker.refused().is_empty());
+}

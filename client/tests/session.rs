@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use client::error::{Code, Error};
-use client::protocol::bodies::{ErrorBody, Flushed, Login, LoginOk};
+use client::protocol::bodies::{ErrorBody, Flushed, Login, LoginOk, Published};
 use client::protocol::errors::{ErrorCode, Ran};
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::ids::ClientId;
+use client::protocol::messages::Position;
 use client::protocol::names::ServiceName;
 use client::session::{Event, Reply, Send, Session};
 use std::collections::BTreeMap;
@@ -451,4 +452,22 @@ fn every_request_has_exactly_one_outcome() {
             assert_eq!(outcomes.get(&sequence).copied().unwrap_or(0), wanted, "seed {seed}");
         }
     }
+}
+
+#[test]
+fn only_a_publish_is_answered_as_one() {
+    let mut session = open();
+    let (asked, _) = session.send(Bytes::new(), &Send::default()).unwrap();
+    let (publish, frame) = session.publish(Bytes::from("topic a\n\n")).unwrap();
+    assert!(matches!(frame, Frame::Publish { head, .. } if head.sequence == publish));
+    assert_ne!(asked, publish);
+    let answer = |publish| {
+        let at = Position { epoch: 1, number: 2 };
+        Frame::Published(Published { publish, at, subscriptions: 0 })
+    };
+    assert!(matches!(session.receive(answer(publish)), Ok(Event::Published(_))));
+    // Again, or of one that was given up.
+    assert!(matches!(session.receive(answer(publish)), Ok(Event::Quiet)));
+    session.receive(answer(asked)).unwrap_err();
+    assert_eq!(session.under_way(), 1);
 }

@@ -129,7 +129,12 @@ pub fn head(bytes: &[u8; HEADER_BYTES], limits: Limits) -> Result<(Kind, Header)
         BodyKind::Opaque => {
             if size > body_bytes_max {
                 let text = format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}");
-                return Err(unusable(&header, ErrorCode::BodyTooLarge, text));
+                // The broker alone sends messages, and waits for no answer that could say so.
+                return Err(if kind == Kind::Message {
+                    fatal(ErrorCode::BodyTooLarge, text)
+                } else {
+                    unusable(&header, ErrorCode::BodyTooLarge, text)
+                });
             }
             if (header.reply | header.more) > 1 || u64::from(header.deadline_ms) > deadline_ms_max {
                 return Err(unusable(&header, ErrorCode::OutOfRange, out_of_range(&header)));

@@ -86,14 +86,14 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "sequence",
-        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way. Errors about the connection itself carry 0",
+        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way. Errors about the connection itself carry 0. In a `publish` its number, in a `message` that of the subscription",
     ),
     field(
         8,
         2,
         "u16",
         "reply",
-        "client: 1 = waits for a reply; 0 = nothing is sent back, success or not; other values are refused. Of a request in pieces the first frame's holds. Broker to worker: the client's value. Elsewhere 0",
+        "client: 1 = waits for a reply; 0 = nothing is sent back, success or not; other values are refused. Of a request in pieces the first frame's holds. Broker to worker: the client's value. In a `publish` 1 = `published` is to answer. Elsewhere 0",
     ),
     field(
         10,
@@ -116,7 +116,7 @@ pub const FIELDS: &[Field] = &[
         2,
         "u16",
         "more",
-        "1 = further frames of the same request or reply follow, 0 = this is the last; other values are refused. The worker stays busy until it sends 0",
+        "1 = further frames of the same request or reply follow, 0 = this is the last; other values are refused. The worker stays busy until it sends 0. In a `message` 1 = it is one from before",
     ),
     field(
         22,
@@ -137,7 +137,7 @@ pub const FIELDS: &[Field] = &[
         8,
         "u64",
         "transaction",
-        "the broker's number for the transaction, unique for its lifetime; 0 in a client's request; the worker returns it in every reply",
+        "the broker's number for the transaction, unique for its lifetime; 0 in a client's request; the worker returns it in every reply. In a `message` its number in the broker's count",
     ),
     field(
         32,
@@ -151,7 +151,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "attempt",
-        "to the worker: 1 for the first delivery of this request, 2 for the first repetition; elsewhere 0",
+        "to the worker: 1 for the first delivery of this request, 2 for the first repetition. In a `message`: how many of its subscription were dropped right before it. Elsewhere 0",
     ),
     field(
         40,

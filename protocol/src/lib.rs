@@ -11,7 +11,7 @@
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`frame_reader`] | splits a stream of bytes into frames |
 //! | [`show`] | one line and hex for logs and documents |
-//! | [`topics`], [`messages`], [`instances`] | words of publish / subscribe and of watched programs |
+//! | [`topics`], [`messages`], [`instances`] | words of topics, and of programs that are watched |
 //! | [`peer_group`], [`login_failures`], [`quota`] | what a peer can have done and remembered |
 //! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
 //! | [`variants`] | whole lists of an enum's variants |

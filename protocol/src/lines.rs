@@ -5,7 +5,7 @@
 use crate::limits::{LINES_MAX, VALUE_BYTES_MAX};
 use crate::show;
 use bytes::Bytes;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Most bytes of a key or a wrong value that an error shows.
 const SHOWN_MAX: usize = 40;
@@ -25,7 +25,11 @@ impl std::error::Error for BodyError {}
 /// A parsed control body: its lines in order, and the free text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
-    entries: Vec<(String, String)>,
+    /// Keys and values, one behind the other: a body with thousands of lines takes no more pieces
+    /// of memory than one with two.
+    words: String,
+    /// Where in `words` the key and the value of each line end.
+    ends: Vec<(u32, u32)>,
     text: String,
 }
 
@@ -37,7 +41,7 @@ impl Lines {
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let body = std::str::from_utf8(body)
             .map_err(|e| BodyError(format!("byte {} of the body is not UTF-8", e.valid_up_to())))?;
-        let mut lines = Self::default();
+        let mut lines = Self { words: String::with_capacity(body.len()), ..Self::default() };
         let mut rest = body;
         while !rest.is_empty() {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -46,7 +50,7 @@ impl Lines {
                 rest.clone_into(&mut lines.text);
                 break;
             }
-            if lines.entries.len() == LINES_MAX {
+            if lines.ends.len() == LINES_MAX {
                 return Err(BodyError(format!("the body has more than {LINES_MAX} lines")));
             }
             let (key, value) = line.split_once(' ').unwrap_or((line, ""));
@@ -57,15 +61,38 @@ impl Lines {
                     value.len()
                 )));
             }
-            lines.entries.push((key.to_owned(), unescape(key, value)?));
+            lines.words.push_str(key);
+            let key_end = lines.words.len();
+            unescape(key, value, &mut lines.words)?;
+            lines.end(key_end);
         }
         Ok(lines)
+    }
+
+    /// A line is whole. Its body is no longer than a frame may be.
+    fn end(&mut self, key_end: usize) {
+        self.ends.push((key_end as u32, self.words.len() as u32));
+    }
+
+    /// All keys and values, in order.
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(key_end, end)| {
+            let (key_end, end) = (key_end as usize, end as usize);
+            let line = (&self.words[start..key_end], &self.words[key_end..end]);
+            start = end;
+            line
+        })
     }
 
     /// Adds one line `key value`; the value is escaped when the body is rendered.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
-        self.entries.push((key.to_owned(), value.to_string()));
+        self.words.push_str(key);
+        let key_end = self.words.len();
+        // Writing to a String can't fail.
+        let _ = write!(self.words, "{value}");
+        self.end(key_end);
         self
     }
 
@@ -96,12 +123,12 @@ impl Lines {
 
     /// The first value of a key.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
     /// All values of a key, in order.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.entries.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.iter().filter(move |(k, _)| *k == key).map(|(_, v)| v)
     }
 
     /// The first value of a required key.
@@ -115,7 +142,7 @@ impl Lines {
     /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut out = String::new();
-        for (key, value) in &self.entries {
+        for (key, value) in self.iter() {
             out.push_str(key);
             out.push(' ');
             escape(value, &mut out);
@@ -147,11 +174,12 @@ fn escape(value: &str, out: &mut String) {
     }
 }
 
-fn unescape(key: &str, value: &str) -> Result<String, BodyError> {
+/// Appends the value of a key.
+fn unescape(key: &str, value: &str, out: &mut String) -> Result<(), BodyError> {
     if !value.contains('\\') {
-        return Ok(value.to_owned());
+        out.push_str(value);
+        return Ok(());
     }
-    let mut out = String::with_capacity(value.len());
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         if c != '\\' {
@@ -169,7 +197,7 @@ fn unescape(key: &str, value: &str) -> Result<String, BodyError> {
             }
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 #[cfg(test)]

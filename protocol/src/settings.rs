@@ -197,9 +197,9 @@ settings! {
     TracesBytesMax = "traces_bytes_max", Bytes, 0, GIB, 2 << 20, true, "most bytes of the time lines kept for `why`; the oldest are dropped";
     WatchersMax = "watchers_max", Count, 0, 10_000, 64, true, "operators that may watch at once";
     SubscriptionsMax = "subscriptions_max", Count, 0, 10_000_000, 10_000, true, "most subscriptions of one connection";
-    SubscriptionQueueMax = "subscription_queue_max", Count, 1, 1_000_000, 10_000, true, "most messages that wait for one subscription whose reader is too slow; past it the oldest is dropped, and the next one says how many";
-    SubscriptionQueueBytesMax = "subscription_queue_bytes_max", Bytes, 1024, GIB, 4 << 20, true, "most bytes of the messages that wait for one subscription; the newest waits in any case";
-    SubscriptionQueuesBytesMax = "subscription_queues_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 4, true, "most bytes of the messages that wait for all subscriptions together, each counted as often as it waits; past it a subscription that gets a further one drops its oldest";
+    SubscriptionQueueMax = "topic_queue_max", Count, 1, 1_000_000, 10_000, true, "most messages that wait for one subscription whose reader is too slow; past it the oldest is dropped, and the next one says how many";
+    SubscriptionQueueBytesMax = "topic_queue_bytes_max", Bytes, 1024, GIB, 4 << 20, true, "most bytes of the messages that wait for one subscription; the newest waits in any case";
+    SubscriptionQueuesBytesMax = "topic_queues_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 4, true, "most bytes of the messages that wait for all subscriptions together, each counted as often as it waits; past it a subscription that gets a further one drops its oldest";
     RetainedMax = "retained_max", Count, 0, 10_000_000, 200_000, true, "most topics of which the last message is kept (`retain`); a message to be kept of a further one is refused";
     RetainedBytesMax = "retained_bytes_max", Bytes, 0, 1 << 40, GIB / 8, true, "most bytes of all messages that are kept (`retain`)";
     TopicRingMax = "topic_ring_max", Count, 0, 10_000_000, 10_000, true, "the last messages of all topics that are remembered for subscribers that come back (`from`)";

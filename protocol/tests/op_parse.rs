@@ -5,8 +5,8 @@ use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceWhat, SettingsOf,
-    ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
+    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -172,7 +172,10 @@ fn config_takes_ids_settings_and_quoted_arguments() {
         Ok(Op::ConfigService {
             id: Some(ServiceId(2)),
             name: name("echo"),
-            settings: vec![(ServiceSetting::QueueMax, 0), (ServiceSetting::SelfStart, 1)],
+            settings: vec![
+                ServiceChange::Number(ServiceSetting::QueueMax, 0),
+                ServiceChange::Number(ServiceSetting::SelfStart, 1),
+            ],
         })
     );
     for (given, address) in [
@@ -445,5 +448,24 @@ fn no_piece_of_a_good_line_makes_the_parser_panic() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn the_topic_of_a_service_is_a_pattern_or_empty() {
+    for (word, topic) in [("topic=orders.>", Some("orders.>")), ("topic=", None)] {
+        let Ok(Op::ConfigService { settings, .. }) = parse(&format!("config service echo {word}"))
+        else {
+            panic!("{word} is a setting");
+        };
+        let pattern = topic.map(|topic| Pattern::new(topic).unwrap());
+        assert_eq!(settings, [ServiceChange::Topic(pattern)]);
+        assert_eq!(settings[0].to_string(), word);
+    }
+    for (word, part) in
+        [("topic=a..b", "word 2"), ("topic=a topic=b", "given twice"), ("topics=a", "'topic'")]
+    {
+        let error = parse(&format!("config service echo {word}")).unwrap_err();
+        assert!(error.text.contains(part), "{word}: {}", error.text);
     }
 }

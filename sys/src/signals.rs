@@ -17,7 +17,10 @@
 use nix::libc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 /// Signals that keep their default action: faults, and those that stop and continue a process. URG
 /// and WINCH do nothing by default, and PIPE would come with each write to a broken pipe.
@@ -171,6 +174,17 @@ pub fn handled() -> SigSet {
         set.remove(signal);
     }
     set
+}
+
+/// Has the program of a command receive all signals from its start on, although this program may
+/// block them to read them from a descriptor. A process inherits what is blocked.
+pub fn unblock_in(command: &mut Command) {
+    let unblock = || SigSet::all().thread_unblock().map_err(io::Error::from);
+    #[expect(unsafe_code, reason = "std has no other way to change what a child inherits")]
+    // SAFETY: pthread_sigmask may be called between fork and exec, and nothing is allocated.
+    unsafe {
+        command.pre_exec(unblock);
+    }
 }
 
 /// Restores the default action of SIGSEGV and SIGBUS, so that both end the program also when

@@ -286,7 +286,9 @@ fn config() -> String {
          ## The broker\n\nGiven at the start with `isectd --set NAME=VALUE`, shown by `settings`, changed while it\n\
          runs by `set NAME VALUE` (those that are live) and then kept in the state directory. What the\n\
          command line says wins over what is kept, and is not kept itself.\n\n{}\n\
-         ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}\n{}",
+         ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}\n\
+         One more is a pattern and no number: with `topic=orders.>` each message of a topic that\n\
+         matches is a one-way request of the service ([topics](topics.md)); `topic=` ends that.\n\n{}",
         setting_rows(SETTINGS),
         setting_rows(SERVICE_SETTINGS),
         include_str!("config_files.md")

@@ -202,9 +202,9 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
         (Port::LoggedIn, Kind::Cancel) => OPEN,
         (Port::LoggedIn, Kind::Flush) => &["flushed", "open"],
         // Of workers as of clients.
-        (Port::LoggedIn | Port::WorkerLoggedIn, Kind::Subscribe) => {
-            &["subscribed", "caught-up", "open"]
-        }
+        (Port::LoggedIn, Kind::Subscribe) => &["subscribed", "caught-up", "open"],
+        // A client has published a value that is kept.
+        (Port::WorkerLoggedIn, Kind::Subscribe) => &["subscribed", "message", "caught-up", "open"],
         (Port::LoggedIn | Port::WorkerLoggedIn, Kind::Unsubscribe) => &["error not_found", "open"],
         (Port::LoggedIn | Port::WorkerLoggedIn, Kind::Publish) => &["published", "open"],
         (Port::LoggedIn | Port::WorkerLoggedIn, Kind::Announce) => &["announced", "open"],

@@ -9,6 +9,7 @@ use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
 use isect_benches::sock::Endpoint;
 use isect_benches::stop::Stop;
+use isect_benches::topics::{fanout, instances, retained, subscriptions};
 use isect_benches::{
     budgets, echo, fairness, memory, noise, proc, relay, restart, steps, syscalls, table, usage,
     worst,
@@ -44,6 +45,14 @@ enum Command {
     Syscalls(Syscalls),
     /// Latency of small requests beside clients that are a burden.
     Fairness(Fairness),
+    /// One publisher and many subscribers, beside nats-server and redis-server.
+    Fanout(Measured<fanout::Trial>),
+    /// Very many subscriptions that change while a publisher goes on.
+    Subscriptions(Measured<subscriptions::Trial>),
+    /// Very many kept values, and subscribers that do not read.
+    Retained(Measured<retained::Trial>),
+    /// Very many instances that say that they go on.
+    Instances(Measured<instances::Trial>),
     /// Instructions of single steps, counted by callgrind, against budgets.toml (needs valgrind).
     Budgets {
         /// File with the budgets.
@@ -214,6 +223,18 @@ struct Fairness {
     setup: SetupArgs,
 }
 
+/// A measurement of topics or instances.
+#[derive(Debug, Args)]
+struct Measured<T: Args> {
+    #[command(flatten)]
+    trial: T,
+    /// Write everything to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    setup: SetupArgs,
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -233,6 +254,26 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Restart(args) => run_restart(&args),
         Command::Syscalls(args) => run_syscalls(&args),
         Command::Fairness(args) => run_fairness(&args),
+        Command::Fanout(args) => {
+            let samples = fanout::run(&args.trial, &args.setup.to_setup()?, &Stop::new()?)?;
+            print(&fanout::render(&samples))?;
+            write_json(args.json.as_ref(), &fanout::json(&samples))
+        }
+        Command::Subscriptions(args) => {
+            let samples = subscriptions::run(&args.trial, &args.setup.to_setup()?, &Stop::new()?)?;
+            print(&subscriptions::render(&samples))?;
+            write_json(args.json.as_ref(), &subscriptions::json(&samples))
+        }
+        Command::Retained(args) => {
+            let outcome = retained::run(&args.trial, &args.setup.to_setup()?, &Stop::new()?)?;
+            write_json(args.json.as_ref(), &retained::json(&outcome))?;
+            print(&retained::render(&outcome)?)
+        }
+        Command::Instances(args) => {
+            let outcome = instances::run(&args.trial, &args.setup.to_setup()?, &Stop::new()?)?;
+            print(&instances::render(&args.trial, &outcome))?;
+            write_json(args.json.as_ref(), &instances::json(&outcome))
+        }
         Command::Worst { times } => print(&worst::check(!times)?),
         Command::WorstSteps { file } => worst::child(&file),
         Command::Budgets { file, update } => print(&budgets::check(&file, update)?),

@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// The timer's token.
-pub(super) const TIMER: Token = Token(usize::MAX - 1);
+pub(crate) const TIMER: Token = Token(usize::MAX - 1);
 
 /// When the next request is meant to leave.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     timer: TimerFd,
     rate: u64,
     begun: Instant,
@@ -23,7 +23,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// So many requests a second, not begun yet.
-    pub(super) fn new(rate: u64) -> Result<Self, String> {
+    pub(crate) fn new(rate: u64) -> Result<Self, String> {
         if rate == 0 || rate > 10_000_000 {
             return Err(format!("--rate {rate}: 1 to 10000000 requests a second"));
         }
@@ -32,14 +32,14 @@ impl Schedule {
         Ok(Self { timer, rate, begun: clock::now(), next: 0 })
     }
 
-    pub(super) fn register(&self, registry: &Registry) -> Result<(), String> {
+    pub(crate) fn register(&self, registry: &Registry) -> Result<(), String> {
         registry
             .register(&mut SourceFd(&self.timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .map_err(|e| e.to_string())
     }
 
     /// Counts from now.
-    pub(super) fn begin(&mut self, now: Instant) -> Result<(), String> {
+    pub(crate) fn begin(&mut self, now: Instant) -> Result<(), String> {
         (self.begun, self.next) = (now, 0);
         self.arm(now)
     }
@@ -50,7 +50,7 @@ impl Schedule {
     }
 
     /// The next request that was meant to leave by now: its number and its moment.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<(u64, Instant)> {
+    pub(crate) fn next_due(&mut self, now: Instant) -> Option<(u64, Instant)> {
         let at = self.due_at();
         if at > now {
             return None;
@@ -60,7 +60,7 @@ impl Schedule {
     }
 
     /// Wakes the loop at the next request.
-    pub(super) fn arm(&mut self, now: Instant) -> Result<(), String> {
+    pub(crate) fn arm(&mut self, now: Instant) -> Result<(), String> {
         let span = self.due_at().saturating_duration_since(now).max(Duration::from_nanos(1));
         self.timer
             .set(Expiration::OneShot(TimeSpec::from_duration(span)), TimerSetTimeFlags::empty())

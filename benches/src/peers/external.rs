@@ -44,10 +44,10 @@ fn free_port() -> Result<SocketAddr, String> {
 }
 
 /// An external broker that runs.
-struct External {
-    process: Process,
-    at: SocketAddr,
-    dir: TempDir,
+pub(super) struct External {
+    pub(super) process: Process,
+    pub(super) at: SocketAddr,
+    pub(super) dir: TempDir,
 }
 
 impl External {
@@ -130,25 +130,35 @@ fn counted(
     Box::new(move || make(next.replace(next.get() + 1)))
 }
 
+/// nats-server without workers.
+pub(super) fn nats_alone(setup: &Setup) -> Result<External, String> {
+    External::start(setup, "nats-server", |at, _| {
+        words(&["--addr", "127.0.0.1", "--port", &at.port().to_string()])
+    })
+}
+
 /// nats-server.
 pub(super) fn nats(setup: &Setup, shape: &Shape) -> Result<Running, String> {
-    let external = External::start(setup, "nats-server", |at, _| {
-        words(&["--addr", "127.0.0.1", "--port", &at.port().to_string()])
-    })?;
+    let external = nats_alone(setup)?;
     let at = external.at;
     let new_client = counted(|index| Box::new(protocols::nats::Client::new(index)));
     external.into_running(setup, shape, ("nats", at), new_client)
 }
 
-/// redis-server without persistence.
-pub(super) fn redis(setup: &Setup, shape: &Shape) -> Result<Running, String> {
-    let external = External::start(setup, "redis-server", |at, dir| {
+/// redis-server without workers and without persistence.
+pub(super) fn redis_alone(setup: &Setup) -> Result<External, String> {
+    External::start(setup, "redis-server", |at, dir| {
         let port = at.port().to_string();
         let dir = dir.display().to_string();
         let mut args = words(&["--bind", "127.0.0.1", "--port", &port, "--save", ""]);
         args.extend(words(&["--appendonly", "no", "--maxclients", "100000", "--dir", &dir]));
         args
-    })?;
+    })
+}
+
+/// redis-server without persistence.
+pub(super) fn redis(setup: &Setup, shape: &Shape) -> Result<Running, String> {
+    let external = redis_alone(setup)?;
     let at = external.at;
     let new_client = counted(|index| Box::new(protocols::redis::Client::new(index)));
     external.into_running(setup, shape, ("redis", at), new_client)

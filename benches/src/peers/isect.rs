@@ -50,7 +50,7 @@ pub struct Isect {
     pub process: Process,
     /// What its ports file says.
     pub endpoints: Value,
-    dir: TempDir,
+    pub(super) dir: TempDir,
 }
 
 /// An operator at that broker.

@@ -1,6 +1,7 @@
 //! The TABLE of the peers, and how each one is started: its broker, its workers, the address for
 //! clients and the protocol they use. `load` has the load, `protocols` their protocols.
 
+mod alone;
 mod external;
 mod isect;
 mod plain;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+pub use alone::{Alone, Hub};
 pub use isect::{Isect, IsectOptions, Op};
 
 /// How long a broker or its workers may take to be there.

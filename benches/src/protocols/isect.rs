@@ -32,20 +32,20 @@ pub struct Worker {
     concurrency: u32,
 }
 
-fn append(frame: Frame, out: &mut Vec<u8>) {
+pub(super) fn append(frame: Frame, out: &mut Vec<u8>) {
     let encoded = encode::encode(frame);
     out.extend_from_slice(&encoded.head);
     out.extend_from_slice(&encoded.body);
 }
 
 /// The header and the size of the whole frame at the front, if it is there.
-fn frame(bytes: &[u8]) -> Option<(Header, usize)> {
+pub(super) fn frame(bytes: &[u8]) -> Option<(Header, usize)> {
     let head = Header::read(bytes.first_chunk::<HEADER_BYTES>()?);
     let size = HEADER_BYTES + head.len as usize;
     (bytes.len() >= size).then_some((head, size))
 }
 
-fn wrong(who: &str, head: &Header, body: &[u8]) -> String {
+pub(super) fn wrong(who: &str, head: &Header, body: &[u8]) -> String {
     let name = ErrorCode::of(head.error).map_or("no error", ErrorCode::name);
     format!(
         "the broker sent the {who} kind {} with error {} ({name}): {}",

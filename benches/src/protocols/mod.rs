@@ -7,6 +7,7 @@ pub mod isect;
 pub mod limit;
 pub mod nats;
 pub mod redis;
+pub mod topics;
 pub mod zmtp;
 
 use crate::payload::Payload;

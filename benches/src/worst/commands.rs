@@ -16,9 +16,13 @@ pub(super) enum When {
     Stop,
     /// Last: the broker ends.
     Last,
+    /// In another crowd: with many values that are kept and many subscriptions.
+    Topics,
+    /// With many instances.
+    Instances,
 }
 
-use When::{First, Last, Late, Stop};
+use When::{First, Instances, Last, Late, Stop, Topics};
 
 /// What is asked. A command that is not here does not compile.
 const fn asked(command: Command) -> &'static [(When, &'static str)] {
@@ -32,7 +36,12 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Clients => &[(First, "clients")],
         Command::Clone => &[(First, "clone 1")],
         Command::ConfigEvents => &[(Late, "config events 10")],
-        Command::ConfigGroup => &[(First, "config group s0000 min=2 pump")],
+        Command::ConfigGroup => &[
+            (First, "config group s0000 min=2 pump"),
+            (Instances, "config group night min=5"),
+            (Instances, "config group night min=7 pump"),
+            (Instances, "config group other pump"),
+        ],
         Command::ConfigHost => &[(First, "config host h9 unix:/run/h9")],
         Command::ConfigService => &[
             (First, "config service new"),
@@ -43,11 +52,39 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::ConfigWorker => &[(First, "config worker s0000 h0999 /usr/bin/program")],
         Command::DeleteWorker => &[(First, "delete worker 3001"), (First, "delete worker 3002")],
         Command::DeleteClient => &[(First, "delete client 8")],
-        Command::DeleteGroup => &[(First, "delete group s0000")],
+        Command::DeleteGroup => &[
+            (First, "delete group s0000"),
+            (Instances, "delete group other"),
+            (Instances, "delete group night"),
+        ],
         Command::DeleteHost => &[(First, "delete host h9"), (First, "delete host h0000")],
         Command::DeleteService => &[(First, "delete service new"), (First, "delete service s2999")],
+        Command::Group => &[
+            (First, "group s0000"),
+            (First, "group s000"),
+            (Instances, "group night"),
+            (Instances, "group nights"),
+        ],
+        Command::Groups => &[(First, "groups"), (Instances, "groups")],
         Command::Halt => &[(Last, "halt")],
         Command::Idle => &[(First, "idle 1")],
+        Command::Instance => &[
+            (First, "instance s0000 1"),
+            (First, "instance s000"),
+            (Instances, "instance pump 7"),
+            (Instances, "instance pump"),
+        ],
+        Command::Instances => &[
+            (First, "instances"),
+            (First, "instances s0000"),
+            (First, "instances group s0000"),
+            (First, "instances history"),
+            (Instances, "instances"),
+            (Instances, "instances pump"),
+            (Instances, "instances group night"),
+            (Instances, "instances history"),
+            (Instances, "instances all"),
+        ],
         Command::ListEvents => &[(First, "listevents"), (First, "listevents 10")],
         Command::Pause => &[(Late, "pause s0000"), (Late, "pause all"), (First, "pause 2")],
         Command::Ready => &[(First, "ready 2"), (Late, "ready s0000"), (Late, "ready all")],
@@ -61,31 +98,26 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Shutdown => &[(First, "shutdown 5000"), (Late, "shutdown all")],
         Command::Start => &[(First, "start 3"), (Late, "start s0000"), (Late, "start all")],
         Command::Stop => &[(First, "stop 4"), (Stop, "stop s0000"), (Stop, "stop all")],
+        Command::Subscriptions => &[
+            (Topics, "subscriptions"),
+            (Topics, "subscriptions client 7"),
+            (Topics, "subscriptions bench.all"),
+        ],
+        Command::Topics => &[
+            (Topics, "topics"),
+            (Topics, "topics kept.*.item77"),
+            (Topics, "topics kept.area5.item5"),
+        ],
         Command::Worker => &[(First, "worker 1500"), (First, "worker 99999")],
         Command::Workers => &[(First, "workers"), (First, "workers busy")],
         Command::Status => &[(First, "status")],
-        Command::Group => &[(First, "group s0000"), (First, "group s000")],
-        Command::Groups => &[(First, "groups")],
         Command::Help => &[(First, "help"), (First, "help queue"), (First, "hlep")],
         Command::Host => &[(First, "host h0000"), (First, "host h000")],
         Command::Hosts => &[(First, "hosts")],
-        Command::Instance => &[(First, "instance s0000 1"), (First, "instance s000")],
-        Command::Instances => &[
-            (First, "instances"),
-            (First, "instances s0000"),
-            (First, "instances group s0000"),
-            (First, "instances history"),
-        ],
         Command::Last => &[(First, "last 1")],
         Command::Latency => &[(First, "latency"), (First, "latency s0000")],
         Command::Load => &[(First, "load"), (First, "load s000")],
         Command::Poison => &[(First, "poison"), (First, "poison 1"), (First, "poison clear")],
-        Command::Topics => &[(First, "topics"), (First, "topics a.>")],
-        Command::Subscriptions => &[
-            (First, "subscriptions"),
-            (First, "subscriptions a.>"),
-            (First, "subscriptions client 9"),
-        ],
         Command::Queue => &[(First, "queue"), (First, "queue s0000"), (First, "queue s0001")],
         Command::Reload => &[(First, "reload")],
         Command::Requests => &[

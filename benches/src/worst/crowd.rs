@@ -108,6 +108,8 @@ pub struct Crowd {
     pub answers: usize,
     /// The sequence of the last `status` frame.
     pub status_sequence: u32,
+    /// A link that one case leaves for the next ones.
+    pub noted: Option<LinkId>,
     by_link: BTreeMap<LinkId, WorkerId>,
     pongs: Vec<LinkId>,
     dials: Vec<HostName>,
@@ -197,6 +199,7 @@ impl Crowd {
             stores: VecDeque::new(),
             answers: 0,
             status_sequence: 0,
+            noted: None,
             by_link: BTreeMap::new(),
             pongs: Vec::new(),
             dials: Vec::new(),

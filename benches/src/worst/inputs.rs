@@ -1,34 +1,33 @@
 //! Each input of the engine, as it happens to the crowd.
 
-use super::Case;
 use super::crowd::{Crowd, SERVICES, host, listed, script};
+use super::{Case, first_topics};
 use broker::engine::input::{Certificates, Close, Input, Peer, Report, TokenRights, Tokens};
 use broker::engine::origin::Origin;
 use bytes::Bytes;
-use protocol::bodies::{
-    Beat, ErrorBody, ExecExited, ExecFailed, ExecOutput, ExitCause, Login, Stream, Subscribe,
-    Withdraw,
-};
+use protocol::bodies::{ErrorBody, ExecExited, ExecFailed, ExecOutput, ExitCause, Login, Stream};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::instances::BeatOf;
-use protocol::kinds::Kind;
-use protocol::messages::MessageOf;
 use protocol::names::{ServiceName, TokenName};
 use protocol::proof::{Challenge, Claim, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
 
-fn case(name: &'static str, act: impl Fn(&mut Crowd) -> Result<(), String> + 'static) -> Case {
+pub(super) fn case(
+    name: &'static str,
+    act: impl Fn(&mut Crowd) -> Result<(), String> + 'static,
+) -> Case {
     Case { name: name.to_owned(), act: Box::new(act) }
 }
 
 /// An input that is made of a crowd, and what follows from it.
-fn one(name: &'static str, make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static) -> Case {
+pub(super) fn one(
+    name: &'static str,
+    make: impl Fn(&mut Crowd) -> Result<Input, String> + 'static,
+) -> Case {
     case(name, move |crowd| {
         let mut made = Err(String::new());
         crowd.quietly(|crowd| {
@@ -74,54 +73,12 @@ pub(super) fn single() -> Vec<Case> {
     cases.extend(logins());
     cases.extend(hosts());
     cases.extend(requests());
-    cases.extend(topics());
+    cases.extend(first_topics::cases());
     cases
 }
 
-fn client(crowd: &Crowd) -> LinkId {
+pub(super) fn client(crowd: &Crowd) -> LinkId {
     crowd.clients[crowd.clients.len() / 2]
-}
-
-/// Topics and instances.
-fn topics() -> Vec<Case> {
-    let subscribe = |crowd: &Crowd| Input::Subscribe {
-        link: client(crowd),
-        subscribe: Box::new(Subscribe {
-            subscription: 9,
-            pattern: "orders.>".to_owned(),
-            from: None,
-            retained: true,
-        }),
-    };
-    vec![
-        one("Subscribe: the first", move |crowd| Ok(subscribe(crowd))),
-        one("Unsubscribe: one that is not there", |crowd| {
-            Ok(Input::Unsubscribe { link: client(crowd), subscription: 1 })
-        }),
-        one("Publish: to nobody", |crowd| {
-            let body = MessageOf::new("orders.eu.created", b"order 4711").body();
-            Ok(Input::Publish { link: client(crowd), head: Header::default(), body })
-        }),
-        one("Announce: the first", |crowd| {
-            let announce = Frame::example(Kind::Announce).ok_or("no example")?;
-            let Frame::Announce(announce) = announce else { return Err("no announce".to_owned()) };
-            Ok(Input::Announce { link: client(crowd), announce: Box::new(announce) })
-        }),
-        one("StateChange: of none", |crowd| {
-            let change = Frame::example(Kind::StateChange).ok_or("no example")?;
-            let Frame::StateChange(change) = change else { return Err("no change".to_owned()) };
-            Ok(Input::StateChange { link: client(crowd), change: Box::new(change) })
-        }),
-        one("Beat: of 4096 that are not there", |crowd| {
-            let instances = (0..4096).map(|id| BeatOf { id, checkpoint: 7, is_idle: false });
-            let beat = Beat { beat: 7, instances: instances.collect() };
-            Ok(Input::Beat { link: client(crowd), beat })
-        }),
-        one("Withdraw: of none", |crowd| {
-            let withdraw = Withdraw { sequence: 0, id: 7, failed: false, text: String::new() };
-            Ok(Input::Withdraw { link: client(crowd), withdraw: Box::new(withdraw) })
-        }),
-    ]
 }
 
 fn requests() -> Vec<Case> {
@@ -477,7 +434,8 @@ mod tests {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
         Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request
-        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
+        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce
+        StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 
     #[test]

@@ -5,7 +5,9 @@
 mod commands;
 mod count;
 pub mod crowd;
+mod first_topics;
 mod inputs;
+mod topics;
 
 use crowd::{Chosen, Cost, Crowd};
 
@@ -81,6 +83,9 @@ pub fn run(counted: Option<&Chosen>, tell: fn(&Row)) -> Result<(Vec<Row>, Vec<St
     drop(crowd);
     let mut crowd = Crowd::new(counted.cloned())?;
     all(&mut crowd, inputs::last())?;
+    drop(crowd);
+    let mut crowd = Crowd::new(counted.cloned())?;
+    all(&mut crowd, topics::cases())?;
     drop(crowd);
     let mut crowd = Crowd::new(counted.cloned())?;
     all(&mut crowd, commands::cases(commands::When::Last))?;

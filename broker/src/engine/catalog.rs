@@ -6,6 +6,7 @@ use super::keys::{ServiceKey, Table};
 use super::operator_act::OperatorAct;
 use super::wall_clock::short;
 use protocol::limits::BUS_SERVICE;
+use protocol::topics::Pattern;
 use protocol::{ServiceId, ServiceName, ServiceSettings, Tick};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
@@ -19,6 +20,9 @@ pub(crate) struct Service {
     pub(crate) name: ServiceName,
     /// Settings of `config service`.
     pub(crate) settings: ServiceSettings,
+    /// Each message of a topic that matches is a one-way request of the service. Independent of
+    /// all else.
+    pub(crate) topic: Option<Pattern>,
     /// After `pause`, until `ready`: its workers take no requests. Independent of `is_stopped`: a
     /// paused service still accepts requests, and they wait.
     pub(crate) is_paused: bool,
@@ -64,6 +68,7 @@ impl Service {
             id,
             name,
             settings: ServiceSettings::default(),
+            topic: None,
             is_paused: false,
             is_stopped: false,
             stop_act: OperatorAct::default(),

@@ -3,7 +3,7 @@
 
 use super::action::Action;
 use super::catalog::Catalog;
-use super::effect::Effects;
+use super::effect::{Effect, Effects};
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
 use super::input::Listening;
@@ -41,7 +41,10 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Records a fact.
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String) {
-        self.facts.record((self.now, self.wall_clock), (kind, about), text, self.out);
+        let at = (self.now, self.wall_clock);
+        if let Some(fact) = self.facts.record(at, (kind, about), text, self.out) {
+            self.effects.push(Effect::Fact(fact));
+        }
     }
 
     /// Whether a peer may cause one more fact; if not, that is counted. Ask before making the text

@@ -1,6 +1,7 @@
 //! Effects: what one machine must let another one know. A machine names no other: it pushes an
 //! effect, and the hub hands it on before the step ends.
 
+use super::fact::Fact;
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
@@ -95,6 +96,8 @@ pub(crate) enum Effect {
     Poisoned { transaction: TransactionId },
     /// What became of requests is kept; their senders are still to be named.
     Traced,
+    /// A fact was recorded that is to be published.
+    Fact(Box<Fact>),
     /// The process of a worker is in another state.
     Turned { worker: WorkerKey },
     /// A group has another state: the broker publishes it, with how many members are expected.
@@ -110,13 +113,8 @@ pub(crate) enum Effect {
     StopReading { link: LinkId },
     /// No more.
     ResumeReading { link: LinkId },
-    /// A message is to become a request of a service.
-    Enqueue {
-        service: ServiceKey,
-        topic: String,
-        /// The lines and the payload.
-        body: Bytes,
-    },
+    /// A message is to be a request of a service (its setting `topic`).
+    Enqueue { service: ServiceKey, body: Bytes },
     /// The broker itself publishes a message: lines of its payload, key and value.
     Publish { topic: String, lines: Vec<(&'static str, String)> },
 }
@@ -148,11 +146,12 @@ impl Effect {
             | Self::Work
             | Self::Launch { .. }
             | Self::Poisoned { .. }
+            | Self::Enqueue { .. }
+            | Self::Fact(_)
             | Self::GroupTurned { .. }
             | Self::Publish { .. }
             | Self::StopReading { .. }
             | Self::ResumeReading { .. }
-            | Self::Enqueue { .. }
             | Self::Traced => None,
         }
     }

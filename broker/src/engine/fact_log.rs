@@ -46,6 +46,9 @@ pub(crate) struct FactLog {
     quotas: Quotas,
     /// By client id.
     watchers: Vec<Watcher>,
+    /// Facts are to be published, too. Independent of all else: somebody subscribes to topics of
+    /// the broker.
+    is_published: bool,
 }
 
 impl FactLog {
@@ -64,14 +67,24 @@ impl FactLog {
         &mut self.quotas
     }
 
-    /// Records a fact at `now`.
+    /// Whether facts are published.
+    pub(crate) const fn is_published(&self) -> bool {
+        self.is_published
+    }
+
+    /// Whether facts are to be published from now on.
+    pub(crate) const fn set_published(&mut self, is_published: bool) {
+        self.is_published = is_published;
+    }
+
+    /// Records a fact at `now`. Returns it if it is to be published.
     pub(crate) fn record(
         &mut self,
         (now, wall_clock): (Tick, &WallClock),
         (kind, about): (FactKind, About),
         text: String,
         out: &mut Vec<Action>,
-    ) {
+    ) -> Option<Box<Fact>> {
         self.last += 1;
         // Parts of the text may come from workers and hosts.
         let text = match text.len() {
@@ -90,7 +103,9 @@ impl FactLog {
                 out.extend(watcher.show(&fact));
             }
         }
+        let message = self.is_published.then(|| Box::new(fact.clone()));
         out.push(Action::Record(Box::new(fact)));
+        message
     }
 
     /// How many operators watch.

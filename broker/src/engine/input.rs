@@ -46,7 +46,7 @@ pub struct Listening {
     pub execd: Option<String>,
     /// Names this broker to execds. It is the same after a restart on the same state directory, so
     /// that the broker finds its workers again.
-    pub instance: String,
+    pub directory_id: String,
     /// Version of isectd, for `version` and for logins.
     pub version: String,
     /// Process id of the broker.

@@ -19,6 +19,7 @@ mod deadlines;
 mod dispatch;
 mod effect;
 mod fact_log;
+mod fact_messages;
 mod had;
 mod heartbeat;
 mod hub;

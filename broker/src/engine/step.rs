@@ -11,8 +11,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, heartbeat, instance_frames, outlook, shutdown, start, topic_frames,
-    work_parts, worker_instances,
+    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, shutdown, start,
+    topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -277,15 +277,19 @@ impl Engine {
                 Effect::HostGone { host } => shutdown::on_host_ended(self, host),
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
+                Effect::Enqueue { service, body } => {
+                    // It may be deleted by now.
+                    if self.catalog.get(service).is_some() {
+                        self.dispatch.accept_message(service, body, context!(self));
+                    }
+                }
+                Effect::Fact(fact) => fact_messages::publish(self, &fact),
                 Effect::StopReading { link } => {
                     self.dispatch.flow_mut().stop_reading(link, &mut self.out);
                 }
                 Effect::ResumeReading { link } => {
                     let flow = self.dispatch.flow_mut();
                     flow.resume_reading(link, &mut self.effects, &mut self.out);
-                }
-                Effect::Enqueue { service, topic, body } => {
-                    topic_frames::enqueue(self, service, &topic, &body);
                 }
                 Effect::Publish { topic, lines } => {
                     self.topics.publish_own(&topic, &lines, context!(self));

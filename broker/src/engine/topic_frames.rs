@@ -3,7 +3,6 @@
 
 use super::context::context;
 use super::hub::Engine;
-use super::keys::ServiceKey;
 use super::sessions::connection::End;
 use super::topics::Party;
 use super::topics::machine::refuse;
@@ -64,8 +63,20 @@ pub(crate) fn on_subscribe(hub: &mut Engine, link: LinkId, subscribe: &Subscribe
     }
     let (Some(party), number) = (party(hub, link), subscribe.subscription) else { return };
     match may_subscribe(hub, link, subscribe) {
-        Ok(pattern) => hub.topics.subscribe((link, party), subscribe, pattern, context!(hub)),
+        Ok(pattern) => {
+            publish_facts(hub, &pattern);
+            hub.topics.subscribe((link, party), subscribe, pattern, context!(hub));
+        }
         Err(error) => refuse(link, number, error, context!(hub)),
+    }
+}
+
+/// Before a subscription begins: if it is one to topics of the broker, facts are published from now
+/// on. Those before were not, and who comes back must be told.
+pub(crate) fn publish_facts(hub: &mut Engine, pattern: &Pattern) {
+    if pattern.is_own() && !hub.facts.is_published() {
+        hub.facts.set_published(true);
+        hub.topics.pass_over_own();
     }
 }
 
@@ -145,13 +156,11 @@ fn may_publish<'a>(
 }
 
 /// Other tokens are in force, and a link stays: its subscriptions end that it may not have any
-/// more.
-pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) {
-    let Some(rights) = rights_at(hub, link).cloned() else { return };
-    hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub));
-}
-
-/// A message becomes a request of a service.
-pub(crate) fn enqueue(hub: &mut Engine, service: ServiceKey, topic: &str, body: &Bytes) {
-    let _ = (hub, service, topic, body);
+/// more. Returns how many it had.
+pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) -> usize {
+    if !hub.topics.has_subscriptions(link) {
+        return 0;
+    }
+    let Some(rights) = rights_at(hub, link).cloned() else { return 0 };
+    hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub))
 }

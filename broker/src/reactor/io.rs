@@ -28,6 +28,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 use std::time::Duration;
 
+/// Bytes put into outboxes in one turn after which nothing more is read before they are flushed.
+const UNFLUSHED_BYTES_MAX: usize = 4 << 20;
+
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;
 
@@ -121,6 +124,8 @@ pub(super) struct Io {
     eager: Vec<LinkId>,
     /// The other connections that got something, flushed at the end of the turn.
     dirty: Vec<LinkId>,
+    /// Bytes that waited in all outboxes after the last flush of all of them.
+    waiting_before: usize,
     /// Connections whose socket did not accept everything, looked at in `sweep`.
     pub(super) waiting: Vec<LinkId>,
     /// Watches the connections to which something was sent.
@@ -166,6 +171,7 @@ impl Io {
             exit: None,
             eager: Vec::new(),
             dirty: Vec::new(),
+            waiting_before: 0,
             waiting: Vec::new(),
             liveness: LivenessWatch::default(),
             sweep_at: None,
@@ -226,6 +232,13 @@ impl Io {
             list.drain(..).for_each(|link| self.flush(link));
             self.dirty = list;
         }
+        self.waiting_before = self.outbox_pool.waiting;
+    }
+
+    /// Whether so much was put into outboxes in this turn that they should be flushed before more
+    /// is read: one small message may be sent to thousands.
+    pub(super) const fn must_flush(&self) -> bool {
+        self.outbox_pool.waiting > self.waiting_before + UNFLUSHED_BYTES_MAX
     }
 
     /// Flushes one link, unless its socket is known to be full.

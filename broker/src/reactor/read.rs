@@ -9,6 +9,7 @@ use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::Limits;
 use protocol::frame_reader::{Next, ReadBuffer};
+use protocol::limits::BUS_SERVICE;
 use protocol::{ErrorCode, Header, Kind, LinkId, WireError};
 use std::io::ErrorKind;
 use std::mem;
@@ -83,6 +84,7 @@ impl Reactor {
         let mut is_partial = true;
         let mut has_unread;
         loop {
+            let must_flush = frames > 0 && self.io.must_flush();
             // The engine may have closed the link or stopped its reading in the last step.
             let Some(conn) = self.io.links.get(link) else { return };
             if conn.phase != Phase::Open {
@@ -90,7 +92,7 @@ impl Reactor {
             }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
-            has_unread = frames >= most;
+            has_unread = frames >= most || must_flush;
             if conn.is_unread || has_unread {
                 break;
             }
@@ -229,7 +231,9 @@ impl Reactor {
 fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
     match input {
         Input::Login { login, .. } => {
-            login.token.is_none() && (has_tokens || login.service.is_op())
+            // What a client of the bus may subscribe to and displace depends on it, too.
+            let is_asked = login.service.is_op() || login.service.as_str() == BUS_SERVICE;
+            login.token.is_none() && (has_tokens || is_asked)
         }
         Input::WorkerLogin { login, proof: None, .. } => has_tokens && login.token.is_none(),
         _ => false,

@@ -262,7 +262,7 @@ impl Reactor {
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.io.acceptor.descriptors_max,
             execd: execd.map(|execd| execd.options.address.clone()),
-            instance: self.io.state.key.instance(),
+            directory_id: self.io.state.key.directory_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
             wall: self.clock.told(),

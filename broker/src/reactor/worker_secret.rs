@@ -49,8 +49,8 @@ impl WorkerSecretKey {
         self.over(worker, start).verify_slice(&from_hex(mac)?).ok().map(|()| start)
     }
 
-    /// A name for the broker's instance, derived from the key without revealing it.
-    pub(super) fn instance(&self) -> String {
+    /// A name for the broker's directory id, derived from the key without revealing it.
+    pub(super) fn directory_id(&self) -> String {
         let mut mac = self.mac.clone();
         mac.update(b"instance");
         hex::encode(&mac.finalize().into_bytes()[..8])
@@ -144,7 +144,7 @@ mod tests {
     fn the_key_does_not_show_itself() {
         let key = WorkerSecretKey::new(&[7; KEY_BYTES]);
         assert_eq!(format!("{key:?}"), "WorkerSecretKey(…)");
-        assert_eq!(key.instance().len(), 16);
-        assert_ne!(key.instance(), WorkerSecretKey::new(&[8; KEY_BYTES]).instance());
+        assert_eq!(key.directory_id().len(), 16);
+        assert_ne!(key.directory_id(), WorkerSecretKey::new(&[8; KEY_BYTES]).directory_id());
     }
 }

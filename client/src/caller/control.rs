@@ -58,7 +58,7 @@ impl Caller {
         while is_sent && self.flushed.number != number {
             match self.receive(until) {
                 Received::Reply(reply) => self.enqueue(reply),
-                Received::Other => {}
+                Received::Published(_) | Received::Other => {}
                 Received::Nothing => is_sent = false,
                 Received::Lost(error) => return Err(error.with_ran(Ran::Maybe)),
             }

@@ -1,12 +1,12 @@
 //! Finds the broker and logs in, the first time and again after a loss.
 
-use super::Caller;
+use super::{Caller, Options};
 use crate::address::Address;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::Error;
 use crate::retry::{self, Backoff};
-use crate::session::Event;
+use crate::session::{Event, Session};
 use crate::{clock, token};
 use protocol::{ErrorCode, Ran, Role};
 use std::time::{Duration, Instant};
@@ -34,91 +34,113 @@ impl Caller {
 
     /// Tries each address once.
     pub(super) fn connect(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let mut tried = Vec::new();
-        let mut source = None;
-        for address in self.addresses.clone() {
-            let timeout = match until.map(clock::left) {
-                None => self.options.connect_timeout,
-                Some(left) => left.max(Duration::from_millis(1)).min(self.options.connect_timeout),
-            };
-            match Conn::dial(&address, timeout, self.options.trust.as_ref()) {
-                Ok(conn) => return self.log_in(conn, address, clock::until(timeout)),
-                Err(ConnectError::Tls(text)) => {
-                    let error = Error::new(ErrorCode::Tls, text);
-                    return Err(error.with_context(format!("login at {address}")));
-                }
-                Err(ConnectError::Io(e)) => {
-                    tried.push(format!("{address}: {e}"));
-                    source = Some(e);
-                }
-            }
-        }
-        let text = match tried.is_empty() {
-            true => "no address was given".to_owned(),
-            false => format!("no broker answers at {}", tried.join("; ")),
-        };
-        let error = Error::new(ErrorCode::Unreachable, text);
-        Err(match source {
-            Some(source) => error.with_source(source),
-            None => error,
-        })
+        let (conn, address, session) =
+            enter(&self.addresses, &self.options, self.session.clone(), until)?;
+        self.session = session;
+        self.conn = Some((conn, address));
+        self.lost = None;
+        self.is_finished = false;
+        self.used = clock::now();
+        Ok(())
     }
+}
 
-    fn log_in(&mut self, mut conn: Conn, address: Address, until: Instant) -> Result<(), Error> {
-        let context = |error: Error| error.with_context(format!("login at {address}"));
-        let lost = |lost: Lost| context(lost.into_error(&address)).with_ran(Ran::No);
-        let late = || {
-            let text = "a program took the connection but did not answer the login in time";
-            context(Error::new(ErrorCode::Unreachable, text))
+/// Connects and logs in: tries each address once, and uses the first where somebody answers.
+pub(crate) fn enter(
+    addresses: &[Address],
+    options: &Options,
+    session: Session,
+    until: Option<Instant>,
+) -> Result<(Conn, Address, Session), Error> {
+    let mut tried = Vec::new();
+    let mut source = None;
+    for address in addresses {
+        let timeout = match until.map(clock::left) {
+            None => options.connect_timeout,
+            Some(left) => left.max(Duration::from_millis(1)).min(options.connect_timeout),
         };
-        let mut session = self.session.clone();
-        let service = &self.options.service;
-        let prover = self.options.token.as_ref().map(|t| t.prover(Role::Client, service));
-        let mut prover = prover.transpose()?;
-        let claim = prover.as_ref().map(|prover| prover.claim().clone());
-        let frame = session.login(self.options.login(claim))?;
-        match conn.write(frame, Some(until)) {
-            Ok(()) => {}
-            Err(WriteFault::NotBegun) => return Err(late()),
-            // The broker's refusal may be there to be read.
-            Err(WriteFault::Broken(_)) => conn.read_ahead(),
-        }
-        loop {
-            let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
-            match session.receive(frame).map_err(context)? {
-                Event::LoggedIn(ok) => {
-                    if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {
-                        return Err(context(token::not_signed()));
-                    }
-                    conn.set_body_bytes_max(ok.body_bytes_max);
-                    conn.watch_silence(ok.silence_ms);
-                    self.session = session;
-                    self.conn = Some((conn, address));
-                    self.lost = None;
-                    self.is_finished = false;
-                    self.used = clock::now();
-                    return Ok(());
-                }
-                Event::Challenged(challenge) => {
-                    let proof = token::prove(prover.as_mut(), &challenge, &conn);
-                    let proof = proof.map_err(context)?;
-                    match conn.write(session.prove(proof), Some(until)) {
-                        Ok(()) => {}
-                        Err(WriteFault::NotBegun) => return Err(late()),
-                        Err(WriteFault::Broken(_)) => conn.read_ahead(),
-                    }
-                }
-                Event::Refused(error) => return Err(context(error)),
-                Event::Answer(answer) => match conn.write(answer, Some(until)) {
-                    Ok(()) | Err(WriteFault::NotBegun) => {}
-                    Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
-                },
-                Event::Reply(_)
-                | Event::Dropped(_)
-                | Event::Flushed(_)
-                | Event::Closing(_)
-                | Event::Quiet => {}
+        match Conn::dial(address, timeout, options.trust.as_ref()) {
+            Ok(mut conn) => {
+                let session = log_in(&mut conn, address, options, session, clock::until(timeout))?;
+                return Ok((conn, address.clone(), session));
             }
+            Err(ConnectError::Tls(text)) => {
+                let error = Error::new(ErrorCode::Tls, text);
+                return Err(error.with_context(format!("login at {address}")));
+            }
+            Err(ConnectError::Io(e)) => {
+                tried.push(format!("{address}: {e}"));
+                source = Some(e);
+            }
+        }
+    }
+    let text = match tried.is_empty() {
+        true => "no address was given".to_owned(),
+        false => format!("no broker answers at {}", tried.join("; ")),
+    };
+    let error = Error::new(ErrorCode::Unreachable, text);
+    Err(match source {
+        Some(source) => error.with_source(source),
+        None => error,
+    })
+}
+
+/// Logs in on a new connection.
+fn log_in(
+    conn: &mut Conn,
+    address: &Address,
+    options: &Options,
+    mut session: Session,
+    until: Instant,
+) -> Result<Session, Error> {
+    let context = |error: Error| error.with_context(format!("login at {address}"));
+    let lost = |lost: Lost| context(lost.into_error(address)).with_ran(Ran::No);
+    let late = || {
+        let text = "a program took the connection but did not answer the login in time";
+        context(Error::new(ErrorCode::Unreachable, text))
+    };
+    let service = &options.service;
+    let prover = options.token.as_ref().map(|t| t.prover(Role::Client, service));
+    let mut prover = prover.transpose()?;
+    let claim = prover.as_ref().map(|prover| prover.claim().clone());
+    let frame = session.login(options.login(claim))?;
+    match conn.write(frame, Some(until)) {
+        Ok(()) => {}
+        Err(WriteFault::NotBegun) => return Err(late()),
+        // The broker's refusal may be there to be read.
+        Err(WriteFault::Broken(_)) => conn.read_ahead(),
+    }
+    loop {
+        let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
+        match session.receive(frame).map_err(context)? {
+            Event::LoggedIn(ok) => {
+                if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {
+                    return Err(context(token::not_signed()));
+                }
+                conn.set_body_bytes_max(ok.body_bytes_max);
+                conn.watch_silence(ok.silence_ms);
+                return Ok(session);
+            }
+            Event::Challenged(challenge) => {
+                let proof = token::prove(prover.as_mut(), &challenge, conn);
+                let proof = proof.map_err(context)?;
+                match conn.write(session.prove(proof), Some(until)) {
+                    Ok(()) => {}
+                    Err(WriteFault::NotBegun) => return Err(late()),
+                    Err(WriteFault::Broken(_)) => conn.read_ahead(),
+                }
+            }
+            Event::Refused(error) => return Err(context(error)),
+            Event::Answer(answer) => match conn.write(answer, Some(until)) {
+                Ok(()) | Err(WriteFault::NotBegun) => {}
+                Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
+            },
+            Event::Reply(_)
+            | Event::Dropped(_)
+            | Event::Flushed(_)
+            | Event::Published(_)
+            | Event::Closing(_)
+            | Event::Quiet => {}
         }
     }
 }

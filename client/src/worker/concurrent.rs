@@ -7,7 +7,8 @@
 //! | `link` | the connection that one thread reads and all write |
 //! | `pool` | the threads of [`serve_concurrently`] |
 
-use super::inbound::{Word, status_text};
+use super::aside::Refused;
+use super::inbound::{Word, is_aside, status_text};
 use super::{LOGOUT_TIMEOUT, ReinitHandler, Request, StatusHandler, WorkerOptions, login};
 use crate::clock;
 use crate::conn::{Conn, Lost};
@@ -65,6 +66,8 @@ pub struct ConcurrentWorker {
     answered: Arc<AtomicU64>,
     on_status: Option<StatusHandler>,
     on_reinit: Option<ReinitHandler>,
+    /// What was refused of the messages that the program published.
+    asides: Refused,
 }
 
 impl fmt::Debug for ConcurrentWorker {
@@ -106,6 +109,7 @@ impl ConcurrentWorker {
             answered: Arc::default(),
             on_status: None,
             on_reinit: None,
+            asides: Refused::default(),
         };
         worker.use_connection(conn);
         Ok(worker)
@@ -136,6 +140,12 @@ impl ConcurrentWorker {
     /// thread that waits in [`next`](Self::next) calls it, while others may answer requests.
     pub fn on_reinit(&mut self, handler: impl FnMut() + Send + 'static) {
         self.on_reinit = Some(Box::new(handler));
+    }
+
+    /// The errors of messages that the broker refused ([`OwnedRequest::publish`]), since this was
+    /// asked last; at most the last thousand. Only [`next`](Self::next) hears of them.
+    pub fn refused(&mut self) -> Vec<Error> {
+        self.asides.take()
     }
 
     /// Takes so many more requests, and then logs out: [`next`](Self::next) returns `None`. Those
@@ -299,13 +309,14 @@ impl ConcurrentWorker {
             Word::Over(head, error) if head.transaction != 0 => {
                 lock(&link.open).set_over(head.transaction, error);
             }
+            Word::Over(head, error) if is_aside(&head, &error) => self.asides.add(error),
             Word::Over(_, error) => {
                 if !login::is_worth_returning(&error) {
                     self.refuse(error);
                 }
             }
             Word::Ping(sequence) => link.put_off(Frame::Pong { sequence }),
-            Word::Pong => {}
+            Word::Pong | Word::Announced(_) | Word::BeatOk(_) | Word::Nothing => {}
             Word::End => {
                 self.ended = true;
                 lock(&link.open).end_pieces();

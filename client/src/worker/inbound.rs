@@ -4,8 +4,9 @@
 use super::{Request, STATUS_BYTES_MAX, StatusHandler, Worker, login};
 use crate::clock;
 use crate::conn::{Lost, Wait, WriteFault};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use bytes::Bytes;
+use protocol::bodies::{Announced, BeatOk};
 use protocol::{ErrorCode, Frame, Header, Ran};
 
 impl Worker {
@@ -63,6 +64,9 @@ impl Worker {
                 let text = status_text(self.on_status.as_mut(), self.answered);
                 self.write(Frame::StatusReply { sequence, text });
             }
+            Word::Announced(answer) => self.aside.announced(answer),
+            Word::BeatOk(answer) => self.aside.beat_ok(&answer),
+            Word::Nothing => {}
             Word::Misplaced(error) => self.refuse(error),
         }
     }
@@ -85,7 +89,9 @@ impl Worker {
     /// which frees this worker there.
     fn failed(&mut self, head: &Header, error: Error) {
         let which = head.transaction;
-        if which == 0 {
+        if is_aside(head, &error) {
+            self.aside.failed(head.sequence, error);
+        } else if which == 0 {
             if !login::is_worth_returning(&error) {
                 self.refuse(error);
             }
@@ -122,6 +128,7 @@ impl Worker {
         self.set_over(&error);
         self.held.clear();
         self.ended_early.clear();
+        self.aside.lost();
         if garbage {
             self.refused = Some(error);
         } else {
@@ -149,6 +156,12 @@ pub(super) enum Word {
     End,
     Reinit,
     Status(u32),
+    /// An instance of this program is watched.
+    Announced(Announced),
+    /// The broker has heard a beat.
+    BeatOk(BeatOk),
+    /// It needs nothing.
+    Nothing,
     /// The broker must not send it.
     Misplaced(Error),
 }
@@ -168,6 +181,14 @@ impl Word {
                 let code = ErrorCode::of(head.error).unwrap_or(ErrorCode::Cancelled);
                 Self::Over(head, Error::new(code, text).with_ran(Ran::Maybe))
             }
+            Frame::Announced(answer) => Self::Announced(answer),
+            Frame::BeatOk(answer) => Self::BeatOk(answer),
+            // No worker of the library subscribes, or awaits the answer to a publish.
+            Frame::Published(_)
+            | Frame::Subscribed(_)
+            | Frame::Unsubscribed(_)
+            | Frame::CaughtUp(_)
+            | Frame::Message { .. } => Self::Nothing,
             Frame::WorkerLoginOk(_)
             | Frame::Login(_)
             | Frame::LoginOk(_)
@@ -178,18 +199,11 @@ impl Word {
             | Frame::Flush { .. }
             | Frame::Flushed(_)
             | Frame::Subscribe(_)
-            | Frame::Subscribed(_)
             | Frame::Unsubscribe(_)
-            | Frame::Unsubscribed(_)
             | Frame::Publish { .. }
-            | Frame::Published(_)
-            | Frame::Message { .. }
-            | Frame::CaughtUp(_)
             | Frame::Announce(_)
-            | Frame::Announced(_)
             | Frame::StateChange(_)
             | Frame::Beat(_)
-            | Frame::BeatOk(_)
             | Frame::Withdraw(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
@@ -211,6 +225,12 @@ impl Word {
             }
         }
     }
+}
+
+/// Whether an error is about what a worker sends beside its answers: messages and instances.
+pub(super) fn is_aside(head: &Header, error: &Error) -> bool {
+    let closes = matches!(error.code, Code::Isect(code) if code.row().closes);
+    head.transaction == 0 && head.sequence != 0 && !closes
 }
 
 /// The answer to `status`: what the program says, or how many requests were answered.

@@ -214,14 +214,14 @@ fn connect(ends: &Ends) -> nix::Result<()> {
     descriptors::put_at(&ends.answer, ANSWER_FD, true)
 }
 
-/// Closes all else that execd had open, but for the file of the instance whose start it is: a
+/// Closes all else that execd had open, but for the file of the directory id whose start it is: a
 /// process that hangs here must not keep a connection open that execd has closed. There is no
 /// input.
 fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
-    if let Some(instance_file) = &spawn_config.instance_file {
-        descriptors::put_at(instance_file, INSTANCE_FD, true)?;
+    if let Some(directory_file) = &spawn_config.directory_file {
+        descriptors::put_at(directory_file, INSTANCE_FD, true)?;
     }
-    descriptors::close_from(if spawn_config.instance_file.is_some() {
+    descriptors::close_from(if spawn_config.directory_file.is_some() {
         NUMBERS
     } else {
         INSTANCE_FD
@@ -243,7 +243,7 @@ fn image(
     let words = [&start.path].into_iter().chain(&start.args);
     let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let mut environment = spawn_config.environment.clone();
-    let run = orphans::value(start.run, &spawn_config.instance);
+    let run = orphans::value(start.run, &spawn_config.directory_id);
     environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);

@@ -27,15 +27,15 @@ pub(super) struct Origin {
     pub(super) run: Option<RunId>,
 }
 
-/// The instance of an execd without a state directory. It tells this execd's starts from those of
-/// all other execds of this machine, which may have the same numbers.
-pub(super) fn instance() -> String {
+/// The directory id of an execd without a state directory. It tells this execd's starts from those
+/// of all other execds of this machine, which may have the same numbers.
+pub(super) fn directory_id() -> String {
     format!("execd-{}", process::id())
 }
 
 /// The value of [`RUN_VARIABLE`] for a start.
-pub(super) fn value(run: RunId, instance: &str) -> String {
-    format!("{run}.{instance}")
+pub(super) fn value(run: RunId, directory_id: &str) -> String {
+    format!("{run}.{directory_id}")
 }
 
 /// Makes this process the parent of all orphans below it, from now on.
@@ -49,7 +49,7 @@ pub(super) fn take_in() -> nix::Result<()> {
 /// All of them are children of this process, so their numbers can't be reused before they are
 /// reaped. When one of them is ended, its children become orphans, and its end calls this again.
 pub(super) fn end(
-    instance: &str,
+    directory_id: &str,
     is_known: impl Fn(u32) -> bool,
     is_wanted: impl Fn(Origin) -> bool,
 ) -> bool {
@@ -67,7 +67,7 @@ pub(super) fn end(
         if session == own {
             continue;
         }
-        if !is_wanted(Origin { session, run: run(pid, instance) }) {
+        if !is_wanted(Origin { session, run: run(pid, directory_id) }) {
             tracing::info!(pid, "ending what a worker left behind");
             let _ = processes::send_signal(pid.cast_signed(), libc::SIGKILL);
             has_ended = true;
@@ -76,20 +76,20 @@ pub(super) fn end(
     has_ended
 }
 
-/// Ends what names this instance of execd and comes from none of these starts, the ones that are
-/// known to live. That is what workers left behind which ended while no execd was there to take it
-/// in; and a worker of an execd that died before it had written it down, which nobody could find
-/// again. One whose program does not run yet has the file of the instance open instead.
+/// Ends what names this directory id and comes from none of these starts, the ones that are known
+/// to live. That is what workers left behind which ended while no execd was there to take it in;
+/// and a worker of an execd that died before it had written it down, which nobody could find again.
+/// One whose program does not run yet has the file of the directory id open instead.
 pub(super) fn end_unknown(
     living: &BTreeSet<RunId>,
     is_known: impl Fn(u32) -> bool,
-    instance: &str,
-    instance_file: &OwnedFd,
+    directory_id: &str,
+    directory_file: &OwnedFd,
 ) {
     for pid in proc::others() {
-        let is_ours = match run(pid, instance) {
+        let is_ours = match run(pid, directory_id) {
             Some(run) => !living.contains(&run),
-            None => has_instance_file(pid, instance_file) && !is_known(pid),
+            None => has_instance_file(pid, directory_file) && !is_known(pid),
         };
         if is_ours {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
@@ -99,18 +99,18 @@ pub(super) fn end_unknown(
 }
 
 /// Whether a process is a start whose program does not run yet, of this state directory.
-fn has_instance_file(pid: u32, instance_file: &OwnedFd) -> bool {
+fn has_instance_file(pid: u32, directory_file: &OwnedFd) -> bool {
     if proc::stat(pid).is_none_or(|stat| stat.comm.as_bytes() != launch::NAME.to_bytes()) {
         return false;
     }
     let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::INSTANCE_FD));
-    let ours = fstat(instance_file).map(|ours| (ours.st_dev, ours.st_ino));
+    let ours = fstat(directory_file).map(|ours| (ours.st_dev, ours.st_ino));
     theirs.is_ok_and(|theirs| ours == Ok((theirs.dev(), theirs.ino())))
 }
 
-/// The run that the environment of a process names, if it belongs to this instance.
-fn run(pid: u32, instance: &str) -> Option<RunId> {
+/// The run that the environment of a process names, if it belongs to this directory id.
+fn run(pid: u32, directory_id: &str) -> Option<RunId> {
     let value = proc::variable(pid, RUN_VARIABLE, ENVIRONMENT_BYTES_MAX)?;
     let (run, whose) = std::str::from_utf8(&value).ok()?.split_once('.')?;
-    (whose == instance).then_some(RunId(run.parse().ok()?))
+    (whose == directory_id).then_some(RunId(run.parse().ok()?))
 }

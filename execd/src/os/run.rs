@@ -128,8 +128,8 @@ impl ExecLoop {
             None => (None, Vec::new()),
             Some(directory) => {
                 let (state, recorded) = StateDir::open(directory)?;
-                spawn_config.instance.clone_from(&state.instance);
-                spawn_config.instance_file = state.instance_file.try_clone().ok();
+                spawn_config.directory_id.clone_from(&state.directory_id);
+                spawn_config.directory_file = state.directory_file.try_clone().ok();
                 (Some(state), recorded)
             }
         };
@@ -183,15 +183,15 @@ impl ExecLoop {
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
-        if let Some(instance_file) = &self.spawn_config.instance_file {
+        if let Some(directory_file) = &self.spawn_config.directory_file {
             let living = || recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry);
             let pids: BTreeSet<u32> = living().map(|entry| entry.pid).collect();
             let runs = living().map(|entry| entry.run).collect();
             orphans::end_unknown(
                 &runs,
                 |pid| pids.contains(&pid),
-                &self.spawn_config.instance,
-                instance_file,
+                &self.spawn_config.directory_id,
+                directory_file,
             );
         }
         for (entry, alive) in recorded {
@@ -346,8 +346,8 @@ impl ExecLoop {
         if is_child {
             self.reap();
             let children = &self.children;
-            let instance = &self.spawn_config.instance;
-            orphans::end(instance, |pid| children.has(pid), |origin| children.wants(origin));
+            let directory_id = &self.spawn_config.directory_id;
+            orphans::end(directory_id, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }
 

@@ -29,7 +29,7 @@ impl ExecLoop {
         loop {
             reap::all(|_| false);
             let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(&self.spawn_config.instance, |_| false, |_| false) {
+            if left == 0 || !orphans::end(&self.spawn_config.directory_id, |_| false, |_| false) {
                 return;
             }
             let wait = u16::try_from(left).unwrap_or(u16::MAX);

@@ -54,10 +54,10 @@ pub(super) struct SpawnConfig {
     pub(super) attributes: ChildAttributes,
     pub(super) environment: Vec<CString>,
     files_max: u64,
-    /// See [`orphans::instance`].
-    pub(super) instance: String,
-    /// The file of the instance, which a child keeps open until its program runs.
-    pub(super) instance_file: Option<OwnedFd>,
+    /// See [`orphans::directory_id`].
+    pub(super) directory_id: String,
+    /// The file of the directory id, which a child keeps open until its program runs.
+    pub(super) directory_file: Option<OwnedFd>,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -114,8 +114,8 @@ impl SpawnConfig {
             attributes: ChildAttributes { limits, account, directory, umask, batch },
             environment,
             files_max: own.1,
-            instance: orphans::instance(),
-            instance_file: None,
+            directory_id: orphans::directory_id(),
+            directory_file: None,
             outlives: options.state.is_some(),
         })
     }
@@ -127,8 +127,8 @@ impl SpawnConfig {
             attributes,
             environment,
             files_max: _,
-            instance: _,
-            instance_file: _,
+            directory_id: _,
+            directory_file: _,
             outlives,
         } = self;
         let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;

@@ -19,12 +19,12 @@ use std::time::Duration;
 use sys::proc;
 use tracing::warn;
 
-/// First word of the first line. The second is the boot id of the machine, the third the instance
-/// of execd: a copy of the directory describes processes of the original's execd.
+/// First word of the first line. The second is the boot id of the machine, the third the id of the
+/// directory: a copy of the directory describes processes of the original's execd.
 const MAGIC: &str = "isect-execd-3";
 /// First word of older files, whose lines have no policy.
 const MAGIC_2: &str = "isect-execd-2";
-/// First word of the oldest files: no instance, and lines without a digest.
+/// First word of the oldest files: no directory id, and lines without a digest.
 const MAGIC_1: &str = "isect-execd-1";
 
 /// Highest process id; a larger number would name a group in a call of kill.
@@ -129,9 +129,9 @@ pub(super) struct StateDir {
     head: String,
     /// Tells the starts of this directory's execds from those of all other execds of this machine,
     /// which may have the same numbers.
-    pub(super) instance: String,
-    /// The file of the instance.
-    pub(super) instance_file: OwnedFd,
+    pub(super) directory_id: String,
+    /// The file of the directory id.
+    pub(super) directory_file: OwnedFd,
 }
 
 impl StateDir {
@@ -157,8 +157,8 @@ impl StateDir {
             Fault::Unusable(why) => bad(io::Error::other(why)),
         })?;
         let boot = proc::kernel("kernel/random/boot_id").unwrap_or_default();
-        let instance = instance(directory).map_err(bad)?;
-        let instance_file =
+        let directory_id = directory_id(directory).map_err(bad)?;
+        let directory_file =
             OwnedFd::from(own::open(&directory.join("execd.instance")).map_err(bad)?);
         let file = directory.join("execd.children");
         let away = |why: String| {
@@ -166,10 +166,10 @@ impl StateDir {
             Failure::new(Exit::State, text)
         };
         let found = match own::read(&file).map_err(|error| away(error.to_string()))? {
-            Some(text) => read(&text, &boot, &instance).map_err(away)?,
+            Some(text) => read(&text, &boot, &directory_id).map_err(away)?,
             None => Vec::new(),
         };
-        let head = format!("{MAGIC} {boot} {instance}");
+        let head = format!("{MAGIC} {boot} {directory_id}");
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
         let appends = match put(&file, &whole(&head, alive.into_iter())) {
@@ -179,7 +179,7 @@ impl StateDir {
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
         let writer = Writer::start(Target { file, appends, _lock: lock });
-        Ok((Self { writer, head, instance, instance_file }, found))
+        Ok((Self { writer, head, directory_id, directory_file }, found))
     }
 
     /// Queues the line of one more child.
@@ -205,11 +205,11 @@ fn whole<'a>(head: &str, entries: impl Iterator<Item = &'a Entry>) -> String {
     text
 }
 
-/// The instance of the execd of this directory. A process that carries it and is not recorded gets
-/// killed, so no other execd may have the same one. It has a random number, because another
+/// The id of this directory of an execd. A process that carries it and is not recorded gets killed,
+/// so no other execd may have the same one. It has a random number, because another
 /// directory may get the same inode, and the inode, because a copy of the directory has the same
 /// number.
-fn instance(directory: &Path) -> io::Result<String> {
+fn directory_id(directory: &Path) -> io::Result<String> {
     let file = directory.join("execd.instance");
     let random = match own::read(&file)? {
         Some(text) if !text.trim().is_empty() => text,
@@ -249,13 +249,13 @@ pub fn count(text: &str, boot: &str) -> Result<usize, String> {
 
 /// Parses the file; returns the children, and whether each still runs. A last line without a line
 /// end is left out: execd died while writing it.
-fn read(text: &str, boot: &str, instance: &str) -> Result<Vec<(Entry, bool)>, String> {
+fn read(text: &str, boot: &str, directory_id: &str) -> Result<Vec<(Entry, bool)>, String> {
     // After a power cut the file may have the right size and only zeros; no child survived that.
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
     let (then, form) = match first.split_once(' ') {
         Some((magic @ (MAGIC | MAGIC_2), rest)) => match rest.split_once(' ') {
-            Some((then, whose)) if whose == instance => {
+            Some((then, whose)) if whose == directory_id => {
                 (then, if magic == MAGIC { FileFormat::WithPolicy } else { FileFormat::WithDigest })
             }
             Some(_) => {
@@ -323,14 +323,14 @@ mod tests {
     #[test]
     fn the_instance_stays_and_is_no_other_directorys_even_of_a_copy() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = instance(one.path()).unwrap();
-        assert_eq!(instance(one.path()).unwrap(), first);
-        assert_ne!(instance(other.path()).unwrap(), first);
+        let first = directory_id(one.path()).unwrap();
+        assert_eq!(directory_id(one.path()).unwrap(), first);
+        assert_ne!(directory_id(other.path()).unwrap(), first);
         fs::copy(one.path().join("execd.instance"), other.path().join("execd.instance")).unwrap();
-        assert_ne!(instance(other.path()).unwrap(), first);
+        assert_ne!(directory_id(other.path()).unwrap(), first);
         fs::write(one.path().join("execd.instance"), "").unwrap();
         assert_ne!(
-            instance(one.path()).unwrap(),
+            directory_id(one.path()).unwrap(),
             first,
             "what a full disk left of it is made anew"
         );

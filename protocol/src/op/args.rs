@@ -3,8 +3,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, SettingsOf,
-    ShutdownWhat, Spec, Target, WhyOf,
+    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, ShutdownWhat,
+    Spec, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -12,7 +12,6 @@ use crate::address::{HostPort, ParsedAddress, no_port};
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
 use std::fmt;
 
 /// The words after the command's name, read from left to right.
@@ -300,81 +299,6 @@ impl<'a> Args<'a> {
                 "'{}' is no kind of event; 'listevents' prints them, such as worker_died",
                 words::shown(kind)
             ))),
-        }
-    }
-
-    fn setting_named(&self, name: &str) -> Result<Setting, OpError> {
-        Setting::named(name).ok_or_else(|| {
-            let hint = words::nearest(name, Setting::ALL.iter().map(|s| s.row().name));
-            let service = ServiceSetting::named(name)
-                .map_or("", |_| "; it is one of a service: 'config service SERVICE NAME=VALUE'");
-            self.error(format_args!(
-                "unknown setting '{}'{}{service}; 'settings' lists them",
-                words::shown(name),
-                words::meant(hint)
-            ))
-        })
-    }
-
-    pub(super) fn setting(&mut self) -> Result<(Setting, u64), OpError> {
-        let first = self.next("name")?;
-        let (name, value) = match first.split_once('=') {
-            Some(pair) => pair,
-            None => {
-                self.setting_named(first)?;
-                (first, self.next("value")?)
-            }
-        };
-        let setting = self.setting_named(name)?;
-        let value = setting.check(value).map_err(|e| self.error(e))?;
-        Ok((setting, value))
-    }
-
-    pub(super) fn service_settings(&mut self) -> Result<Vec<(ServiceSetting, u64)>, OpError> {
-        let mut settings: Vec<(ServiceSetting, u64)> = Vec::new();
-        while let Some(word) = self.peek() {
-            self.at += 1;
-            let Some((name, value)) = word.split_once('=') else {
-                return Err(self.error(format_args!(
-                    "'{}' is not of the form SETTING=VALUE",
-                    words::shown(word)
-                )));
-            };
-            let setting =
-                ServiceSetting::named(name).ok_or_else(|| self.no_service_setting(name))?;
-            if settings.iter().any(|(other, _)| *other == setting) {
-                return Err(self.error(format_args!("setting '{name}' is given twice")));
-            }
-            settings.push((setting, setting.check(value).map_err(|e| self.error(e))?));
-        }
-        Ok(settings)
-    }
-
-    fn no_service_setting(&self, name: &str) -> OpError {
-        let all: Vec<&str> = ServiceSetting::ALL.iter().map(|s| s.row().name).collect();
-        let hint = words::nearest(name, all.iter().copied());
-        let broker =
-            Setting::named(name).map_or("", |_| "; it is one of the broker: 'set NAME VALUE'");
-        self.error(format_args!(
-            "unknown setting '{}' of a service{}{broker}; there are {}",
-            words::shown(name),
-            words::meant(hint),
-            all.join(", ")
-        ))
-    }
-
-    /// Takes `NAME`, `SERVICE` or `service SERVICE`; the name of a broker setting wins over that of
-    /// a service.
-    pub(super) fn settings_of(&mut self) -> Result<SettingsOf, OpError> {
-        if self.peek() == Some("service") {
-            self.at += 1;
-            return self.service("service").map(SettingsOf::Service);
-        }
-        let word = self.next("name")?;
-        match (Setting::named(word), ServiceName::new(word)) {
-            (Some(setting), _) => Ok(SettingsOf::One(setting)),
-            (None, Ok(service)) => Ok(SettingsOf::Service(service)),
-            (None, Err(_)) => self.setting_named(word).map(SettingsOf::One),
         }
     }
 

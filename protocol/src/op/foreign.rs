@@ -69,6 +69,10 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "'requests' lists the requests under way, 'queue' those that wait and why",
     ),
     (
+        &["subs", "subscribers", "retained", "values", "bus", "publish", "subscribe"],
+        "'subscriptions' lists who gets which messages, 'topics' what is kept of them",
+    ),
+    (
         &["trace", "explain", "timeline", "track", "diagnose", "where"],
         "'why TRANSACTION' shows what became of a request, 'requests' lists those under way",
     ),

@@ -12,6 +12,7 @@ mod layout;
 mod params;
 pub mod parse;
 pub mod reply;
+mod setting_args;
 pub mod shape;
 pub mod spec;
 pub mod table;

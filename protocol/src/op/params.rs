@@ -5,13 +5,13 @@ use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
     Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName,
-    RequestsOf, SendWhat, ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf, Takes, Target,
-    WhyOf, WorkerFilter,
+    RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf,
+    Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
+use crate::settings::Setting;
 use crate::topics::Pattern;
 use std::fmt::{Display, Formatter, Result as Written};
 
@@ -212,13 +212,13 @@ params! {
         |args| args.service("name"), plain;
     SERVICE_OR_ALL: Option<ServiceName> = [ONE_SERVICE],
         |args| args.maybe(SERVICE.read), maybe;
-    SERVICE_SETTINGS: Vec<(ServiceSetting, u64)> = [
+    SERVICE_SETTINGS: Vec<ServiceChange> = [
             arg("setting=value", Takes::ServiceSetting, "a setting of the service; docs/config.md has the table"),
         ],
         |args| args.service_settings(),
         |settings, f| {
             let mut settings = settings.iter();
-            settings.try_for_each(|(s, value)| write!(f, " {}={value}", s.row().name))
+            settings.try_for_each(|setting| write!(f, " {setting}"))
         };
     SERVICE_WHAT: ServiceWhat = [ONE_CLIENT, NEW_SERVICE],
         |args| args.service_what(),

@@ -5,7 +5,6 @@
 pub use super::field::{Align, Column, Field, Form, Shape, Type};
 pub(super) use super::field::{array, field, object, text};
 use super::table::COMMANDS;
-pub(super) use super::topic_shapes::{SUBSCRIPTIONS, TOPIC_TOTALS, TOPICS};
 
 pub(super) const SERVICE: Field = field("service", Type::Text, "a service's name");
 pub(super) const SERVICE_ID: Field = field("service_id", Type::Number, "a service's id");
@@ -263,6 +262,8 @@ pub(super) const SERVICE_PAGE: Shape = object(
         field("worker_ids", Type::Numbers, "its workers").label("Workers"),
         field("clients", Type::Number, "clients attached").label("Clients"),
         WAITING.label("Waiting"),
+        field("topic", Type::Text, "the pattern of the topics whose messages are its requests")
+            .maybe(),
     ],
 )
 .sometimes();

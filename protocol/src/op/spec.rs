@@ -8,7 +8,7 @@ use super::table::COMMANDS;
 use super::words;
 use crate::ids::{ClientId, TransactionId, WorkerId};
 use crate::names::ServiceName;
-use crate::settings::Setting;
+use crate::settings::{ServiceSetting, Setting};
 use crate::topics::Pattern;
 use std::fmt;
 
@@ -30,6 +30,39 @@ impl Effect {
             Self::Read => "read",
             Self::Change => "change",
             Self::Danger => "danger",
+        }
+    }
+}
+
+/// A change of one setting of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceChange {
+    /// A setting of the table.
+    Number(ServiceSetting, u64),
+    /// The setting `topic`: each message of a topic that matches is a one-way request of the
+    /// service; `None` = none is.
+    Topic(Option<Pattern>),
+}
+
+/// The name of the setting `topic`, which is a pattern and no number.
+pub const TOPIC_SETTING: &str = "topic";
+
+impl ServiceChange {
+    /// The name of the setting.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Number(setting, _) => setting.row().name,
+            Self::Topic(_) => TOPIC_SETTING,
+        }
+    }
+}
+
+impl fmt::Display for ServiceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(setting, value) => write!(f, "{}={value}", setting.row().name),
+            Self::Topic(Some(pattern)) => write!(f, "{TOPIC_SETTING}={pattern}"),
+            Self::Topic(None) => write!(f, "{TOPIC_SETTING}="),
         }
     }
 }

@@ -18,12 +18,13 @@ use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
     Effect, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName, RequestsOf,
-    SendWhat, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target, WhyOf,
-    WorkerFilter,
+    SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target,
+    WhyOf, WorkerFilter,
 };
+use super::topic_shapes as topics;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
-use crate::settings::{ServiceSetting, Setting};
+use crate::settings::Setting;
 use crate::topics::Pattern;
 use std::fmt;
 
@@ -283,12 +284,12 @@ commands! {
     ConfigService {
         id: Option<ServiceId> = NEW_SERVICE_ID,
         name: ServiceName = SERVICE_NAME,
-        settings: Vec<(ServiceSetting, u64)> = SERVICE_SETTINGS,
+        settings: Vec<ServiceChange> = SERVICE_SETTINGS,
     } = beyond "config service" Change {
         usage: "config service [#id] name [setting=value]...",
         syntax: "config service [#id] name [setting=value]...",
         short: "makes a service, or changes its settings",
-        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed.",
+        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed. topic=PATTERN makes each message of a topic that matches a one-way request of the service (its body is that of the message, lines and payload), which one worker gets; 'topic=' ends that.",
         example: "config service echo deadline_ms=5000",
         answer: &[
             object("configured", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
@@ -481,7 +482,7 @@ commands! {
         short: "lists the subscriptions, with what waits for them and what was dropped",
         long: "Each subscription to topics: whose it is, its number on that connection, how many messages it was sent, how many it was not sent because its reader is too slow ('dropped'), how many wait now, and most that waited at once. 'catching_up': it is sent what is kept from before; 'congested': messages wait for its reader. With a pattern or a topic those whose pattern covers it, so those that get a message of that topic, or is covered by it. A long list is made part by part, each row as things are at its moment.",
         example: "subscriptions orders.eu",
-        answer: &[shape::SUBSCRIPTIONS, shape::MORE],
+        answer: &[topics::SUBSCRIPTIONS, shape::MORE],
     }
     Summary = beyond "summary" Read {
         short: "counts what became of your commands",
@@ -494,7 +495,7 @@ commands! {
         short: "lists the topics whose last message is kept",
         long: "Each topic of which the last message is kept ('retain'): its size with its lines, its number, since when, until when at the longest, and who published it. One that is 'connected' ends with the connection of its publisher. Behind them the sums: what is kept, what is remembered for subscribers that come back, the number of the newest message, how many subscriptions there are and what waits for them. A long list is made part by part.",
         example: "topics orders.>",
-        answer: &[shape::TOPICS, shape::TOPIC_TOTALS, shape::MORE],
+        answer: &[topics::TOPICS, topics::TOPIC_TOTALS, shape::MORE],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

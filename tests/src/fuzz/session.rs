@@ -158,7 +158,7 @@ impl World {
                 let proof = Proof { proof: [7; 32] };
                 check_sent(self.session.prove(proof));
             }
-            Ok(Event::Flushed(_) | Event::Closing(_) | Event::Quiet) => {}
+            Ok(Event::Flushed(_) | Event::Published(_) | Event::Closing(_) | Event::Quiet) => {}
             // The connection can't be trusted: the caller closes it.
             Err(error) => {
                 assert!(!error.to_string().is_empty());

@@ -112,7 +112,7 @@ pub fn listening(has_execd: bool) -> Listening {
         client_port: 5501,
         descriptors_max: 1024,
         execd: has_execd.then(|| "unix:/run/isect/execd".into()),
-        instance: "test".into(),
+        directory_id: "test".into(),
         version: "0.1.0".into(),
         pid: 4711,
         wall: Wall { epoch_ms: EPOCH_MS, offset_secs: 3600 },

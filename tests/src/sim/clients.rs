@@ -347,7 +347,8 @@ impl World {
         let client = &mut self.clients[index];
         let kind = frame.kind();
         match client.session.receive(frame) {
-            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            // No client of the simulation publishes by its requests' connection.
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Published(_) | Heard::Quiet) => {}
             Ok(Heard::Flushed(flushed)) => self.client_is_flushed(index, &flushed),
             Ok(Heard::Challenged(_)) => {
                 let token = client.token;

@@ -93,7 +93,7 @@ impl World {
             worker_host: "sim".into(),
             client_port: 5501,
             execd: Some(self.hosts[0].address.clone()),
-            instance: "instance".into(),
+            directory_id: "instance".into(),
             version: "sim".into(),
             ..Listening::default()
         };

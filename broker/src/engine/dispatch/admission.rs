@@ -333,7 +333,12 @@ impl Dispatch {
     }
 
     /// Records that requests are refused, once a second for each service.
-    fn record_overload(&mut self, service: ServiceKey, text: &str, cx: &mut Context<'_>) {
+    pub(super) fn record_overload(
+        &mut self,
+        service: ServiceKey,
+        text: &str,
+        cx: &mut Context<'_>,
+    ) {
         let before = self.queues[service].overload_recorded;
         if before.is_some_and(|at| cx.now.since(at).as_millis() < 1000) {
             return;

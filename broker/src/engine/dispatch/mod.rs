@@ -6,6 +6,7 @@
 //! | `machine` | what the machine owns, and what others may ask it |
 //! | `transaction`, `stage` | one request, and where it is |
 //! | `admission` | requests come in, or are refused |
+//! | `messages` | messages of topics that are taken as requests |
 //! | `no_worker` | services for which no worker can come |
 //! | `serve` | who gets the next one |
 //! | `lists` | which workers can take a request |
@@ -37,6 +38,7 @@ mod intervention;
 mod laws;
 mod lists;
 pub(crate) mod machine;
+pub(crate) mod messages;
 mod no_worker;
 mod outcome;
 mod overlong;

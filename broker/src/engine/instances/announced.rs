@@ -1,17 +1,19 @@
 //! What may be announced, and by whom: the rules of names and texts, and whose an instance is.
 
 use super::instance::{Instance, Owner};
+use crate::engine::action::Action;
+use crate::engine::context::Context;
 use protocol::bodies::Announce;
 use protocol::instances::{ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN, STATE_TEXT_CHARS_MAX};
-use protocol::{ErrorBody, ErrorCode, LinkId, ServiceName, TokenName, show};
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceName, TokenName, show};
 use std::sync::Arc;
 
 /// Most groups, addresses, texts and names of states of one instance, each.
 const LIST_MAX: usize = 64;
 /// Most bytes of an address.
-const ADDRESS_BYTES_MAX: usize = 255;
+const ADDRESS_BYTES_MAX: u64 = 255;
 /// Most bytes of a word and its value.
-const META_BYTES_MAX: usize = 1024;
+const META_BYTES_MAX: u64 = 1024;
 /// Most bytes of a wrong text that an error shows.
 const SHOWN_MAX: usize = 60;
 
@@ -51,7 +53,7 @@ fn name(what: &str, given: &str) -> Result<ServiceName, ErrorBody> {
 fn check_text(
     what: &str,
     text: &str,
-    (size, unit, max): (usize, &str, usize),
+    (size, unit, max): (u64, &str, u64),
 ) -> Result<(), ErrorBody> {
     let shown = || show::brief(text, SHOWN_MAX);
     if size > max {
@@ -66,12 +68,18 @@ fn check_text(
     }
 }
 
+/// A text about a state.
+fn check_chars(what: &str, text: &str) -> Result<(), ErrorBody> {
+    let size = text.chars().count() as u64;
+    check_text(what, text, (size, "characters", STATE_TEXT_CHARS_MAX as u64))
+}
+
 /// The text beside a state.
 ///
 /// # Errors
 /// It is too long, or has several lines.
 pub(crate) fn check_state_text(text: &str) -> Result<(), ErrorBody> {
-    check_text("text", text, (text.chars().count(), "characters", STATE_TEXT_CHARS_MAX))
+    check_chars("text", text)
 }
 
 fn check_count(what: &str, count: usize) -> Result<(), ErrorBody> {
@@ -100,14 +108,13 @@ pub(crate) fn check(body: &Announce) -> Result<(ServiceName, Vec<ServiceName>), 
         }
     }
     for address in &body.addresses {
-        check_text("address", address, (address.len(), "bytes", ADDRESS_BYTES_MAX))?;
+        check_text("address", address, (address.len() as u64, "bytes", ADDRESS_BYTES_MAX))?;
     }
     for meta in &body.meta {
-        check_text("meta", meta, (meta.len(), "bytes", META_BYTES_MAX))?;
+        check_text("meta", meta, (meta.len() as u64, "bytes", META_BYTES_MAX))?;
     }
     for (at, name) in body.state_names.iter().enumerate() {
-        let size = name.text.chars().count();
-        check_text("state name", &name.text, (size, "characters", STATE_TEXT_CHARS_MAX))?;
+        check_chars("state name", &name.text)?;
         if body.state_names[..at].iter().any(|earlier| earlier.number == name.number) {
             return Err(bad(format!("state {} has two names; give it one", name.number)));
         }
@@ -143,4 +150,10 @@ pub(crate) fn is_taken(instance: &Instance, is_here: bool) -> ErrorBody {
         name.name, name.id, name.machine
     );
     ErrorBody::new(ErrorCode::InstanceTaken, text)
+}
+
+/// Refuses what a program asked for; its connection goes on.
+pub(super) fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
+    let head = Header { sequence, ..Header::default() };
+    cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
 }

@@ -177,6 +177,11 @@ impl Instance {
         }
     }
 
+    /// How many messages a change of it is.
+    pub(super) fn messages(&self) -> usize {
+        self.groups.len().max(1)
+    }
+
     /// What its program calls its state, if that is one of its own and has a name.
     pub(crate) fn state_name(&self) -> Option<&str> {
         let InstanceState::Own(number) = self.condition.state() else { return None };

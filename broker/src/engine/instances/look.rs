@@ -1,6 +1,6 @@
 //! When instances are looked at. Each that is alive has one entry, at the time of this machine's
-//! clock at which it is timed out if nothing is heard of it; a beat does not move the entry, so that
-//! beats cost little.
+//! clock at which it is timed out if nothing is heard of it; a beat does not move the entry, so
+//! that beats cost little.
 
 use super::activity::Activity;
 use crate::engine::keys::InstanceKey;

@@ -1,10 +1,10 @@
 //! What the machine owns, and what becomes of each frame about instances.
 
 use super::activity::ActivityClock;
-use super::announced::{Announcer, bad, check, check_state_text, is_taken};
+use super::announced::{bad, check_state_text, refuse};
 use super::groups::{GroupConfig, Groups};
 use super::history::History;
-use super::instance::{Condition, EndReason, Instance, InstanceName, Owner};
+use super::instance::{Condition, EndReason, Instance};
 use super::look::Looks;
 use super::state_messages::{Change, publish};
 use super::table::{InstanceTable, LinkState};
@@ -14,23 +14,18 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::InstanceKey;
 use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
-use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
-use protocol::{
-    ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, ServiceName, Setting, Tick, WorkerId,
-};
+use protocol::bodies::{Beat, BeatOk, StateChange, Withdraw};
+use protocol::{ErrorBody, Frame, LinkId, ServiceName, Setting, Tick, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Most instances of links that are gone which end in one step.
-const PART: usize = 256;
-
-/// How many beats fit into a time-out, so that one that comes late is not the end.
-const BEATS: u64 = 3;
+/// Most messages that one step publishes of many instances, or a few more.
+pub(super) const PART: usize = 512;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
     pub(super) table: InstanceTable,
-    last_incarnation: u64,
+    pub(super) last_incarnation: u64,
     pub(super) clock: ActivityClock,
     pub(super) looks: Looks,
     pub(super) groups: Groups,
@@ -39,11 +34,8 @@ pub(crate) struct Instances {
     pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
     /// Links that are gone, and whose instances are still to be ended.
     gone: VecDeque<LinkId>,
-}
-
-fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
-    let head = Header { sequence, ..Header::default() };
-    cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    /// Instances that were timed out, sent a beat, and are still to be told to be back.
+    back: VecDeque<(InstanceKey, u64)>,
 }
 
 /// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
@@ -70,144 +62,9 @@ fn not_announced(id: u64) -> ErrorBody {
 }
 
 impl Instances {
-    /// A program announces an instance.
-    pub(crate) fn announce(&mut self, who: Announcer, body: Announce, cx: &mut Context<'_>) {
-        let (link, sequence) = (who.link, body.sequence);
-        if let Err(error) = self.begin(who, body, cx) {
-            refuse(link, sequence, error, cx);
-        }
-        self.settle(cx);
-    }
-
     /// Publishes which groups have another state.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
         self.groups.settle(cx.now, cx.effects);
-    }
-
-    fn begin(
-        &mut self,
-        who: Announcer,
-        body: Announce,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorBody> {
-        let now = self.clock.read(cx.now);
-        let (name, groups) = check(&body)?;
-        let name = InstanceName { name, machine: who.machine.clone(), id: body.id };
-        if let Some(key) = self.table.at(who.link, body.id) {
-            return Err(is_taken(&self.table[key], true));
-        }
-        let old = self.table.named(&name).filter(|&key| !self.end_if_gone(key, cx));
-        if let Some(key) = old
-            && !self.may_displace(&who, key)
-        {
-            return Err(is_taken(&self.table[key], false));
-        }
-        self.check_room(&who, old.is_some(), cx)?;
-        if let Some(key) = old {
-            self.end(key, EndReason::Displaced, None, cx);
-        }
-        let timeout_ms = match body.activity_timeout_ms {
-            0 => cx.settings.get(Setting::ActivityTimeoutMs),
-            given => given,
-        };
-        let link = who.link;
-        let announced = Announced {
-            sequence: body.sequence,
-            id: body.id,
-            incarnation: self.last_incarnation + 1,
-            beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
-            activity_timeout_ms: timeout_ms,
-            displaced: old.is_some(),
-        };
-        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
-        let instance = Instance {
-            name,
-            owner: Owner::Link(link),
-            incarnation: 0,
-            kind: body.kind,
-            named_groups: groups,
-            groups: Vec::new(),
-            addresses: body.addresses,
-            meta: body.meta,
-            state_names: body.state_names,
-            timeout: Micros::from_millis(timeout_ms),
-            stalled: Micros::from_millis(body.stalled_ms),
-            condition: Condition::Alive(body.state),
-            is_stalled: false,
-            text: String::new(),
-            began: cx.now,
-            since: cx.now,
-            checkpoint: 0,
-            moved: now,
-            heard: now,
-            heard_at: cx.now,
-            look: None,
-        };
-        let key = self.add(instance, Some(who), cx);
-        self.watch(key, cx);
-        Ok(())
-    }
-
-    /// Adds an instance: it gets its number, is in its groups, and replaces one that failed.
-    pub(super) fn add(
-        &mut self,
-        mut instance: Instance,
-        who: Option<Announcer>,
-        cx: &mut Context<'_>,
-    ) -> InstanceKey {
-        self.last_incarnation += 1;
-        instance.incarnation = self.last_incarnation;
-        instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
-        self.history.replaced(&instance.name, &mut self.groups);
-        let key = self.table.insert(instance, who);
-        let instance = &self.table[key];
-        self.groups.join(key, instance);
-        publish(instance, "none", Change::Begun, cx.effects);
-        key
-    }
-
-    /// Ends an instance whose link is gone. Returns whether it is one.
-    fn end_if_gone(&mut self, key: InstanceKey, cx: &mut Context<'_>) -> bool {
-        let link = self.table[key].owner.link();
-        match link.and_then(|link| self.table.of_link(link)).map(|of_link| of_link.state) {
-            Some(LinkState::Gone(reason)) => {
-                self.end(key, reason, None, cx);
-                true
-            }
-            Some(LinkState::Open | LinkState::Closing) | None => false,
-        }
-    }
-
-    /// Whether the instance is one of the same user, or of the holder of the same token.
-    fn may_displace(&self, who: &Announcer, key: InstanceKey) -> bool {
-        let old = self.table[key].owner.link().and_then(|link| self.table.of_link(link));
-        old.is_some_and(|of_link| who.is_same_as(&of_link.who))
-    }
-
-    fn check_room(
-        &self,
-        who: &Announcer,
-        is_one_less: bool,
-        cx: &Context<'_>,
-    ) -> Result<(), ErrorBody> {
-        let limit = |text: String| Err(ErrorBody::new(ErrorCode::LimitReached, text));
-        let here = self.table.of_link(who.link).map_or(0, |of_link| of_link.by_id.len()) as u64;
-        let max = cx.settings.get(Setting::ConnectionInstancesMax);
-        if here >= max {
-            return limit(format!(
-                "this connection has announced {here} instances (connection_instances_max is \
-                 {max}); withdraw some, or raise the setting"
-            ));
-        }
-        let all = (self.table.announced() - usize::from(is_one_less)) as u64;
-        let max = cx.settings.get(Setting::InstancesMax);
-        if all >= max {
-            return limit(format!(
-                "{all} instances are announced (instances_max is {max}); withdraw some, or raise \
-                 the setting"
-            ));
-        }
-        Ok(())
     }
 
     /// A program says that an instance has another state.
@@ -281,25 +138,37 @@ impl Instances {
         let now = self.clock.read(cx.now);
         let read_since = self.table.of_link(link).map(|of_link| of_link.read_since);
         let read_since = read_since.unwrap_or_default();
-        let mut unknown = Vec::new();
-        for of in &body.instances {
-            let Some(key) = self.table.at(link, of.id) else {
-                unknown.push(of.id);
-                continue;
-            };
-            let instance = self.table.get_mut(key);
+        let (mut unknown, mut turned) = (Vec::new(), Vec::new());
+        self.table.each_of(link, &body.instances, |beat, found| {
+            let Some((key, instance)) = found else { return unknown.push(beat.id) };
             (instance.heard, instance.heard_at) = (now, cx.now);
             let (condition, was_stalled) = (instance.condition, instance.is_stalled);
             let is_back = condition.is_timed_out();
-            if of.checkpoint != instance.checkpoint || of.is_idle || is_back {
-                instance.checkpoint = of.checkpoint;
+            if beat.checkpoint != instance.checkpoint || beat.is_idle || is_back {
+                instance.checkpoint = beat.checkpoint;
                 instance.moved = now;
             }
             let is_stalled = instance.stalled.0 > 0
                 && condition.is_running()
                 && now.since(instance.moved.max(read_since)) >= instance.stalled;
             if is_back || is_stalled != was_stalled {
-                self.turn(key, Condition::Alive(condition.state()), is_stalled, cx);
+                turned.push((key, Condition::Alive(condition.state()), is_stalled));
+            }
+        });
+        let mut room = PART;
+        for (key, condition, is_stalled) in turned {
+            // A beat may name an instance twice.
+            let instance = &self.table[key];
+            if (instance.condition, instance.is_stalled) == (condition, is_stalled) {
+                continue;
+            }
+            if room > 0 {
+                room = room.saturating_sub(instance.messages());
+                self.turn(key, condition, is_stalled, cx);
+            } else if instance.condition.is_timed_out() {
+                // That others are stalled is found again with their next beat.
+                self.back.push_back((key, instance.incarnation));
+                self.go_on(cx);
             }
         }
         self.settle(cx);
@@ -364,33 +233,51 @@ impl Instances {
         });
         self.gone.push_back(link);
         if self.gone.len() == 1 {
-            self.end_part(cx);
+            self.do_part(cx);
             self.settle(cx);
         }
     }
 
-    /// Ends some instances of links that are gone; the others follow in later steps.
-    pub(super) fn end_part(&mut self, cx: &mut Context<'_>) {
+    /// Goes on with many after everything that can be done now.
+    fn go_on(&self, cx: &mut Context<'_>) {
+        cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+    }
+
+    /// Ends some instances of links that are gone, and says of some that they are back; the others
+    /// follow in later steps.
+    pub(super) fn do_part(&mut self, cx: &mut Context<'_>) {
         let mut room = PART;
         while let Some(&link) = self.gone.front() {
-            let of_link = self.table.of_link(link).map(|of_link| (of_link.state, &of_link.by_id));
-            let Some((LinkState::Gone(reason), by_id)) = of_link else {
+            let of_link = self.table.of_link(link);
+            let next =
+                of_link.and_then(|of_link| Some((of_link.state, *of_link.by_id.values().next()?)));
+            let Some((LinkState::Gone(reason), key)) = next else {
                 self.gone.pop_front();
                 continue;
             };
-            let keys: Vec<InstanceKey> = by_id.values().copied().take(room).collect();
-            if keys.is_empty() {
-                // After everything that can be done now.
-                return cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
+            if room == 0 {
+                return self.go_on(cx);
             }
-            room -= keys.len();
-            keys.into_iter().for_each(|key| self.end(key, reason, None, cx));
+            room = room.saturating_sub(self.table[key].messages());
+            self.end(key, reason, None, cx);
+        }
+        while let Some(&(key, incarnation)) = self.back.front() {
+            if room == 0 {
+                return self.go_on(cx);
+            }
+            self.back.pop_front();
+            let instance = self.table.get(key).filter(|it| it.incarnation == incarnation);
+            let Some(instance) = instance else { continue };
+            if let Condition::TimedOut { state } = instance.condition {
+                room = room.saturating_sub(instance.messages());
+                self.turn(key, Condition::Alive(state), false, cx);
+            }
         }
     }
 
     /// A link is read again: what was sent meanwhile comes now.
-    pub(crate) fn resumed(&mut self, link: LinkId, cx: &Context<'_>) {
-        let now = self.clock.read(cx.now);
+    pub(crate) fn resumed(&mut self, link: LinkId, now: Tick) {
+        let now = self.clock.read(now);
         if let Some(of_link) = self.table.of_link_mut(link) {
             of_link.read_since = now;
         }

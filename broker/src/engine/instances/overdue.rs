@@ -2,7 +2,7 @@
 
 use super::instance::Condition;
 use super::look::Look;
-use super::machine::Instances;
+use super::machine::{Instances, PART};
 use super::table::LinkState;
 use crate::engine::context::Context;
 use crate::engine::keys::InstanceKey;
@@ -14,7 +14,7 @@ const WAIT_MS: u64 = 250;
 /// After a standstill nobody is timed out before what was sent meanwhile is read.
 const SECOND_LOOK: Micros = Micros::from_millis(250);
 /// Most instances that one step looks at.
-const PART: usize = 256;
+const LOOKS_MAX: usize = 256;
 
 impl Instances {
     /// From now on an instance may be timed out.
@@ -52,7 +52,7 @@ impl Instances {
 
     /// `Timer::Instances`. Links that are not read say nothing, so nothing is said of them.
     pub(crate) fn on_due(&mut self, is_unread: impl Fn(LinkId) -> bool, cx: &mut Context<'_>) {
-        self.end_part(cx);
+        self.do_part(cx);
         self.look(is_unread, cx);
         self.settle(cx);
     }
@@ -65,8 +65,9 @@ impl Instances {
         let now = self.clock.read(cx.now);
         let was_late = self.clock.take_late();
         self.clock.set_due(None);
-        for _ in 0..PART {
-            let first = self.looks.first().filter(|(look, _)| look.at <= now);
+        let mut room = PART;
+        for _ in 0..LOOKS_MAX {
+            let first = self.looks.first().filter(|(look, _)| look.at <= now && room > 0);
             let Some((look, key)) = first else { break };
             let instance = &self.table[key];
             let link = instance.owner.link();
@@ -75,6 +76,7 @@ impl Instances {
             let heard = instance.heard.max(read_since.unwrap_or_default());
             let due = heard.plus(instance.timeout);
             if let Some(LinkState::Gone(reason)) = of_link.map(|of_link| of_link.state) {
+                room = room.saturating_sub(instance.messages());
                 self.end(key, reason, None, cx);
             } else if link.is_some_and(&is_unread) {
                 let at = now.plus(instance.timeout);
@@ -84,6 +86,7 @@ impl Instances {
             } else if was_late && !look.is_second {
                 self.look_again(key, Look { at: now.plus(SECOND_LOOK), is_second: true });
             } else {
+                room = room.saturating_sub(instance.messages());
                 self.time_out(key, cx);
             }
         }

@@ -4,6 +4,7 @@ use super::activity::Activity;
 use super::announced::Announcer;
 use super::instance::{EndReason, Instance, InstanceName};
 use crate::engine::keys::{InstanceKey, Table};
+use protocol::instances::BeatOf;
 use protocol::{LinkId, ServiceName};
 use std::collections::BTreeMap;
 use std::ops::Index;
@@ -103,6 +104,20 @@ impl InstanceTable {
     /// The same, to note something of the connection.
     pub(crate) fn of_link_mut(&mut self, link: LinkId) -> Option<&mut LinkInstances> {
         self.by_link.get_mut(&link)
+    }
+
+    /// Looks at the instances of a connection that a beat names; `None` = it has none of this id.
+    pub(crate) fn each_of<'a>(
+        &mut self,
+        link: LinkId,
+        beats: &'a [BeatOf],
+        mut look: impl FnMut(&'a BeatOf, Option<(InstanceKey, &mut Instance)>),
+    ) {
+        let by_id = self.by_link.get(&link).map(|of_link| &of_link.by_id);
+        for beat in beats {
+            let key = by_id.and_then(|by_id| by_id.get(&beat.id)).copied();
+            look(beat, key.map(|key| (key, &mut self.entries[key])));
+        }
     }
 
     /// The instance of a connection with this id.

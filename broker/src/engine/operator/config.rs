@@ -13,6 +13,8 @@ use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
+use crate::engine::topic_frames::publish_facts;
+use protocol::op::spec::ServiceChange;
 use protocol::{
     ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
 };
@@ -23,7 +25,7 @@ pub(crate) fn config_service(
     hub: &mut Engine,
     origin: &Origin,
     (id, name): (Option<ServiceId>, ServiceName),
-    settings: &[(ServiceSetting, u64)],
+    settings: &[ServiceChange],
 ) -> OpResult {
     let known = if name.is_op() {
         Some(names::plain_service(hub, &name)?)
@@ -46,20 +48,36 @@ pub(crate) fn config_service(
     };
     let id = hub.catalog[key].id;
     let fields = vec![("service", text(&name)), ("service_id", number(id.0))];
-    let is_new = |&&(setting, value): &&(ServiceSetting, u64)| {
-        hub.catalog[key].settings.get(setting) != value
-    };
     check_single(hub, key, settings)?;
-    let different: Vec<_> = settings.iter().filter(is_new).copied().collect();
+    let service = &hub.catalog[key];
+    let is_new = |change: &&ServiceChange| match change {
+        ServiceChange::Number(setting, value) => service.settings.get(*setting) != *value,
+        ServiceChange::Topic(pattern) => service.topic != *pattern,
+    };
+    let different: Vec<_> = settings.iter().filter(is_new).cloned().collect();
     if known.is_some() && different.is_empty() {
         hub.store.changed(Vec::new(), false);
         let text = format!("unchanged service->id = {id}, service->name = {name}");
         return Ok(OpReply::line("unchanged", text, fields));
     }
     let mut words = String::new();
-    for &(setting, value) in settings {
-        hub.catalog[key].settings.set(setting, value);
-        words += &format!(" {}={value}", setting.row().name);
+    for change in settings {
+        match change {
+            ServiceChange::Number(setting, value) => {
+                hub.catalog[key].settings.set(*setting, *value);
+            }
+            ServiceChange::Topic(pattern) => {
+                hub.catalog[key].topic.clone_from(pattern);
+                match pattern {
+                    Some(pattern) => {
+                        publish_facts(hub, pattern);
+                        hub.topics.subscribe_service(key, pattern, hub.now);
+                    }
+                    None => hub.topics.unsubscribe_service(key, hub.now),
+                }
+            }
+        }
+        words += &format!(" {change}");
     }
     let line = service_command(&hub.catalog[key], &different);
     hub.changed(origin, format!("config service {name}{words}"), vec![line]);
@@ -134,10 +152,10 @@ fn name_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) {
 fn check_single(
     hub: &Engine,
     service: ServiceKey,
-    settings: &[(ServiceSetting, u64)],
+    settings: &[ServiceChange],
 ) -> Result<(), OpError> {
     let count = hub.supervision.count_of(service);
-    if count < 2 || !settings.contains(&(ServiceSetting::Single, 1)) {
+    if count < 2 || !settings.contains(&ServiceChange::Number(ServiceSetting::Single, 1)) {
         return Ok(());
     }
     Err(refused(format!(
@@ -237,7 +255,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
             "service '{name}' has requests under way; try again when they have ended"
         )));
     }
-    hub.topics.unsubscribe_service(key);
+    hub.topics.unsubscribe_service(key, hub.now);
     hub.catalog.remove(key);
     hub.dispatch.remove_service(key);
     hub.supervision.remove_service(key);

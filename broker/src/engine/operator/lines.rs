@@ -8,7 +8,8 @@ use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::supervision::workers::Worker;
 use protocol::op::parse::quote;
 use protocol::op::spec::GroupMembers;
-use protocol::{HostName, OpRequest, ServiceName, ServiceSetting, WorkerId};
+use protocol::op::spec::ServiceChange;
+use protocol::{HostName, OpRequest, ServiceName, WorkerId};
 use std::collections::BTreeSet;
 
 /// The line of a change, unless everything is as it says.
@@ -66,10 +67,10 @@ pub(crate) fn events_command(hub: &Engine) -> String {
 }
 
 /// The command that gives a service these settings, and makes it if it is not there.
-pub(crate) fn service_command(service: &Service, settings: &[(ServiceSetting, u64)]) -> String {
+pub(crate) fn service_command(service: &Service, changes: &[ServiceChange]) -> String {
     let mut out = format!("config service #{} {}", service.id, service.name);
-    for (setting, value) in settings {
-        out += &format!(" {}={value}", setting.row().name);
+    for change in changes {
+        out += &format!(" {change}");
     }
     out
 }

@@ -11,24 +11,20 @@ use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::fact_log;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{Key, TransactionKey};
+use crate::engine::operator::begin_listing::{begin_clients, begin_services, begin_workers};
 use crate::engine::operator::open_listing::{
-    ListedRequests, Listing, OpenListing, Order, ServiceTable, WaitingCount,
+    ListedRequests, Listing, OpenListing, Order, ROWS_MAX, ServiceTable, WaitingCount,
 };
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
 use protocol::{
-    Block, ClientId, Command, FactSeq, Header, LinkId, OpError, OpReply, OpRequest, ServiceId,
-    ServiceName, Tick, WorkerFilter,
+    Block, Command, FactSeq, Header, LinkId, OpError, OpReply, OpRequest, ServiceName, Tick,
 };
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 
 /// Most rows made in one step.
 const PART_ROWS: usize = 128;
-/// Most rows of an answer; the others are counted. So many take less than `outbox_bytes_max` has by
-/// default, beyond which the operator's connection would be closed.
-const ROWS_MAX: usize = 50_000;
 /// Most rows of all listings under way, those that are still to be made among them: they take
 /// memory.
 const ROWS_UNDER_WAY_MAX: usize = 2 * ROWS_MAX;
@@ -126,23 +122,6 @@ impl Listing {
         }
         reply
     }
-}
-
-/// Begins a listing of all clients, in the order in which they are served.
-fn begin_clients(hub: &Engine) -> Listing {
-    let all = hub.sessions.clients().map(|(key, c)| (hub.dispatch.caller(key).priority, c.id));
-    let mut all: Vec<_> = all.collect();
-    all.sort_unstable();
-    let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
-    Listing::Clients { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left }
-}
-
-/// Begins a listing of the workers in the lists that a filter names, by id.
-fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
-    let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
-    let left = hub.supervision.workers().filter(|(key, _)| is_meant(hub.dispatch.seat(*key).list));
-    let left = left.map(|(_, w)| w.id);
-    Listing::Workers { filter, left: left.collect(), rows: Default::default() }
 }
 
 /// Begins a listing of the requests that wait for one service or for all: for each service
@@ -319,22 +298,6 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
     left_out
 }
 
-/// Begins a listing of services: one, or all.
-fn begin_services(
-    hub: &Engine,
-    of: ServiceTable,
-    name: Option<&ServiceName>,
-) -> Result<Listing, OpError> {
-    let left: VecDeque<ServiceId> = match name {
-        Some(name) => [hub.catalog[names::plain_service(hub, name)?].id].into(),
-        None => {
-            let ids = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
-            ids.map(|(id, _)| id).collect()
-        }
-    };
-    Ok(Listing::Services { of, rows: Vec::with_capacity(left.len()), left, without: 0 })
-}
-
 /// Begins the listing that a command asks for; `None` = it asks for none.
 fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpError>> {
     if let OpRequest::Workers(filter) = request {
@@ -448,14 +411,6 @@ pub(crate) fn on_listing(hub: &mut Engine) {
         }
     }
     go_on_listing(hub);
-}
-
-const fn filter_of(list: WorkerList) -> WorkerFilter {
-    match list {
-        WorkerList::Lazy => WorkerFilter::Lazy,
-        WorkerList::Idle => WorkerFilter::Idle,
-        WorkerList::Busy => WorkerFilter::Busy,
-    }
 }
 
 const fn list_index(list: WorkerList) -> usize {

@@ -8,7 +8,7 @@
 //! | `targets` | the workers and services that a command is for |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
-//! | `listing`, `open_listing` | long lists, part by part |
+//! | `listing`, `begin_listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
 //! | `requests` | the requests under way |
 //! | `topics` | what is kept of topics, and the subscriptions |
@@ -20,6 +20,7 @@
 //! | `save`, `lines` | the configuration as a script of commands; changes as such commands |
 
 pub(crate) mod answer;
+mod begin_listing;
 pub(crate) mod cells;
 pub(crate) mod certificates;
 pub(crate) mod change;

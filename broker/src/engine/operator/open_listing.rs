@@ -10,6 +10,10 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
+/// Most rows of an answer; the others are counted. So many take less than `outbox_bytes_max` has by
+/// default, beyond which the operator's connection would be closed.
+pub(super) const ROWS_MAX: usize = 50_000;
+
 /// The rows of a table.
 pub(crate) type Rows = Vec<Vec<Value>>;
 

@@ -13,6 +13,7 @@ use crate::engine::keys::ServiceKey;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
 use protocol::limits::COMMAND_BYTES_MAX;
+use protocol::op::spec::ServiceChange;
 use protocol::{HostName, ServiceName, ServiceSetting, Setting, WorkerId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -86,9 +87,11 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
 fn save_service(service: &Service, out: &mut String) {
     let settings = ServiceSetting::ALL.iter();
     let settings = settings.filter(|setting| service.settings.is_changed(**setting));
-    let settings: Vec<_> =
-        settings.map(|&setting| (setting, service.settings.get(setting))).collect();
-    line(out, service_command(service, &settings));
+    let settings =
+        settings.map(|&setting| ServiceChange::Number(setting, service.settings.get(setting)));
+    let topic = service.topic.clone().map(|pattern| ServiceChange::Topic(Some(pattern)));
+    let changes: Vec<_> = settings.chain(topic).collect();
+    line(out, service_command(service, &changes));
 }
 
 /// Whether a service and its workers are stopped, paused, started. Returns how many workers it has.

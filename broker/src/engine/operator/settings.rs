@@ -88,6 +88,7 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
         ("Workers", Value::Numbers(mine.map(|(_, w)| w.id.0.into()).collect())),
         ("Clients", number(hub.dispatch.queue(key).callers)),
         ("Waiting", number(hub.dispatch.queue(key).waiting())),
+        ("topic", service.topic.as_ref().map_or(Value::None, text)),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));

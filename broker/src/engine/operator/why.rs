@@ -5,6 +5,7 @@ use super::cells::{blank, number, table, text};
 use super::read;
 use super::result::{OpResult, not_found};
 use crate::engine::counted::counted;
+use crate::engine::dispatch::messages::NO_CLIENT;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::trace::Attempt;
 use crate::engine::dispatch::traces::{Outcome, Standing, TimeLine};
@@ -77,7 +78,7 @@ pub(crate) fn list<'a>(
 fn row(hub: &Engine, line: &TimeLine) -> Vec<Value> {
     vec![
         number(line.transaction.0),
-        number(line.client.0),
+        client_of(line),
         number(line.sequence),
         text(&line.service),
         Value::Time(line.wall),
@@ -90,6 +91,11 @@ fn row(hub: &Engine, line: &TimeLine) -> Vec<Value> {
     ]
 }
 
+/// The client of a request; a message that was taken as one has none.
+fn client_of(line: &TimeLine) -> Value {
+    if line.client == NO_CLIENT { Value::None } else { number(line.client.0) }
+}
+
 /// The time line of one request.
 pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
     let (error, ran, application_error) = error_of(line);
@@ -98,7 +104,7 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         ("transaction", number(line.transaction.0)),
         ("state", Value::Word(state_word(&line.standing))),
         ("service", text(&line.service)),
-        ("client", number(line.client.0)),
+        ("client", client_of(line)),
         ("sequence", number(line.sequence)),
         ("from", from),
         ("trace", trace_id(line)),

@@ -48,7 +48,7 @@ impl Supervision {
     fn greet(&mut self, link: LinkId, key: HostKey, claim: Option<Claim>, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         host.enter(if claim.is_some() { HostEvent::Claim } else { HostEvent::Greet });
-        let broker = cx.listening.instance.clone();
+        let broker = cx.listening.directory_id.clone();
         let hello = ExecHello { host: host.name.clone(), broker, token: claim };
         cx.out.push(Action::Send { link, frame: Frame::ExecHello(hello) });
     }

@@ -147,11 +147,12 @@ impl Topics {
     ) -> bool {
         let most = if missed.is_some() { BEFORE_BYTES } else { LINK_BYTES };
         let Some(peer) = self.peers.get_mut(link) else { return false };
-        if !peer.has_room(message.bytes(), most, cx.now) {
+        if !peer.has_room(message.frame_bytes(), most, cx.now) {
             return false;
         }
-        peer.spend(message.bytes(), cx.now);
+        peer.spend(message.frame_bytes(), cx.now);
         self.spend();
+        self.spend_bytes(message.frame_bytes());
         let subscription = &mut self.subscriptions[key];
         if let Subscriber::Link { link, number } = subscription.subscriber {
             cx.out.push(subscription.message((link, number), message, missed));

@@ -52,20 +52,18 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// The broker publishes: the lines are the payload. If nobody can get it, it only has a number.
+    /// The broker publishes: the lines are the payload. If nobody has been there to get it for a
+    /// while, it only has a number.
     pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         lines: &[(&'static str, String)],
         cx: &mut Context<'_>,
     ) {
-        if self.own == 0 || self.tree.find(topic, &mut self.found) == 0 {
-            self.found.clear();
-            self.last += 1;
-            self.unkept = self.last;
+        if !self.keeps_own(cx.now) {
+            self.pass_over_own();
             return;
         }
-        self.found.clear();
         self.begin_publish(cx);
         let mut payload = String::new();
         for (key, value) in lines {
@@ -191,16 +189,17 @@ impl Topics {
             Subscriber::Link { link, number } => (link, number),
             Subscriber::Service(service) => {
                 subscription.delivered += 1;
-                let (topic, body) = (message.topic().to_owned(), message.body.clone());
-                cx.effects.push(Effect::Enqueue { service, topic, body });
+                let body = message.body.clone();
+                cx.effects.push(Effect::Enqueue { service, body });
                 return;
             }
         };
         let Some(peer) = self.peers.get_mut(link) else { return };
         let is_live = matches!(subscription.state, State::Live);
-        if is_live && peer.has_room(message.bytes(), LINK_BYTES, cx.now) {
-            peer.spend(message.bytes(), cx.now);
+        if is_live && peer.has_room(message.frame_bytes(), LINK_BYTES, cx.now) {
+            peer.spend(message.frame_bytes(), cx.now);
             cx.out.push(subscription.message((link, number), message, None));
+            self.spend_bytes(message.frame_bytes());
             return;
         }
         let limits = Self::queue_limits(cx);

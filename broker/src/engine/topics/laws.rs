@@ -93,6 +93,8 @@ impl Topics {
             "law 6: a queue counts other bytes than it has, or is not sorted"
         );
         let is_own = |at| Pattern::new(&self.tree.pattern(at)).is_ok_and(|p| p.is_own());
+        let marked = self.subscriptions.iter().filter(|(_, s)| s.is_own).count();
+        law!(marked == self.own, "law 6: {marked} subscriptions are marked as to own topics");
         let own = self.tree.nodes().filter(|(at, node)| node.count > 0 && is_own(*at));
         let own: usize = own.map(|(_, node)| node.count as usize).sum();
         law!(own == self.own, "law 6: {} subscriptions to own topics, are {own}", self.own);
@@ -132,12 +134,16 @@ impl Topics {
         );
         let waits = match subscription.subscriber {
             Subscriber::Link { link, number } => {
-                let peer = self.peers.get(link);
+                let Some(peer) = self.peers.get(link) else {
+                    let is_going = self.gone.iter().any(|them| them.get(&number) == Some(&key));
+                    law!(is_going, "law 8: subscription {id} is that of link {link}, who is gone");
+                    return Ok(());
+                };
                 law!(
-                    peer.and_then(|peer| peer.subscriptions.get(&number)) == Some(&key),
+                    peer.subscriptions.get(&number) == Some(&key),
                     "law 8: link {link} does not know subscription {number}"
                 );
-                peer.is_some_and(|peer| peer.waiting.contains(&key))
+                peer.waiting.contains(&key)
             }
             Subscriber::Service(service) => {
                 law!(

@@ -20,9 +20,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most messages that are sent, or values that are looked at, in one step.
 pub(super) const STEP: usize = 2000;
-/// The same of all messages that are published at one tick: the reactor reads many frames before it
+/// Most bytes of the messages that are sent in one step, so that a large one to many readers does
+/// not stand in all outboxes at once.
+const STEP_BYTES: u64 = 16 << 20;
+/// Most messages of all that are published at one tick: the reactor reads many frames before it
 /// sends anything.
 const TICK: usize = 8 * STEP;
+/// Room for so many subscriptions is never too much.
+const CAPACITY_KEPT: usize = 4096;
+/// How long what the broker itself publishes is kept after nobody subscribes to it any more, so
+/// that who comes back at once misses nothing.
+const KEEP_OWN_MS: u64 = 60_000;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -38,6 +46,8 @@ pub(crate) struct Topics {
     pub(super) subscriptions: Table<SubscriptionKey, Subscription>,
     /// How many of them are about the topics of the broker itself.
     pub(super) own: usize,
+    /// When the last one of these ended; `None` = none has.
+    own_left: Option<Tick>,
     pub(super) peers: Peers,
     /// The subscriptions of services.
     pub(super) services: BTreeMap<ServiceKey, SubscriptionKey>,
@@ -51,6 +61,8 @@ pub(crate) struct Topics {
     pub(super) fan_outs: VecDeque<FanOut>,
     /// Links that are to be sent what waits for them.
     pub(super) turns: VecDeque<LinkId>,
+    /// Subscriptions whose links are gone, to be removed.
+    pub(super) gone: VecDeque<BTreeMap<u32, SubscriptionKey>>,
     /// Values whose publishers are gone.
     pub(super) orphans: Orphans,
     /// When to record how many messages to which link were dropped.
@@ -61,6 +73,8 @@ pub(crate) struct Topics {
     pub(super) found: Vec<NodeKey>,
     /// What is left to do in this step.
     left: usize,
+    /// The same in bytes.
+    bytes_left: u64,
     /// What is left to do at this tick for messages that are published.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
@@ -75,7 +89,7 @@ impl Topics {
 
     /// Something begins for which so much may be done in this step.
     pub(super) const fn begin(&mut self, left: usize) {
-        self.left = left;
+        (self.left, self.bytes_left) = (left, STEP_BYTES);
     }
 
     /// A message is published: less may be done for it when many are at the same tick.
@@ -83,12 +97,17 @@ impl Topics {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
-        self.left = STEP.min(self.left_at.1);
+        self.begin(STEP.min(self.left_at.1));
     }
 
     /// Whether more may be done in this step.
     pub(super) const fn has_left(&self) -> bool {
-        self.left > 0
+        self.left > 0 && self.bytes_left > 0
+    }
+
+    /// So many bytes were sent.
+    pub(super) const fn spend_bytes(&mut self, bytes: u64) {
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     /// One message was sent, or one value looked at.
@@ -180,50 +199,53 @@ impl Topics {
 
     /// The messages of a pattern become requests of a service. Another pattern replaces the one
     /// before.
-    #[allow(dead_code, reason = "the setting of a service that calls it is still to come")]
-    pub(crate) fn subscribe_service(&mut self, service: ServiceKey, pattern: &Pattern) {
-        self.unsubscribe_service(service);
+    pub(crate) fn subscribe_service(&mut self, service: ServiceKey, pattern: &Pattern, now: Tick) {
+        self.unsubscribe_service(service, now);
         let key = self.insert(Subscriber::Service(service), pattern);
         self.services.insert(service, key);
     }
 
     /// No messages become requests of a service any more.
-    pub(crate) fn unsubscribe_service(&mut self, service: ServiceKey) {
+    pub(crate) fn unsubscribe_service(&mut self, service: ServiceKey, now: Tick) {
         if let Some(key) = self.services.remove(&service) {
-            self.remove(key);
+            self.remove(key, now);
         }
     }
 
-    /// Whether somebody subscribed to topics of the broker itself, so that there may be a reader of
-    /// what it publishes.
-    #[allow(dead_code, reason = "for facts, whose topics are still to come")]
-    pub(crate) const fn has_own_subscribers(&self) -> bool {
-        self.own > 0
+    /// Whether what the broker itself publishes is kept: somebody subscribes to its topics, or did
+    /// so a short while ago and may come back.
+    pub(crate) fn keeps_own(&self, now: Tick) -> bool {
+        self.own > 0 || self.own_left.is_some_and(|at| now < at.plus_millis(KEEP_OWN_MS))
+    }
+
+    /// The broker published something that nobody could get, and that is not kept.
+    pub(crate) const fn pass_over_own(&mut self) {
+        self.last += 1;
+        self.unkept = self.last;
     }
 
     fn insert(&mut self, subscriber: Subscriber, pattern: &Pattern) -> SubscriptionKey {
-        let node = self.tree.grow(pattern.as_str());
+        let of = (self.tree.grow(pattern.as_str()), pattern.is_own());
         self.own += usize::from(pattern.is_own());
-        let key = self.subscriptions.insert(Subscription::new(subscriber, node, self.last));
+        let key = self.subscriptions.insert(Subscription::new(subscriber, of, self.last));
         self.tree.append(key, &mut self.subscriptions);
         key
     }
 
     /// Ends a subscription; that it ends is known to its link already.
-    fn remove(&mut self, key: SubscriptionKey) -> Subscription {
+    fn remove(&mut self, key: SubscriptionKey, now: Tick) -> Subscription {
         // The message that is on its way goes on behind it.
         if let Some(fan_out) = self.fan_outs.front_mut()
             && fan_out.at == OptionKey::some(key)
         {
             fan_out.at = self.subscriptions[key].next;
         }
-        if Pattern::new(&self.tree.pattern(self.subscriptions[key].node))
-            .is_ok_and(|pattern| pattern.is_own())
-        {
-            self.own -= 1;
-        }
         self.tree.unlink(key, &mut self.subscriptions);
         let subscription = self.subscriptions.remove(key);
+        if subscription.is_own {
+            self.own -= 1;
+            self.own_left = Some(now);
+        }
         self.queued_bytes -= subscription.queue().map_or(0, super::queue::Queue::bytes);
         if let State::CatchingUp(catch_up) = &subscription.state
             && let Some(next) = catch_up.ring
@@ -234,18 +256,18 @@ impl Topics {
     }
 
     /// Ends a subscription of a link, and frees its number.
-    fn end(&mut self, link: LinkId, number: u32) -> Option<Subscription> {
+    fn end(&mut self, link: LinkId, number: u32, now: Tick) -> Option<Subscription> {
         let peer = self.peers.get_mut(link)?;
         let key = peer.subscriptions.remove(&number)?;
         peer.waiting.remove(&key);
-        let subscription = self.remove(key);
+        let subscription = self.remove(key, now);
         self.peers.tidy(link);
         Some(subscription)
     }
 
     /// A client or worker ends a subscription.
     pub(crate) fn unsubscribe(&mut self, link: LinkId, number: u32, cx: &mut Context<'_>) {
-        let Some(ended) = self.end(link, number) else {
+        let Some(ended) = self.end(link, number, cx.now) else {
             let text = format!("this connection has no subscription {number}");
             return refuse(link, number, (ErrorCode::NotFound, text), cx);
         };
@@ -256,14 +278,16 @@ impl Topics {
         cx.out.push(Action::Send { link, frame: Frame::Unsubscribed(unsubscribed) });
     }
 
-    /// The rights of a link changed: ends its subscriptions that it may not have any more.
+    /// The rights of a link changed: ends its subscriptions that it may not have any more. Returns
+    /// how many it had.
     pub(crate) fn end_denied(
         &mut self,
         link: LinkId,
         may: impl Fn(&Pattern) -> bool,
         cx: &mut Context<'_>,
-    ) {
-        let Some(peer) = self.peers.get(link) else { return };
+    ) -> usize {
+        let Some(peer) = self.peers.get(link) else { return 0 };
+        let count = peer.subscriptions.len();
         let pattern = |key: SubscriptionKey| {
             Pattern::new(&self.tree.pattern(self.subscriptions[key].node)).ok()
         };
@@ -273,25 +297,51 @@ impl Topics {
             .filter(|(_, pattern)| !may(pattern))
             .collect();
         for (number, pattern) in denied {
-            self.end(link, number);
+            self.end(link, number, cx.now);
             let text = format!(
                 "subscription {number} to '{pattern}' ended: its rights changed, and the role \
                  subscribe:{pattern} is needed"
             );
             refuse(link, number, (ErrorCode::Denied, text), cx);
         }
+        count
     }
 
     /// A link is gone.
     pub(crate) fn link_gone(&mut self, link: LinkId, cx: &mut Context<'_>) {
         let Some(peer) = self.peers.remove(link) else { return };
-        for key in peer.subscriptions.into_values() {
-            self.remove(key);
-        }
         if !peer.values.is_empty() {
             self.orphans.push_back((link, peer.values));
-            self.set_timer(cx);
         }
+        if !peer.subscriptions.is_empty() {
+            self.gone.push_back(peer.subscriptions);
+            self.begin(STEP);
+            self.remove_gone(cx.now);
+        }
+        self.set_timer(cx);
+    }
+
+    /// Removes subscriptions whose links are gone, some in a step. Nothing is sent to them any
+    /// more.
+    fn remove_gone(&mut self, now: Tick) {
+        while self.has_left()
+            && let Some(subscriptions) = self.gone.front_mut()
+        {
+            let Some((_, key)) = subscriptions.pop_first() else {
+                self.gone.pop_front();
+                continue;
+            };
+            self.remove(key, now);
+            self.spend();
+        }
+        if self.gone.front().is_some_and(BTreeMap::is_empty) {
+            self.gone.pop_front();
+        }
+    }
+
+    /// Whether a link has subscriptions.
+    pub(crate) fn has_subscriptions(&self, link: LinkId) -> bool {
+        self.peers.get(link).is_some_and(|peer| !peer.subscriptions.is_empty())
     }
 
     /// Too much waits to be sent to a link.
@@ -319,10 +369,17 @@ impl Topics {
             self.due = None;
         }
         // Neither new messages nor those that wait keep the others from being sent.
-        self.begin(if self.turns.is_empty() { STEP } else { STEP / 2 });
+        let (fan_outs, drain) = match (self.fan_outs.is_empty(), self.turns.is_empty()) {
+            (false, true) => (STEP, 0),
+            (true, _) => (0, STEP),
+            (false, false) => (STEP / 2, STEP / 2),
+        };
+        self.begin(fan_outs);
         self.go_on_fan_outs(cx);
-        self.begin(STEP / 2);
+        self.begin(drain);
         self.drain(cx);
+        self.begin(STEP / 2);
+        self.remove_gone(cx.now);
         self.begin(STEP / 2);
         self.remove_values(cx);
         self.trim_ring(cx);
@@ -335,6 +392,7 @@ impl Topics {
         let is_busy = !self.fan_outs.is_empty()
             || !self.turns.is_empty()
             || !self.orphans.is_empty()
+            || !self.gone.is_empty()
             || self.has_excess(cx)
             || self.has_ring_excess(cx);
         let next = if is_busy {
@@ -350,6 +408,12 @@ impl Topics {
             self.due = Some(next);
             cx.timers.add(next, Timer::Topics);
         }
+    }
+
+    /// Whether it holds memory for many more subscriptions than there are.
+    pub(crate) fn has_spare_capacity(&self) -> bool {
+        let room = self.subscriptions.capacity();
+        room > CAPACITY_KEPT && self.subscriptions.len() < room / 4
     }
 
     /// Gives back the memory of a burst.

@@ -4,6 +4,7 @@
 use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::LinkId;
+use protocol::limits::HEADER_BYTES;
 use protocol::messages::MessageLines;
 
 /// A body of at most this size is copied before it is kept: as it came, it shares a buffer with
@@ -29,7 +30,9 @@ impl Message {
             ..=COPIED_BYTES_MAX => Bytes::copy_from_slice(body),
             _ => body.clone(),
         };
-        Self { number, body, at: at as u16, size: lines.topic.len() as u16 }
+        let message = Self { number, body, at: at as u16, size: lines.topic.len() as u16 };
+        debug_assert_eq!(message.topic(), lines.topic, "the lines are those of another body");
+        message
     }
 
     /// The topic.
@@ -42,6 +45,11 @@ impl Message {
     /// The bytes of its body.
     pub(super) fn bytes(&self) -> u64 {
         self.body.len() as u64
+    }
+
+    /// The bytes of its frame.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.body.len()) as u64
     }
 }
 

@@ -50,15 +50,22 @@ pub(super) struct Subscription {
     pub(super) untold: u64,
     /// Most messages that waited at once.
     pub(super) queued_max: u32,
+    /// It is about topics of the broker itself. Independent of the state: it never changes.
+    pub(super) is_own: bool,
     pub(super) state: State,
 }
 
 impl Subscription {
     /// A subscription that is to get what comes after message `since`.
-    pub(super) const fn new(subscriber: Subscriber, node: NodeKey, since: u64) -> Self {
+    pub(super) const fn new(
+        subscriber: Subscriber,
+        (node, is_own): (NodeKey, bool),
+        since: u64,
+    ) -> Self {
         Self {
             subscriber,
             node,
+            is_own,
             previous: OptionKey::NONE,
             next: OptionKey::NONE,
             since,

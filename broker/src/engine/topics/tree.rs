@@ -332,7 +332,7 @@ mod tests {
                 let pattern = numbers.pattern();
                 let node = tree.grow(&pattern);
                 assert_eq!(tree.pattern(node), pattern);
-                let key = subscriptions.insert(Subscription::new(subscriber, node, 0));
+                let key = subscriptions.insert(Subscription::new(subscriber, (node, false), 0));
                 tree.append(key, &mut subscriptions);
                 there.push((key, pattern));
             } else {

@@ -109,7 +109,8 @@ impl Topics {
     fn shown(&self, key: SubscriptionKey) -> Option<ShownSubscription> {
         let subscription = self.subscriptions.get(key)?;
         let party = match subscription.subscriber {
-            Subscriber::Link { link, .. } => self.peers.get(link).and_then(|peer| peer.party),
+            // Where the link is gone, it is not there any more.
+            Subscriber::Link { link, .. } => self.peers.get(link)?.party,
             Subscriber::Service(_) => None,
         };
         Some(ShownSubscription {

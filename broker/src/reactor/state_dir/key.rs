@@ -82,24 +82,24 @@ mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let original = StateDir::open(Some(one.path())).unwrap();
         let secret = original.key.sign(WorkerId(1), START);
-        let names = (original.key.instance(), original.key.instance());
+        let names = (original.key.directory_id(), original.key.directory_id());
         assert_eq!(names.0, names.1);
         for name in ["key", "dir-id"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }
         let copy = StateDir::open(Some(other.path())).unwrap();
-        assert_ne!(copy.key.instance(), names.0);
+        assert_ne!(copy.key.directory_id(), names.0);
         assert_eq!(copy.key.verify(WorkerId(1), &secret), None);
-        let instance = copy.key.instance();
+        let directory_id = copy.key.directory_id();
         drop((copy, original));
         let again = StateDir::open(Some(other.path())).unwrap();
-        assert_eq!(again.key.instance(), instance, "it is told once");
+        assert_eq!(again.key.directory_id(), directory_id, "it is told once");
         let original = StateDir::open(Some(one.path())).unwrap();
         assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
         // A directory without this file is accepted as it is.
         drop(original);
         fs::remove_file(one.path().join("dir-id")).unwrap();
         let original = StateDir::open(Some(one.path())).unwrap();
-        assert_eq!(original.key.instance(), names.0);
+        assert_eq!(original.key.directory_id(), names.0);
     }
 }

@@ -4,12 +4,15 @@
 use super::owned::Open;
 use crate::clock;
 use crate::conn::{Conn, Lost};
+use crate::error::Error;
 use crate::keepalive::Due;
+use crate::topics::{check_size, message_body};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 use protocol::encode::{self, EncodedFrame};
-use protocol::{Frame, WorkerId};
+use protocol::messages::MessageOf;
+use protocol::{Frame, Header, WorkerId};
 use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -121,6 +124,15 @@ impl Link {
             outbox = self.room.wait(outbox).unwrap_or_else(PoisonError::into_inner);
         }
         drop(self.flush_outbox(outbox, true));
+    }
+
+    /// Publishes a message. Its number tells nothing: many threads publish.
+    pub(super) fn publish(&self, message: &MessageOf<'_>) -> Result<(), Error> {
+        let body = message_body(message)?;
+        check_size(&body, self.body_bytes_max as u64)?;
+        let head = Header { sequence: 1, ..Header::default() };
+        self.write(Frame::Publish { head, body });
+        Ok(())
     }
 
     /// Puts a frame behind those that wait, and never waits itself, unless the reader does. It

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::session::millis;
 use bytes::Bytes;
+use protocol::messages::MessageOf;
 use protocol::{ErrorCode, Frame, Header};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -221,6 +222,16 @@ impl OwnedRequest {
     /// answer comes within this time. It sends an empty piece.
     pub fn extend(&mut self, next: Duration) {
         self.reply_piece_within(Bytes::new(), next);
+    }
+
+    /// Publishes a message by the connection that the request came by, and does not wait. If the
+    /// broker refuses it, [`ConcurrentWorker::refused`](super::ConcurrentWorker::refused) says so;
+    /// if the connection is lost, it is lost, too.
+    ///
+    /// # Errors
+    /// It breaks a rule of messages, or is too large.
+    pub fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.link.publish(&MessageOf::new(topic, payload.as_ref()))
     }
 
     /// Answers with an error of the application. `code` is above 0; the client gets it and the text

@@ -172,7 +172,7 @@ impl BrokerPlayer {
             worker_host: "127.0.0.1".into(),
             client_port: 5501,
             execd: has_execd.then(|| "unix:/x/execd".into()),
-            instance: "fuzz".into(),
+            directory_id: "fuzz".into(),
             version: "0".into(),
             ..Listening::default()
         };

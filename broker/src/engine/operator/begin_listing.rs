@@ -1,0 +1,49 @@
+//! What stands in the lists of clients, workers and services when they begin.
+
+use super::names;
+use super::open_listing::{Listing, ROWS_MAX, ServiceTable};
+use crate::engine::dispatch::seat::WorkerList;
+use crate::engine::hub::Engine;
+use protocol::{ClientId, OpError, ServiceId, ServiceName, WorkerFilter};
+use std::collections::VecDeque;
+
+/// Begins a listing of all clients, in the order in which they are served.
+pub(super) fn begin_clients(hub: &Engine) -> Listing {
+    let all = hub.sessions.clients().map(|(key, c)| (hub.dispatch.caller(key).priority, c.id));
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable();
+    let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
+    Listing::Clients { rows: Vec::with_capacity(left.len().min(ROWS_MAX)), left }
+}
+
+/// Begins a listing of the workers in the lists that a filter names, by id.
+pub(super) fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
+    let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
+    let left = hub.supervision.workers().filter(|(key, _)| is_meant(hub.dispatch.seat(*key).list));
+    let left = left.map(|(_, w)| w.id);
+    Listing::Workers { filter, left: left.collect(), rows: Default::default() }
+}
+
+/// Begins a listing of services: one, or all.
+pub(super) fn begin_services(
+    hub: &Engine,
+    of: ServiceTable,
+    name: Option<&ServiceName>,
+) -> Result<Listing, OpError> {
+    let left: VecDeque<ServiceId> = match name {
+        Some(name) => [hub.catalog[names::plain_service(hub, name)?].id].into(),
+        None => {
+            let ids = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
+            ids.map(|(id, _)| id).collect()
+        }
+    };
+    Ok(Listing::Services { of, rows: Vec::with_capacity(left.len()), left, without: 0 })
+}
+
+const fn filter_of(list: WorkerList) -> WorkerFilter {
+    match list {
+        WorkerList::Lazy => WorkerFilter::Lazy,
+        WorkerList::Idle => WorkerFilter::Idle,
+        WorkerList::Busy => WorkerFilter::Busy,
+    }
+}
