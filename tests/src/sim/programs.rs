@@ -297,6 +297,13 @@ impl World {
         }
     }
 
+    /// Counts for the report what became of instances.
+    pub(super) fn count_states(&mut self) {
+        let names = ["timed out", "back after a time-out", "displaced"];
+        let figures = names.into_iter().zip(self.model.instances.figures).filter(|(_, n)| *n > 0);
+        self.model.figures.extend(figures.map(|(name, count)| (name.to_owned(), count)));
+    }
+
     /// What is not right with instances yet, when every program beats again.
     pub(super) fn ailing_programs(&mut self) -> Option<String> {
         if self.programs.iter().any(|program| !program.is_known) {
