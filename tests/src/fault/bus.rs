@@ -102,6 +102,7 @@ pub fn run(seed: u64, seconds: u64) -> Report {
     let mut standstills = Vec::new();
     std::thread::scope(|scope| {
         let shared = &shared;
+        let end = End(shared);
         for number in 0..PUBLISHERS {
             let rng = Rng::new(seed.wrapping_mul(77) + number);
             scope.spawn(move || publish(shared, number, rng));
@@ -123,29 +124,45 @@ pub fn run(seed: u64, seconds: u64) -> Report {
         }
         proxy.set_impaired(0);
         proxy.heal();
-        shared.is_publishing.store(false, Ordering::Release);
+        drop(end);
     });
+    assert_eq!(broker.end(), 0);
+    judge(shared, &standstills, &mut report);
+    report
+}
+
+/// All that was seen is judged.
+fn judge(shared: Shared, standstills: &[(u64, u64)], report: &mut Report) {
     report.violations = shared.strays.into_inner().expect("no panic");
     let published = shared.published.into_inner().expect("no panic");
     let seen = shared.seen.into_inner().expect("no panic");
     let told = shared.told.into_inner().expect("no panic");
     let silences = shared.silences.into_inner().expect("no panic");
     let watched = shared.watched.into_inner().expect("no panic");
-    report.figures.insert("published", published.len() as u64);
-    report.figures.insert("got", seen.iter().map(|seen| seen.got.len() as u64).sum());
-    report.figures.insert("dropped", seen.iter().map(|seen| seen.dropped).sum());
-    report.figures.insert("pauses", seen.iter().map(|seen| seen.pauses).sum());
-    report.figures.insert("changes of states", told.len() as u64);
     let count = |state: &str| told.iter().filter(|told| told.state == state).count() as u64;
-    report.figures.insert("told to be timed out", count("timed out"));
-    report.figures.insert("told to have ended", count("ended"));
-    report.figures.insert("instances", silences.len() as u64);
+    let judged = programs::judge(&told, &silences, &watched, standstills);
+    report.figures.extend([
+        ("published", published.len() as u64),
+        ("got", seen.iter().map(|seen| seen.got.len() as u64).sum()),
+        ("dropped", seen.iter().map(|seen| seen.dropped).sum()),
+        ("pauses", seen.iter().map(|seen| seen.pauses).sum()),
+        ("changes of states", told.len() as u64),
+        ("told to be timed out", count("timed out")),
+        ("told to have ended", count("ended")),
+        ("instances", silences.len() as u64),
+        ("silences that were noticed", judged.noticed),
+    ]);
     report.violations.extend(check(&published, &seen));
-    let judged = programs::judge(&told, &silences, &watched, &standstills);
-    report.figures.insert("silences that were noticed", judged.noticed);
     report.violations.extend(judged.violations);
-    assert_eq!(broker.end(), 0);
-    report
+}
+
+/// Everybody ends, also when the run fails.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.is_publishing.store(false, Ordering::Release);
+    }
 }
 
 /// One fault; the broker stands still or is gone in the spans that it adds.

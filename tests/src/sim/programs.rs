@@ -1,5 +1,5 @@
-//! Simulated programs with instances: they announce, beat, change their states, hang, come back, and
-//! die. Several want the same names, as the same user and as another one.
+//! Simulated programs with instances: they announce, beat, change their states, hang, come back,
+//! and die. Several want the same names, as the same user and as another one.
 
 use super::links::{Peer, ReadResult};
 use super::model::instances::Origin;

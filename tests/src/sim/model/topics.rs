@@ -1,6 +1,6 @@
-//! What is promised to publishers and subscribers: lists, and `Pattern::matches`. It sees the frames
-//! at the broker's port. All messages become known, because one subscriber that is never slow has
-//! all topics.
+//! What is promised to publishers and subscribers: lists, and `Pattern::matches`. It sees the
+//! frames at the broker's port. All messages become known, because one subscriber that is never
+//! slow has all topics.
 
 use super::Broken;
 use super::subscription::{Subscription, Wanted};
@@ -81,6 +81,8 @@ pub struct Topics {
     subscriptions: BTreeMap<(LinkId, u32), Subscription>,
     /// Unsubscribes that have no answer yet, and whether there was such a subscription.
     leaving: VecDeque<(LinkId, u32, bool)>,
+    /// Frames that were too large to be looked at.
+    too_large: Vec<(LinkId, u32)>,
     limits: Limits,
     /// How long the broker has stood still so far, in microseconds.
     pub stood: u64,
@@ -108,6 +110,7 @@ impl Topics {
         self.subscriptions.retain(|(of, _), _| *of != link);
         self.wanted.retain(|(of, _), _| *of != link);
         self.leaving.retain(|(of, ..)| *of != link);
+        self.too_large.retain(|(of, _)| *of != link);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.link == link) {
             waiting.is_orphan = true;
         }
@@ -153,6 +156,11 @@ impl Topics {
         }
     }
 
+    /// A frame came in that was too large to be looked at.
+    pub fn came_too_large(&mut self, link: LinkId, sequence: u32) {
+        self.too_large.push((link, sequence));
+    }
+
     /// A publish comes in.
     pub fn publishes(&mut self, link: LinkId, head: &Header, body: &Bytes, now: Tick) {
         let refusal = self.refusal(body);
@@ -180,6 +188,11 @@ impl Topics {
     /// # Errors
     /// Nothing that it sent is to be answered so.
     pub fn refused(&mut self, link: LinkId, sequence: u32, code: ErrorCode) -> Result<(), Broken> {
+        let large = self.too_large.iter().position(|large| *large == (link, sequence));
+        if let Some(at) = large.filter(|_| code == ErrorCode::BodyTooLarge) {
+            self.too_large.remove(at);
+            return Ok(());
+        }
         let of = |w: &Waiting| w.link == link && w.sequence == sequence;
         if let Some(at) = self.waiting.iter().position(of) {
             let waiting = self.waiting.remove(at);
@@ -450,8 +463,8 @@ impl Topics {
         subscription.has_left(said)
     }
 
-    /// After each step, by the time in which the broker did not stand still: what was taken is published, and no value is kept
-    /// too long.
+    /// After each step, by the time in which the broker did not stand still: what was taken is
+    /// published, and no value is kept too long.
     ///
     /// # Errors
     /// Names it.
