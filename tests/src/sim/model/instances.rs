@@ -38,7 +38,7 @@ struct Moment {
 
 /// What was told last of an instance in one of its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct LastState {
     state: String,
     text: String,
     stalled: bool,
@@ -102,7 +102,7 @@ pub struct Instances {
     /// Beats that have no answer, and which of their instances are not known.
     beats: VecDeque<(LinkId, u32, Vec<u64>)>,
     /// What was told, by incarnation and group.
-    told: BTreeMap<(u64, String), Told>,
+    told: BTreeMap<(u64, String), LastState>,
     /// What must be told of those that have ended: the reasons that are true.
     ended: BTreeMap<u64, (Vec<String>, Vec<&'static str>)>,
     groups: BTreeMap<String, String>,
@@ -357,7 +357,7 @@ impl Instances {
             return Err(format!("'{topic}' names no incarnation: {lines:?}"));
         };
         let stalled = lines.get("stalled") == Some("yes");
-        let told = Told { state, text: get("text"), stalled, reason: get("reason") };
+        let told = LastState { state, text: get("text"), stalled, reason: get("reason") };
         let before = self.told.insert((incarnation, group.clone()), told.clone());
         let last = before.as_ref().map_or("none", |before| before.state.as_str());
         if last != was || before.as_ref() == Some(&told) || last == ENDED {
@@ -433,7 +433,8 @@ impl Instances {
         while let Some((incarnation, (groups, reasons))) = self.ended.pop_first() {
             for group in groups {
                 let told = self.told.get(&(incarnation, group.clone()));
-                let is_true = |t: &Told| t.state == ENDED && reasons.contains(&t.reason.as_str());
+                let is_true =
+                    |t: &LastState| t.state == ENDED && reasons.contains(&t.reason.as_str());
                 if !told.is_some_and(is_true) {
                     return Err(format!(
                         "incarnation {incarnation} ended ({reasons:?}), told in '{group}' is \
