@@ -6,7 +6,9 @@ use super::source::Source;
 use bytes::Bytes;
 use client::error::Error;
 use client::session::{Event, Reply, Send, Session};
-use protocol::bodies::{ErrorBody, Flushed, Login, LoginOk};
+use protocol::bodies::{
+    BeatOk, CaughtUp, ErrorBody, Flushed, Login, LoginOk, Published, Unsubscribed,
+};
 use protocol::decode::Limits;
 use protocol::encode;
 use protocol::errors::{ERRORS, ErrorCode};
@@ -16,6 +18,7 @@ use protocol::header::Header;
 use protocol::ids::ClientId;
 use protocol::kinds::{Kind, Role};
 use protocol::limits::BODY_BYTES_DEFAULT;
+use protocol::messages::Position;
 use protocol::names::ServiceName;
 use protocol::proof::Proof;
 use std::collections::BTreeSet;
@@ -101,6 +104,13 @@ impl World {
                     assert!(!self.session.has_unflushed());
                 }
             }
+            3 => {
+                if let Ok((sequence, frame)) = self.session.publish(Bytes::from("topic a\n\n")) {
+                    check_sent(frame);
+                    assert!(self.open.insert(sequence), "{sequence} is under way already");
+                    return;
+                }
+            }
             _ => {
                 let cancel = self.session.cancel(source.below(16) as u32);
                 assert_eq!(cancel.is_ok(), is_open);
@@ -158,7 +168,11 @@ impl World {
                 let proof = Proof { proof: [7; 32] };
                 check_sent(self.session.prove(proof));
             }
-            Ok(Event::Flushed(_) | Event::Published(_) | Event::Closing(_) | Event::Quiet) => {}
+            Ok(Event::Published(said)) => {
+                assert!(self.open.remove(&said.publish), "nothing was published: {said:?}");
+                assert!(!self.session.is_under_way(said.publish));
+            }
+            Ok(Event::Flushed(_) | Event::Closing(_) | Event::Quiet) => {}
             // The connection can't be trusted: the caller closes it.
             Err(error) => {
                 assert!(!error.to_string().is_empty());
@@ -227,8 +241,28 @@ fn frame(source: &mut Source<'_>) -> Frame {
             let code = ErrorCode::of(row.number).unwrap_or(ErrorCode::Internal);
             Frame::Error { head, error: ErrorBody::new(code, source.text()) }
         }
+        2 if flags & 64 != 0 => Frame::Published(Published {
+            publish: source.below(16) as u32,
+            at: Position { epoch: source.number(), number: source.number() },
+            subscriptions: source.number(),
+        }),
+        3 if flags & 64 != 0 => bus_frame(head, source),
         2 => Frame::Ping { sequence: source.word() },
         3 => Frame::Pong { sequence: source.word() },
         _ => Frame::data(head, Bytes::copy_from_slice(source.bytes(64, 1))),
+    }
+}
+
+/// A frame of topics or instances that this session never asked for.
+fn bus_frame(head: Header, source: &mut Source<'_>) -> Frame {
+    let subscription = head.sequence;
+    match source.below(4) {
+        0 => Frame::Message { head, body: Bytes::copy_from_slice(source.bytes(64, 1)) },
+        1 => Frame::CaughtUp(CaughtUp { subscription, kept: source.number(), dropped: 0 }),
+        2 => Frame::BeatOk(BeatOk { beat: subscription, unknown: vec![source.number()] }),
+        _ => {
+            let (delivered, dropped) = (source.number(), source.number());
+            Frame::Unsubscribed(Unsubscribed { subscription, delivered, dropped })
+        }
     }
 }
