@@ -239,7 +239,7 @@ macro_rules! table {
         Subscribe = 32, "subscribe", [Client, Worker], Lines, "the messages of all topics that match a pattern are to come, until `unsubscribe` or the end of the connection; `subscribed` answers, or an `error` with the number as its sequence", Subscribe {
             subscription: u32 = needed(Number), ["7"], "the number of the subscription on this connection, which its messages carry; the sender chooses one that neither a subscription nor a request of this connection has";
             pattern: String = needed(Text), ["orders.*.created"], "which topics: words between dots, `*` for any one word, `>` at the end for one or more";
-            from: Option<Position> = Maybe(Word), ["1700000000000000:41"], "the last message that the sender has, of whatever subscription: what came since is sent first, if it is still there";
+            from: Option<Position> = Maybe(Word), ["1700000000000000:41"], "the last message that the sender has of a subscription to this pattern, or the `at` of its `subscribed` if it got none: what came since is sent first, if it is still there";
             retained: bool = unless(YesNo, true), [], "whether the values that are kept of these topics are sent first; of no effect where `from` brings all that came since";
         };
         Subscribed = 33, "subscribed", [Broker], Lines, "the answer to a subscribe: messages follow; first those from before, each with `more` = 1, then `caught-up`", Subscribed {

@@ -11,6 +11,8 @@ use std::path::Path;
 const RANDOM: u64 = 400;
 /// Changed copies of stored inputs for each target.
 const MUTANTS: u64 = 400;
+/// Random inputs about topics and instances.
+const BUS: u64 = 200;
 
 fn try_run(target: &Target, input: &[u8]) -> Result<(), String> {
     let run = AssertUnwindSafe(|| (target.run)(input));
@@ -55,6 +57,19 @@ fn bytes_from_a_seed_pass() {
     }
 }
 
+/// Half of the moves of these are about topics and instances.
+#[test]
+fn bytes_about_topics_and_instances_pass() {
+    let target = TARGETS.iter().find(|target| target.name == "broker").unwrap();
+    let mut rng = Rng::new(11);
+    for _ in 0..BUS {
+        let size = rng.below(1500);
+        let mut input: Vec<u8> = (0..size).map(|_| rng.bits() as u8).collect();
+        input.insert(0, 0xc0 | rng.below(8) as u8);
+        try_run(target, &input).unwrap_or_else(|broken| panic!("{broken}"));
+    }
+}
+
 /// The beginning of one input, a few wrong bytes, the end of another.
 fn mutant(inputs: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     let (a, b) = (rng.index(inputs.len()), rng.index(inputs.len()));
@@ -84,7 +99,15 @@ fn the_same_bytes_do_the_same() {
 #[test]
 fn a_planted_fault_is_found() {
     let inputs = corpus::read("broker").unwrap();
-    for sabotage in [Sabotage::Silence, Sabotage::Echo, Sabotage::Lie, Sabotage::Duplicate] {
+    for sabotage in [
+        Sabotage::Silence,
+        Sabotage::Echo,
+        Sabotage::Lie,
+        Sabotage::Duplicate,
+        Sabotage::MessageTwice,
+        Sabotage::Unanswered,
+        Sabotage::WrongSubscription,
+    ] {
         let is_found = inputs
             .iter()
             .any(|input| catch_unwind(AssertUnwindSafe(|| broker::run(input, sabotage))).is_err());

@@ -1,7 +1,7 @@
 //! Runs the simulation `isect_tests::sim` over many seeds. `SIM_SEED=n` replays one seed and prints
 //! its trace; `SIM_SEEDS=n` runs n seeds instead of the gate's number.
 
-use isect_tests::sim::plan::{Behaviour, Fault, Plan, Sabotage, ServicePlan};
+use isect_tests::sim::plan::{Behaviour, BusPlan, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
 use std::collections::BTreeMap;
 
@@ -149,6 +149,7 @@ fn fair(seed: u64) -> Plan {
         fault_ms: 0,
         faults: vec![],
         tokens_ms: 0,
+        bus: BusPlan::default(),
         ..Plan::of(seed)
     }
 }
@@ -245,6 +246,30 @@ fn with_tokens_people_are_let_in_refused_and_shut_out() {
 fn a_worker_that_hung_before_it_read_its_request_is_ended_by_its_operator() {
     let plan = Plan { tokens_ms: 1000, ..Plan::of(5004) };
     assert_eq!(sim::run_plan(plan, false).broken, None);
+}
+
+/// Worlds in which clients publish and subscribe and programs announce, among all faults.
+#[test]
+fn messages_and_states_keep_their_promises_among_all_faults() {
+    if let Some(seed) = number("SIM_SEED") {
+        let report = sim::run_plan(busy_bus(seed), true);
+        println!("{}", report.trace);
+        assert_eq!(report.broken, None);
+        return;
+    }
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 9000..9000 + number("SIM_BUS_SEEDS").unwrap_or(32) {
+        let report = sim::run_plan(busy_bus(seed), false);
+        assert_eq!(report.broken, None);
+        report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
+    }
+    println!("{figures:#?}");
+}
+
+/// The plan of a seed with topics and instances for certain.
+fn busy_bus(seed: u64) -> Plan {
+    let plan = Plan { bus: BusPlan::lively(seed), tokens_ms: 0, ..Plan::of(seed) };
+    Plan { requests: plan.requests.min(300), ..plan }
 }
 
 /// Seeds that once broke a law keep them all. With the mistake put back, each breaks it again.

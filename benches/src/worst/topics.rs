@@ -79,12 +79,18 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = subscribers();
     cases.extend(congestion());
     cases.extend(values());
-    cases.extend(commands::cases(When::Topics));
+    cases.extend(with(When::Topics, "100,000 values"));
     cases.extend(removals());
     cases.extend(instances());
-    cases.extend(commands::cases(When::Instances));
+    cases.extend(with(When::Instances, "100,000 instances"));
     cases.extend(instance_ends());
     cases
+}
+
+/// Commands, whose names say what there is.
+fn with(when: When, what: &str) -> impl Iterator<Item = Case> {
+    let named = move |case: Case| Case { name: format!("{}, with {what}", case.name), ..case };
+    commands::cases(when).into_iter().map(named)
 }
 
 fn subscribers() -> Vec<Case> {

@@ -118,13 +118,14 @@ impl Engine {
         self.dispatch.totals()
     }
 
-    /// Whether it holds memory for more than four times as many requests as there are, so that
-    /// [`shrink`](Self::shrink) is worth its time.
+    /// Whether it holds memory for more than four times as many requests or subscriptions as there
+    /// are, so that [`shrink`](Self::shrink) is worth its time.
     pub fn has_spare_capacity(&self) -> bool {
-        self.dispatch.has_spare_capacity()
+        self.dispatch.has_spare_capacity() || self.topics.has_spare_capacity()
     }
 
-    /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
+    /// Gives back the memory that a burst of clients, requests or subscriptions took. Changes
+    /// nothing else.
     pub fn shrink(&mut self) {
         self.dispatch.shrink();
         self.topics.shrink();

@@ -43,7 +43,7 @@ pub(crate) fn on_due(hub: &mut Engine) {
 /// A link is read again: its silence counts from now on.
 pub(crate) fn on_resumed(hub: &mut Engine, link: LinkId) {
     hub.sessions.read_again(link);
-    hub.instances.resumed(link, context!(hub));
+    hub.instances.resumed(link, hub.now);
 }
 
 /// A program says that an instance has another state.

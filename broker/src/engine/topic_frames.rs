@@ -156,8 +156,11 @@ fn may_publish<'a>(
 }
 
 /// Other tokens are in force, and a link stays: its subscriptions end that it may not have any
-/// more.
-pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) {
-    let Some(rights) = rights_at(hub, link).cloned() else { return };
-    hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub));
+/// more. Returns how many it had.
+pub(crate) fn on_rights_changed(hub: &mut Engine, link: LinkId) -> usize {
+    if !hub.topics.has_subscriptions(link) {
+        return 0;
+    }
+    let Some(rights) = rights_at(hub, link).cloned() else { return 0 };
+    hub.topics.end_denied(link, |pattern| rights.may_subscribe(pattern), context!(hub))
 }

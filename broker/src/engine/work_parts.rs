@@ -146,7 +146,7 @@ fn shut_out(hub: &mut Engine, links: &mut VecDeque<LinkId>, old: &Access, most: 
             hub.send_link_away(link, error);
             looks += CLOSED_EACH * LOOKS;
         } else {
-            topic_frames::on_rights_changed(hub, link);
+            looks += topic_frames::on_rights_changed(hub, link);
         }
     }
     looks.div_ceil(LOOKS)

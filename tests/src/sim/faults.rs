@@ -105,6 +105,7 @@ impl World {
             Fault::Leap => {
                 let leap = self.rng.between(1, 60_000);
                 self.now = self.now.plus_millis(leap);
+                self.model.stands_still(leap * 1000);
             }
             Fault::PersistFails => self.persist_fails = !self.persist_fails,
         }
@@ -174,7 +175,7 @@ impl World {
     }
 
     /// Counts down to the sabotage; `true` once, when the count reaches zero.
-    fn is_time(&mut self) -> bool {
+    pub(super) fn is_time(&mut self) -> bool {
         if self.sabotage_left == 0 {
             return false;
         }

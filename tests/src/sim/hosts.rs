@@ -186,7 +186,7 @@ impl World {
         let procs = &self.procs;
         for conn in self.conns.values_mut() {
             let is_there = match conn.peer {
-                Peer::Client(_) => false,
+                Peer::Client(_) | Peer::Bus(_) | Peer::Program(_) => false,
                 Peer::Proc(pid) => procs.get(&pid).is_some_and(|proc| proc.host == index),
                 Peer::Execd(host, _) => host == index,
             };

@@ -124,6 +124,17 @@ impl Pipe {
         std::iter::from_fn(|| rest.take().ok()?).any(|(kind, ..)| kind == wanted)
     }
 
+    /// Whether a frame of this kind has arrived that the reader has not read.
+    pub fn has_arrived(&self, wanted: Kind, now: Tick) -> bool {
+        let mut rest = self.inbox.clone();
+        for (_, piece) in self.pieces.iter().take_while(|(due, _)| *due <= now) {
+            if let Piece::Bytes(bytes) = piece {
+                rest.push(bytes);
+            }
+        }
+        std::iter::from_fn(|| rest.take().ok()?).any(|(kind, ..)| kind == wanted)
+    }
+
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
@@ -164,6 +175,10 @@ pub enum Peer {
     Client(usize),
     /// A worker's process, by pid.
     Proc(u32),
+    /// A client of topics, by index.
+    Bus(usize),
+    /// A program with instances, by index.
+    Program(usize),
     /// A host's execd: which host, and the link as execd knows it.
     Execd(usize, LinkId),
 }

@@ -9,6 +9,7 @@
 //! | [`net`] | the broker's net, simulated; the laws after every step |
 //! | [`hosts`], [`procs`] | execd's loop, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
+//! | [`bus`], [`programs`], [`listings`] | topics; instances; what operators see of them |
 //! | [`faults`] | what goes wrong |
 //! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |
 //! | [`model`], [`body`] | what was promised; what frames carry |
@@ -16,15 +17,18 @@
 
 pub mod access;
 pub mod body;
+pub mod bus;
 pub mod clients;
 pub mod faults;
 pub mod hosts;
 pub mod links;
+pub mod listings;
 pub mod model;
 pub mod net;
 pub mod operator;
 pub mod plan;
 pub mod procs;
+pub mod programs;
 pub mod rng;
 pub mod tokens;
 pub mod trace;
@@ -113,6 +117,12 @@ fn live(world: &mut World) {
         let wait = world.rng.between(1000, 500_000);
         world.later(wait, Event::Client(client));
     }
+    for index in 0..world.buses.len() {
+        world.later(1000, Event::Bus(index));
+    }
+    for index in 0..world.programs.len() {
+        world.later(2000, Event::Program(index));
+    }
     world.later(1_000_000, Event::Operator);
     world.later(1_000_000, Event::Fault);
     world.wait_for(FAULTS_MS, |world| world.requests_left == 0);
@@ -129,6 +139,7 @@ fn live(world: &mut World) {
             "not well after {QUIESCENCE_ROUNDS} rounds without faults: {ailing}"
         )));
     }
+    world.check_listings(true);
     probe(world);
     end(world);
 }
@@ -156,6 +167,7 @@ fn end_faults(world: &mut World) {
     world.soothe_tokens();
     world.soothe_procs();
     world.soothe_clients();
+    world.soothe_bus();
     world.later(3_000_000, Event::StartBroker);
     world.run_until(world.now.plus_millis(15_000));
     let mut commands: Vec<String> = Vec::new();
@@ -224,6 +236,9 @@ fn ailing(world: &mut World) -> Option<String> {
     }
     if let Some((pid, proc)) = world.procs.iter().find(|(_, proc)| proc.is_isolated) {
         return Some(format!("process {pid} still hides: {proc:?}"));
+    }
+    if let Some(ailing) = world.ailing_bus().or_else(|| world.ailing_programs()) {
+        return Some(ailing);
     }
     let broker = world.broker.as_ref()?;
     if let Some(sequence) = broker.asked.iter().next() {

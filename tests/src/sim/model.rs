@@ -1,20 +1,25 @@
 //! The model: which outcomes each request may have, as reported by the three that see it (the
 //! client, the broker's port, the worker's program). It knows the promises, not the engine.
 //! `closing` is what was promised to clients who give up requests or go, `seats` how much workers
-//! are given.
+//! are given, `topics` and `subscription` are about published messages, `instances` about programs.
 
 mod closing;
+pub mod instances;
 mod seats;
+mod subscription;
+pub mod topics;
 
 use super::body::reply_to;
 use super::plan::Plan;
 use closing::Inflow;
+use instances::Instances;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::ids::LinkId;
 use protocol::settings::ServiceSetting;
 use protocol::time::Tick;
 use seats::Seat;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use topics::Topics;
 
 /// How a request ended for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,10 @@ pub struct Model {
     seats: BTreeMap<LinkId, Seat>,
     /// What the broker gave to workers lately, by service: for the first time, and again.
     given: BTreeMap<usize, Given>,
+    /// What was published, and to whom it goes.
+    pub topics: Topics,
+    /// What programs are there.
+    pub instances: Instances,
     /// Figures for the report.
     pub figures: BTreeMap<String, u64>,
 }
@@ -235,6 +244,15 @@ impl Model {
         self.too_large.clear();
         self.dues.clear();
         self.given.clear();
+        self.topics.broker_gone();
+        self.instances.broker_gone();
+    }
+
+    /// The broker stood still for so long.
+    pub fn stands_still(&mut self, micros: u64) {
+        self.topics.stood += micros;
+        self.instances.stood += micros;
+        self.instances.stands += 1;
     }
 
     /// A request leaves for a worker, the first that gets it.

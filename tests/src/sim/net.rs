@@ -3,6 +3,7 @@
 //! real sockets.
 
 mod apply;
+mod bus;
 mod requests;
 
 use super::links::{Conn, Peer, ReadResult};
@@ -25,6 +26,8 @@ use std::collections::{BTreeSet, VecDeque};
 /// Name of the simulation's operator. It is local to the broker, so its commands pass no simulated
 /// connection.
 const OPERATOR: &str = "operator";
+/// Name of the one that sees all messages, who is local to the broker, too.
+pub(super) const SPY: &str = "spy";
 /// Links are numbered as in the reactor.
 pub(super) const CHOICES: Choices =
     Choices { secret: "secret", generation: 0, lowest_first: false, has_replica: false };
@@ -38,6 +41,8 @@ pub struct Broker {
     start: Tick,
     /// The operator's link.
     pub operator: Option<LinkId>,
+    /// The link of the one that sees all messages.
+    pub spy: Option<LinkId>,
     /// Answers to the operator, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
     /// Connections to the client port so far, whatever their roles. Ids of clients count up with
@@ -63,7 +68,7 @@ impl World {
         self.epoch += 1;
         self.shutdown = ShutdownKind::None;
         let mut settings = Settings::default();
-        for (setting, value) in &self.plan.settings {
+        for (setting, value) in self.plan.settings.iter().chain(&self.plan.bus.settings) {
             settings.set(*setting, *value);
         }
         let base = u64::from(self.epoch) * 1_000_000;
@@ -74,6 +79,7 @@ impl World {
             shell: TestShell::new(options, CHOICES),
             start: self.now,
             operator: None,
+            spy: None,
             answers: VecDeque::new(),
             client_port_conns: 0,
             asked: BTreeSet::new(),
@@ -102,6 +108,10 @@ impl World {
             if self.saved.is_empty() { Origin::File("first".into()) } else { Origin::State };
         self.feed(Input::Script { origin, text });
         self.feed(Input::Started);
+        if self.plan.bus.is_on() {
+            self.limit_topics();
+            self.open_spy();
+        }
     }
 
     fn first_script(&self) -> String {
@@ -155,13 +165,15 @@ impl World {
     /// A program connects to the broker; `None` = nobody listens.
     pub fn dial_broker(&mut self, role: Role, peer: Peer) -> Option<u64> {
         let (link, id) = self.open_conn(role, peer)?;
-        // Each has a machine of its own.
-        let group = PeerGroup::V4(link.index);
-        let from = From {
-            address: format!("{peer:?}"),
-            fd: link.index as i32 + 5,
-            group,
-            ..From::default()
+        let from = match peer {
+            Peer::Program(index) => self.program_from(index, link),
+            // Each has a machine of its own.
+            Peer::Client(_) | Peer::Proc(_) | Peer::Bus(_) | Peer::Execd(..) => From {
+                address: format!("{peer:?}"),
+                fd: link.index as i32 + 5,
+                group: PeerGroup::V4(link.index),
+                ..From::default()
+            },
         };
         match role {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
@@ -221,7 +233,8 @@ impl World {
                 }
                 ReadResult::Frame(kind, head, body) => {
                     let came = self.comes((id, link, role), kind, &head, &body);
-                    if came.is_some_and(|came| self.loses(&head, came)) {
+                    let is_lost = came.is_some_and(|came| self.loses(&head, came));
+                    if is_lost || self.loses_beat(kind) {
                         continue;
                     }
                     let arrived = inbound::Arrived { link, role, kind, head, body };
@@ -268,6 +281,8 @@ impl World {
             }
         }
         self.model.link_gone(link);
+        self.model.topics.link_gone(link, self.now);
+        self.model.instances.link_gone(link);
         self.access.link_gone(link);
     }
 

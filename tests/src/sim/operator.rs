@@ -22,6 +22,7 @@ impl World {
             self.note(format_args!("operator leaves"));
             self.close_operator();
         }
+        self.check_listings(false);
         let command = self.some_command();
         self.note(format_args!("operator: {command}"));
         if let Some(Err(error)) = self.operate(&command) {
@@ -48,9 +49,11 @@ impl World {
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
         }
-        // The first three wait for others; the last four do if there is much to list.
-        let comes_later = ["send", "source", "reload", "queue", "clients", "workers", "requests"]
+        // The first three wait for others; the lists do if there is much to list.
+        let lists = ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
+        let comes_later = ["send", "source", "reload"]
             .iter()
+            .chain(&lists)
             .any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
         if count != 1 && !(count == 0 && (comes_later || is_held)) {
@@ -64,6 +67,8 @@ impl World {
         // Ids count up with the logins; most of the last ones are attached.
         let latest = self.broker.as_ref().map_or(0, |broker| broker.client_port_conns);
         let client = latest.saturating_sub(self.rng.below(12));
+        // Nobody ends the one that sees all messages, who logs in first.
+        let client = if self.plan.bus.is_on() { client.max(2) } else { client };
         let service = self.rng.index(self.plan.services.len());
         let name = self.plan.services[service].name;
         let target = match self.rng.below(4) {
@@ -89,6 +94,8 @@ impl World {
             23 => format!("pri {client} {}", number.clamp(1, 255)),
             24 => format!("service {client} {name}"),
             25 => format!("preempt {}", if number < 150 { "on" } else { "off" }),
+            // It is kept over a restart, and the one that sees all messages would be kept out.
+            26 if self.plan.bus.is_on() => "reject off".to_owned(),
             26 => format!("reject {}", if number < 50 { "on" } else { "off" }),
             27 => "reset".to_owned(),
             28 => format!("send {target} status"),

@@ -2,6 +2,10 @@
 //! most faults are off in one seed and extreme in another, so that no fault hides the effect of
 //! another.
 
+mod bus;
+
+pub use bus::BusPlan;
+
 use super::rng::Rng;
 use protocol::settings::{ServiceSetting, Setting};
 
@@ -34,6 +38,26 @@ pub enum Sabotage {
     Overfill,
     /// A request that wants no reply is lost.
     LoseOneWay,
+    /// A live message does not go to one of its subscribers.
+    LoseMessage,
+    /// A value that is kept does not go to a new subscriber.
+    LoseKept,
+    /// A subscriber is not told how many messages were dropped.
+    HideDrops,
+    /// A message goes to a subscriber twice.
+    MessageTwice,
+    /// A message goes to a subscription of another pattern.
+    WrongSubscription,
+    /// A subscriber that comes back is not told what is missing.
+    HideMissing,
+    /// The message of a change of state is lost.
+    LoseState,
+    /// Beats do not reach the broker.
+    LoseBeats,
+    /// A timed out instance is said to run again.
+    HideTimeout,
+    /// Everybody has the same user.
+    OneUser,
 }
 
 /// How a worker's program behaves.
@@ -231,6 +255,8 @@ pub struct Plan {
     pub lag_micros: u64,
     /// Time between two changes of the tokens, at most; 0 = there are none.
     pub tokens_ms: u64,
+    /// Topics and instances.
+    pub bus: BusPlan,
     /// A rule that is broken on purpose.
     pub sabotage: Sabotage,
 }
@@ -254,6 +280,7 @@ impl Plan {
             services.map(|name| service(name, (&mut rng, &mut news), hosts, &behaviours)).collect();
         let rare = |rng: &mut Rng| rng.pick(&[0, 0, 0, 10, 50, 300]);
         let faults = Fault::ALL.into_iter().map(|fault| (fault, rng.pick(&[0, 0, 1, 5, 20])));
+        let tokens_ms = Rng::new(!seed).pick(&[0, 0, 0, 500, 5000]);
         Self {
             seed,
             hosts,
@@ -288,7 +315,9 @@ impl Plan {
             fault_ms: rng.pick(&[0, 500, 3000, 10_000]),
             deadline_first: rng.pick(&[0, 500, 1000]),
             lag_micros: rng.pick(&[0, 1500]),
-            tokens_ms: Rng::new(!seed).pick(&[0, 0, 0, 500, 5000]),
+            tokens_ms,
+            // Who is let in is another matter.
+            bus: if tokens_ms == 0 { BusPlan::of(seed) } else { BusPlan::default() },
             sabotage: Sabotage::None,
         }
     }

@@ -2,6 +2,7 @@
 //! to the next one.
 
 use super::access::Access;
+use super::bus::BusClient;
 use super::clients::SimClient;
 use super::hosts::Host;
 use super::links::{Conn, Direction, Peer};
@@ -9,6 +10,7 @@ use super::model::{Broken, Model};
 use super::net::Broker;
 use super::plan::Plan;
 use super::procs::Proc;
+use super::programs::Program;
 use super::rng::Rng;
 use super::tokens::Authenticator;
 use super::trace::Trace;
@@ -39,6 +41,10 @@ pub enum Event {
     Reaped(usize, u32, ChildId, protocol::bodies::ExitCause),
     /// A client does something.
     Client(usize),
+    /// A client of topics does something.
+    Bus(usize),
+    /// A program with instances does something.
+    Program(usize),
     /// An operator says something.
     Operator,
     /// The next fault is injected.
@@ -103,6 +109,12 @@ pub struct World {
     pub procs: BTreeMap<u32, Proc>,
     /// Client programs by index.
     pub clients: Vec<SimClient>,
+    /// Clients of topics by index.
+    pub buses: Vec<BusClient>,
+    /// Programs with instances by index.
+    pub programs: Vec<Program>,
+    /// How many messages were published.
+    pub published: u64,
     /// Requests that may still be sent.
     pub requests_left: u64,
     /// The first law that was found broken.
@@ -132,6 +144,8 @@ impl World {
     pub fn new(plan: Plan, is_kept: bool) -> Self {
         let hosts = (0..plan.hosts).map(Host::new).collect();
         let clients = (0..plan.clients).map(|_| SimClient::default()).collect();
+        let buses = (0..plan.bus.clients).map(|_| BusClient::default()).collect();
+        let programs = (0..plan.bus.programs).map(Program::new).collect();
         Self {
             rng: Rng::new(plan.seed),
             trace: Trace::new(is_kept),
@@ -150,6 +164,9 @@ impl World {
             hosts,
             procs: BTreeMap::new(),
             clients,
+            buses,
+            programs,
+            published: 0,
             requests_left: plan.requests,
             broken: None,
             steps: 0,
@@ -227,6 +244,8 @@ impl World {
                 self.reaped(host, incarnation, child, exit_cause);
             }
             Event::Client(index) => self.client_acts(index),
+            Event::Bus(index) => self.bus_acts(index),
+            Event::Program(index) => self.program_acts(index),
             Event::Operator => self.operator_acts(),
             Event::Fault => self.fault_happens(),
             Event::StartBroker => self.start_broker(),
@@ -341,6 +360,8 @@ impl World {
         match conn.peer {
             Peer::Client(index) => self.client_reads(index, id),
             Peer::Proc(pid) => self.proc_reads(pid),
+            Peer::Bus(index) => self.bus_reads(index, id),
+            Peer::Program(index) => self.program_reads(index, id),
             Peer::Execd(host, link) => self.execd_reads(host, link, id),
         }
         self.took(id);

@@ -1,9 +1,11 @@
 //! What may be announced, and by whom: the rules of names and texts, and whose an instance is.
 
 use super::instance::{Instance, Owner};
+use crate::engine::action::Action;
+use crate::engine::context::Context;
 use protocol::bodies::Announce;
 use protocol::instances::{ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN, STATE_TEXT_CHARS_MAX};
-use protocol::{ErrorBody, ErrorCode, LinkId, ServiceName, TokenName, show};
+use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, ServiceName, TokenName, show};
 use std::sync::Arc;
 
 /// Most groups, addresses, texts and names of states of one instance, each.
@@ -148,4 +150,10 @@ pub(crate) fn is_taken(instance: &Instance, is_here: bool) -> ErrorBody {
         name.name, name.id, name.machine
     );
     ErrorBody::new(ErrorCode::InstanceTaken, text)
+}
+
+/// Refuses what a program asked for; its connection goes on.
+pub(super) fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
+    let head = Header { sequence, ..Header::default() };
+    cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
 }

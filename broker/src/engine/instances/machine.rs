@@ -1,10 +1,10 @@
 //! What the machine owns, and what becomes of each frame about instances.
 
 use super::activity::ActivityClock;
-use super::announced::{Announcer, bad, check, check_state_text, is_taken};
+use super::announced::{bad, check_state_text, refuse};
 use super::groups::{GroupConfig, Groups};
 use super::history::History;
-use super::instance::{Condition, EndReason, Instance, InstanceName, Owner};
+use super::instance::{Condition, EndReason, Instance};
 use super::look::Looks;
 use super::state_messages::{Change, publish};
 use super::table::{InstanceTable, LinkState};
@@ -14,23 +14,18 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::InstanceKey;
 use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
-use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
-use protocol::{
-    ErrorBody, ErrorCode, Frame, Header, LinkId, Micros, ServiceName, Setting, Tick, WorkerId,
-};
+use protocol::bodies::{Beat, BeatOk, StateChange, Withdraw};
+use protocol::{ErrorBody, Frame, LinkId, ServiceName, Setting, Tick, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most messages that one step publishes of many instances, or a few more.
 pub(super) const PART: usize = 512;
 
-/// How many beats fit into a time-out, so that one that comes late is not the end.
-const BEATS: u64 = 3;
-
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct Instances {
     pub(super) table: InstanceTable,
-    last_incarnation: u64,
+    pub(super) last_incarnation: u64,
     pub(super) clock: ActivityClock,
     pub(super) looks: Looks,
     pub(super) groups: Groups,
@@ -41,11 +36,6 @@ pub(crate) struct Instances {
     gone: VecDeque<LinkId>,
     /// Instances that were timed out, sent a beat, and are still to be told to be back.
     back: VecDeque<(InstanceKey, u64)>,
-}
-
-fn refuse(link: LinkId, sequence: u32, error: ErrorBody, cx: &mut Context<'_>) {
-    let head = Header { sequence, ..Header::default() };
-    cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
 }
 
 /// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
@@ -72,144 +62,9 @@ fn not_announced(id: u64) -> ErrorBody {
 }
 
 impl Instances {
-    /// A program announces an instance.
-    pub(crate) fn announce(&mut self, who: Announcer, body: Announce, cx: &mut Context<'_>) {
-        let (link, sequence) = (who.link, body.sequence);
-        if let Err(error) = self.begin(who, body, cx) {
-            refuse(link, sequence, error, cx);
-        }
-        self.settle(cx);
-    }
-
     /// Publishes which groups have another state.
     pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
         self.groups.settle(cx.now, cx.effects);
-    }
-
-    fn begin(
-        &mut self,
-        who: Announcer,
-        body: Announce,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ErrorBody> {
-        let now = self.clock.read(cx.now);
-        let (name, groups) = check(&body)?;
-        let name = InstanceName { name, machine: who.machine.clone(), id: body.id };
-        if let Some(key) = self.table.at(who.link, body.id) {
-            return Err(is_taken(&self.table[key], true));
-        }
-        let old = self.table.named(&name).filter(|&key| !self.end_if_gone(key, cx));
-        if let Some(key) = old
-            && !self.may_displace(&who, key)
-        {
-            return Err(is_taken(&self.table[key], false));
-        }
-        self.check_room(&who, old.is_some(), cx)?;
-        if let Some(key) = old {
-            self.end(key, EndReason::Displaced, None, cx);
-        }
-        let timeout_ms = match body.activity_timeout_ms {
-            0 => cx.settings.get(Setting::ActivityTimeoutMs),
-            given => given,
-        };
-        let link = who.link;
-        let announced = Announced {
-            sequence: body.sequence,
-            id: body.id,
-            incarnation: self.last_incarnation + 1,
-            beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
-            activity_timeout_ms: timeout_ms,
-            displaced: old.is_some(),
-        };
-        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
-        let instance = Instance {
-            name,
-            owner: Owner::Link(link),
-            incarnation: 0,
-            kind: body.kind,
-            named_groups: groups,
-            groups: Vec::new(),
-            addresses: body.addresses,
-            meta: body.meta,
-            state_names: body.state_names,
-            timeout: Micros::from_millis(timeout_ms),
-            stalled: Micros::from_millis(body.stalled_ms),
-            condition: Condition::Alive(body.state),
-            is_stalled: false,
-            text: String::new(),
-            began: cx.now,
-            since: cx.now,
-            checkpoint: 0,
-            moved: now,
-            heard: now,
-            heard_at: cx.now,
-            look: None,
-        };
-        let key = self.add(instance, Some(who), cx);
-        self.watch(key, cx);
-        Ok(())
-    }
-
-    /// Adds an instance: it gets its number, is in its groups, and replaces one that failed.
-    pub(super) fn add(
-        &mut self,
-        mut instance: Instance,
-        who: Option<Announcer>,
-        cx: &mut Context<'_>,
-    ) -> InstanceKey {
-        self.last_incarnation += 1;
-        instance.incarnation = self.last_incarnation;
-        instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
-        self.history.replaced(&instance.name, &mut self.groups);
-        let key = self.table.insert(instance, who);
-        let instance = &self.table[key];
-        self.groups.join(key, instance);
-        publish(instance, "none", Change::Begun, cx.effects);
-        key
-    }
-
-    /// Ends an instance whose link is gone. Returns whether it is one.
-    fn end_if_gone(&mut self, key: InstanceKey, cx: &mut Context<'_>) -> bool {
-        let link = self.table[key].owner.link();
-        match link.and_then(|link| self.table.of_link(link)).map(|of_link| of_link.state) {
-            Some(LinkState::Gone(reason)) => {
-                self.end(key, reason, None, cx);
-                true
-            }
-            Some(LinkState::Open | LinkState::Closing) | None => false,
-        }
-    }
-
-    /// Whether the instance is one of the same user, or of the holder of the same token.
-    fn may_displace(&self, who: &Announcer, key: InstanceKey) -> bool {
-        let old = self.table[key].owner.link().and_then(|link| self.table.of_link(link));
-        old.is_some_and(|of_link| who.is_same_as(&of_link.who))
-    }
-
-    fn check_room(
-        &self,
-        who: &Announcer,
-        is_one_less: bool,
-        cx: &Context<'_>,
-    ) -> Result<(), ErrorBody> {
-        let limit = |text: String| Err(ErrorBody::new(ErrorCode::LimitReached, text));
-        let here = self.table.of_link(who.link).map_or(0, |of_link| of_link.by_id.len()) as u64;
-        let max = cx.settings.get(Setting::ConnectionInstancesMax);
-        if here >= max {
-            return limit(format!(
-                "this connection has announced {here} instances (connection_instances_max is \
-                 {max}); withdraw some, or raise the setting"
-            ));
-        }
-        let all = (self.table.announced() - usize::from(is_one_less)) as u64;
-        let max = cx.settings.get(Setting::InstancesMax);
-        if all >= max {
-            return limit(format!(
-                "{all} instances are announced (instances_max is {max}); withdraw some, or raise \
-                 the setting"
-            ));
-        }
-        Ok(())
     }
 
     /// A program says that an instance has another state.
@@ -421,8 +276,8 @@ impl Instances {
     }
 
     /// A link is read again: what was sent meanwhile comes now.
-    pub(crate) fn resumed(&mut self, link: LinkId, cx: &Context<'_>) {
-        let now = self.clock.read(cx.now);
+    pub(crate) fn resumed(&mut self, link: LinkId, now: Tick) {
+        let now = self.clock.read(now);
         if let Some(of_link) = self.table.of_link_mut(link) {
             of_link.read_since = now;
         }

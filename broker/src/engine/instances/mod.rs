@@ -6,7 +6,7 @@
 //! | `machine` | what the machine owns, and what becomes of each frame |
 //! | `instance` | one instance, and how it is |
 //! | `table` | the instances, found by name and by connection |
-//! | `announced` | what may be announced, and by whom |
+//! | `begin`, `announced` | how instances begin; what may be announced, and by whom |
 //! | `activity` | the clock by which instances are timed out |
 //! | `look`, `overdue` | which instances are looked at when, and are timed out |
 //! | `state_messages` | what is published of each change |
@@ -16,6 +16,7 @@
 
 pub(crate) mod activity;
 pub(crate) mod announced;
+mod begin;
 pub(crate) mod groups;
 pub(crate) mod history;
 pub(crate) mod instance;

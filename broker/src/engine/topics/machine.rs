@@ -26,6 +26,8 @@ const STEP_BYTES: u64 = 16 << 20;
 /// Most messages of all that are published at one tick: the reactor reads many frames before it
 /// sends anything.
 const TICK: usize = 8 * STEP;
+/// Room for so many subscriptions is never too much.
+const CAPACITY_KEPT: usize = 4096;
 /// How long what the broker itself publishes is kept after nobody subscribes to it any more, so
 /// that who comes back at once misses nothing.
 const KEEP_OWN_MS: u64 = 60_000;
@@ -276,14 +278,16 @@ impl Topics {
         cx.out.push(Action::Send { link, frame: Frame::Unsubscribed(unsubscribed) });
     }
 
-    /// The rights of a link changed: ends its subscriptions that it may not have any more.
+    /// The rights of a link changed: ends its subscriptions that it may not have any more. Returns
+    /// how many it had.
     pub(crate) fn end_denied(
         &mut self,
         link: LinkId,
         may: impl Fn(&Pattern) -> bool,
         cx: &mut Context<'_>,
-    ) {
-        let Some(peer) = self.peers.get(link) else { return };
+    ) -> usize {
+        let Some(peer) = self.peers.get(link) else { return 0 };
+        let count = peer.subscriptions.len();
         let pattern = |key: SubscriptionKey| {
             Pattern::new(&self.tree.pattern(self.subscriptions[key].node)).ok()
         };
@@ -300,6 +304,7 @@ impl Topics {
             );
             refuse(link, number, (ErrorCode::Denied, text), cx);
         }
+        count
     }
 
     /// A link is gone.
@@ -403,6 +408,12 @@ impl Topics {
             self.due = Some(next);
             cx.timers.add(next, Timer::Topics);
         }
+    }
+
+    /// Whether it holds memory for many more subscriptions than there are.
+    pub(crate) fn has_spare_capacity(&self) -> bool {
+        let room = self.subscriptions.capacity();
+        room > CAPACITY_KEPT && self.subscriptions.len() < room / 4
     }
 
     /// Gives back the memory of a burst.

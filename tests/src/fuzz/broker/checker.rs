@@ -20,6 +20,12 @@ pub enum Sabotage {
     Lie,
     /// It gives the second request to two workers.
     Duplicate,
+    /// It sends a live message twice.
+    MessageTwice,
+    /// It does not answer a publish.
+    Unanswered,
+    /// It sends a message to a subscription of another number.
+    WrongSubscription,
 }
 
 /// A request that was accepted.
@@ -213,7 +219,11 @@ impl Checker {
     /// The planted faults. Says whether the frame never reaches the client.
     fn deceives(&mut self, transaction: u64, ran: Option<Ran>, is_final: bool) -> bool {
         let counts = match self.sabotage {
-            Sabotage::None | Sabotage::Duplicate => false,
+            Sabotage::None
+            | Sabotage::Duplicate
+            | Sabotage::MessageTwice
+            | Sabotage::Unanswered
+            | Sabotage::WrongSubscription => false,
             Sabotage::Silence | Sabotage::Echo => is_final,
             Sabotage::Lie => ran == Some(Ran::Maybe),
         };
@@ -229,7 +239,13 @@ impl Checker {
                 assert!(accepted.is_none_or(|a| a.with.is_empty()), "a lie is seen");
                 false
             }
-            Sabotage::None | Sabotage::Echo | Sabotage::Lie | Sabotage::Duplicate => false,
+            Sabotage::None
+            | Sabotage::Echo
+            | Sabotage::Lie
+            | Sabotage::Duplicate
+            | Sabotage::MessageTwice
+            | Sabotage::Unanswered
+            | Sabotage::WrongSubscription => false,
         }
     }
 

@@ -9,7 +9,9 @@
 //! | [`checker`] | who was promised what |
 //! | [`moves`] | bytes → what happens next |
 //! | [`words`] | bytes → frames and operator commands |
+//! | `bus` | topics and instances: their moves, and who was promised what |
 
+mod bus;
 pub mod checker;
 pub mod moves;
 pub mod player;

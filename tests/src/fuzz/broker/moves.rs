@@ -1,7 +1,7 @@
 //! Decodes the fuzzer's bytes to moves: each is one byte and then its parameters.
 
 use super::player::{BrokerPlayer, Conn, Start};
-use super::{tokens, words};
+use super::{bus, tokens, words};
 use crate::fuzz::source::Source;
 use crate::shell::{Ask, Player};
 use broker::engine::input::{Close, Input};
@@ -16,12 +16,13 @@ use protocol::time::Tick;
 /// Steps of the clock in milliseconds.
 const WAITS_MS: &[u64] = &[0, 1, 10, 100, 999, 1000, 3000, 10_000, 31_000, 3_600_000];
 /// Most connections at once.
-const CONNS_MAX: usize = 24;
+pub(super) const CONNS_MAX: usize = 24;
 
 /// One move.
 pub fn next(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let number = source.byte();
     match number & 31 {
+        _ if player.has_bus && number >= 128 => bus::next(player, source),
         3..=7 if number >= 192 => gives_up_or_flushes(player, source),
         27 if number >= 128 => half_close(player, source),
         0..=2 => new_client(player, source),
@@ -43,7 +44,7 @@ pub fn next(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 }
 
 /// One of the connections for which this holds.
-fn pick(
+pub(super) fn pick(
     player: &BrokerPlayer,
     source: &mut Source<'_>,
     is_meant: impl Fn(&Conn) -> bool,

@@ -1,6 +1,7 @@
 //! Plays the shell with a checker: what comes goes through the real `translate`, what the engine does
 //! is shown to the checker, and what it waits for the fuzzer's bytes answer.
 
+use super::bus::BusChecker;
 use super::checker::{Checker, Sabotage};
 use super::tokens::{self, ExecdProof};
 use crate::shell::{self, Ask, Choices, Deed, Player, TestShell};
@@ -81,6 +82,9 @@ pub struct BrokerPlayer {
     pub shell: TestShell<Conn>,
     /// Checks what the engine promised.
     pub checker: Checker,
+    pub(super) bus: BusChecker,
+    /// Half of its moves are about topics and instances.
+    pub(super) has_bus: bool,
     /// Requests accepted that a `reset` no longer counts.
     forgotten: u64,
     /// The last starts.
@@ -128,6 +132,8 @@ impl BrokerPlayer {
         Self {
             shell: TestShell::new(engine_options(0), CHOICES),
             checker: Checker::new(sabotage),
+            bus: BusChecker::new(sabotage),
+            has_bus: false,
             forgotten: 0,
             starts: VecDeque::new(),
             has_ended: false,
@@ -140,6 +146,8 @@ impl BrokerPlayer {
 
     /// The engine listens; with a configuration, unless the flags say otherwise.
     pub fn begin(&mut self, flags: u8) {
+        // No input that is kept for what it found began so when this was added.
+        self.has_bus = flags >> 5 == 6;
         self.listens(flags & 1 == 0);
         if flags & 2 == 0 {
             let open_ended = u8::from(flags & 4 != 0);
@@ -247,6 +255,7 @@ impl BrokerPlayer {
     pub fn close(&mut self, link: LinkId, how: Close) {
         if self.shell.close(link).is_some() {
             self.checker.link_gone(link, how == Close::Eof);
+            self.bus.link_gone(link);
             self.feed(Input::Closed { link, how });
         }
     }
@@ -279,6 +288,7 @@ impl BrokerPlayer {
 
     fn sent(&mut self, link: LinkId, frame: Frame) {
         assert!(frame.kind().may_send(Role::Broker), "the broker sends {}", frame.kind());
+        self.bus.sent(link, &frame);
         let Some(conn) = self.shell.ends.get_mut(&link) else { return };
         match (&frame, conn.role) {
             (Frame::Data { head, .. }, Role::Worker) => {
@@ -334,6 +344,7 @@ impl BrokerPlayer {
             self.checker.link_gone(link, false);
             self.shell.close(link);
         }
+        self.bus.renew();
         self.shell.asked.clear();
         self.checker = Checker::new(Sabotage::None);
         (self.checker.may_repeat, self.checker.may_park) = (true, true);
@@ -394,6 +405,8 @@ impl Player for BrokerPlayer {
             }
             _ => None,
         };
+        let ends = &self.shell.ends;
+        self.bus.gives(&input, |link| ends.get(&link).is_some_and(|conn| conn.is_known));
         let before = self.shell.engine.totals().accepted;
         let actions = self.shell.step(input).expect("there is no replica");
         let accepted = self.shell.engine.totals().accepted;
@@ -413,6 +426,7 @@ impl Player for BrokerPlayer {
         (self.trace, actions.len()).hash(&mut hasher);
         self.trace = hasher.finish();
         actions.into_iter().for_each(|action| self.take(action));
+        self.bus.is_given();
     }
 
     fn has_ended(&self) -> bool {
@@ -444,7 +458,10 @@ impl Player for BrokerPlayer {
                 }
                 self.shell.asked.push_back(ask);
             }
-            Deed::Close(link) => self.checker.link_gone(link, false),
+            Deed::Close(link) => {
+                self.checker.link_gone(link, false);
+                self.bus.link_gone(link);
+            }
             Deed::HalfClose(link) => {
                 let conn = self.shell.ends.get_mut(&link);
                 conn.into_iter().for_each(|conn| conn.may_half_close = true);

@@ -59,6 +59,7 @@ impl Player for World {
         self.look_at_clock(Self::gives);
         self.check();
         self.hold(self.model.check_unanswered(self.now));
+        self.check_bus();
         self.hold(self.access.check());
     }
 
@@ -168,7 +169,7 @@ impl World {
     }
 
     /// The connection of a link; the operator's has none.
-    fn conn_of(&self, link: LinkId) -> Option<u64> {
+    pub(super) fn conn_of(&self, link: LinkId) -> Option<u64> {
         *self.broker.as_ref()?.shell.ends.get(&link)?
     }
 
@@ -189,13 +190,28 @@ impl World {
 
     pub(super) fn sent(&mut self, link: LinkId, frame: Frame) {
         let Some(id) = self.conn_of(link) else {
-            if let (true, Frame::Error { head, error }) = (self.is_operator(link), frame) {
-                self.answered(head.sequence, Err(error));
+            match frame {
+                Frame::Error { head, error } if self.is_operator(link) => {
+                    self.answered(head.sequence, Err(error));
+                }
+                frame if self.is_spy(link) => {
+                    self.note(format_args!("to the spy: {}", Shown(&frame)));
+                    self.bus_goes(link, &frame);
+                }
+                _ => {}
             }
             return;
         };
         if matches!(frame, Frame::ExecStart(_)) && !self.access.trusted.contains(&link) {
             self.hold(Err(format!("link {link} is asked to start and is not trusted")));
+        }
+        if self.is_bus(id) {
+            for frame in self.sabotage_bus(frame) {
+                self.bus_goes(link, &frame);
+                self.note(format_args!("to {link}: {}", Shown(&frame)));
+                self.write_down(id, encode::to_bytes(frame));
+            }
+            return self.check_outbox(id);
         }
         let frame = match self.plan.sabotage {
             Sabotage::None => Some(frame),
@@ -365,6 +381,17 @@ impl std::fmt::Display for Shown<'_> {
                 write!(f, "exec-start worker={} run={} {}", start.worker, start.run, start.path)
             }
             Frame::ExecStop(stop) => write!(f, "{stop:?}"),
+            Frame::Message { head, .. } => write!(
+                f,
+                "message {} for {} more={} attempt={}",
+                head.transaction, head.sequence, head.more, head.attempt
+            ),
+            Frame::Subscribed(said) => write!(f, "{said:?}"),
+            Frame::Unsubscribed(said) => write!(f, "{said:?}"),
+            Frame::CaughtUp(said) => write!(f, "{said:?}"),
+            Frame::Published(said) => write!(f, "{said:?}"),
+            Frame::Announced(said) => write!(f, "{said:?}"),
+            Frame::BeatOk(said) => write!(f, "{said:?}"),
             frame => write!(f, "{}", frame.kind()),
         }
     }

@@ -32,6 +32,10 @@ impl World {
     ) -> Option<FirstFrame> {
         match (role, kind) {
             (Role::Client, _) if self.is_wild(id) => None,
+            (Role::Client, _) if self.is_bus(id) => {
+                self.bus_comes(link, kind, head, body);
+                None
+            }
             (Role::Client, Kind::Data) => self.comes_in(link, head, body),
             (Role::Client, Kind::Cancel) => {
                 self.model.cancels(link, head.sequence, self.now);
