@@ -48,19 +48,22 @@ fn next(conn: &mut Conn) -> Frame {
 
 fn announce_all(conn: &mut Conn, connection: u64) {
     for at in 0..EACH {
-        send(conn, Frame::Announce(Announce {
-            sequence: 1,
-            name: if connection == 0 { "silent".to_owned() } else { "pump".to_owned() },
-            id: id(connection, at),
-            kind: Default::default(),
-            groups: vec!["night".to_owned()],
-            activity_timeout_ms: TIMEOUT_MS,
-            stalled_ms: 0,
-            state: InstanceState::Running,
-            addresses: Vec::new(),
-            meta: Vec::new(),
-            state_names: Vec::new(),
-        }));
+        send(
+            conn,
+            Frame::Announce(Announce {
+                sequence: 1,
+                name: if connection == 0 { "silent".to_owned() } else { "pump".to_owned() },
+                id: id(connection, at),
+                kind: Default::default(),
+                groups: vec!["night".to_owned()],
+                activity_timeout_ms: TIMEOUT_MS,
+                stalled_ms: 0,
+                state: InstanceState::Running,
+                addresses: Vec::new(),
+                meta: Vec::new(),
+                state_names: Vec::new(),
+            }),
+        );
     }
     for at in 0..EACH {
         let answer = next(conn);

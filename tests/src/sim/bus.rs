@@ -68,7 +68,8 @@ impl World {
         let link = broker.shell.open(None);
         broker.client_port_conns += 1;
         broker.spy = Some(link);
-        let from = From { address: SPY.into(), fd: 3, uid: Some(0), is_owner: true, ..From::default() };
+        let from =
+            From { address: SPY.into(), fd: 3, uid: Some(0), is_owner: true, ..From::default() };
         self.feed(Input::ClientOpened { link, peer: from });
         let login = Box::new(Login::to(ServiceName::bus()));
         self.feed(Input::Login { link, login });
@@ -401,7 +402,8 @@ impl Account {
     }
 
     fn is_complete(&self, published: &[u64]) -> Result<(), String> {
-        let is_told = |n: u64| self.missing.iter().any(|(first, last)| (*first..=*last).contains(&n));
+        let is_told =
+            |n: u64| self.missing.iter().any(|(first, last)| (*first..=*last).contains(&n));
         let lacking = published.iter().filter(|n| !self.got.contains(n) && !is_told(**n));
         let lacking: Vec<u64> = lacking.copied().collect();
         if lacking.len() as u64 <= self.dropped {

@@ -50,11 +50,10 @@ impl World {
             return None;
         }
         // The first three wait for others; the lists do if there is much to list.
-        let lists = ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
-        let comes_later = ["send", "source", "reload"]
-            .iter()
-            .chain(&lists)
-            .any(|word| command.starts_with(word));
+        let lists =
+            ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
+        let comes_later =
+            ["send", "source", "reload"].iter().chain(&lists).any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
         if count != 1 && !(count == 0 && (comes_later || is_held)) {
             self.hold(Err(format!("'{command}' has {count} answers: {answers:?}")));

@@ -184,17 +184,19 @@ impl Groups {
         names.iter().for_each(|name| self.change(name, |group| group.failed -= 1));
     }
 
-    /// `config group`, or `delete group` if there is none. The instances of the names in the old
-    /// and in the new one have other groups from now on.
+    /// `config group`, or `delete group` if there is none. The instances of the names in either the
+    /// old or the new one have other groups from now on.
     pub(super) fn configure(
         &mut self,
         name: &ServiceName,
         config: Option<GroupConfig>,
     ) -> BTreeSet<ServiceName> {
-        let mut touched = BTreeSet::new();
-        let old = self.by_name.get(name).and_then(|group| group.config.as_ref());
-        for member in old.into_iter().flat_map(|config| &config.members) {
-            touched.insert(member.clone());
+        let names = |config: Option<&GroupConfig>| -> BTreeSet<ServiceName> {
+            config.into_iter().flat_map(|config| config.members.iter().cloned()).collect()
+        };
+        let old = names(self.by_name.get(name).and_then(|group| group.config.as_ref()));
+        let new = names(config.as_ref());
+        for member in old.difference(&new) {
             if let Some(groups) = self.expecting.get_mut(member) {
                 groups.remove(name);
                 if groups.is_empty() {
@@ -202,10 +204,10 @@ impl Groups {
                 }
             }
         }
-        for member in config.iter().flat_map(|config| &config.members) {
-            touched.insert(member.clone());
+        for member in new.difference(&old) {
             self.expecting.entry(member.clone()).or_default().insert(name.clone());
         }
+        let touched = old.symmetric_difference(&new).cloned().collect();
         self.change(name, |group| group.config = config);
         touched
     }

@@ -91,8 +91,9 @@ impl Instances {
         }
         let is_listed = |(key, instance): (InstanceKey, &Instance)| {
             let groups = self.groups.of(&instance.name.name, &instance.named_groups);
-            groups == instance.groups
-                && groups.iter().all(|name| {
+            // Those that are still to be moved have the groups of before.
+            (groups == instance.groups || !self.regrouped.is_empty())
+                && instance.groups.iter().all(|name| {
                     self.groups.get(name).is_some_and(|group| group.members.contains(&key))
                 })
         };

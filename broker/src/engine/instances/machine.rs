@@ -36,6 +36,8 @@ pub(crate) struct Instances {
     gone: VecDeque<LinkId>,
     /// Instances that were timed out, sent a beat, and are still to be told to be back.
     back: VecDeque<(InstanceKey, u64)>,
+    /// Instances that may be in other groups since a group was configured.
+    pub(super) regrouped: VecDeque<(InstanceKey, u64)>,
 }
 
 /// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
@@ -243,8 +245,8 @@ impl Instances {
         cx.timers.add(Tick(cx.now.0 + 1), Timer::Instances);
     }
 
-    /// Ends some instances of links that are gone, and says of some that they are back; the others
-    /// follow in later steps.
+    /// Ends some instances of links that are gone, says of some that they are back, and moves some
+    /// to other groups; the others follow in later steps.
     pub(super) fn do_part(&mut self, cx: &mut Context<'_>) {
         let mut room = PART;
         while let Some(&link) = self.gone.front() {
@@ -266,11 +268,24 @@ impl Instances {
                 return self.go_on(cx);
             }
             self.back.pop_front();
-            let instance = self.table.get(key).filter(|it| it.incarnation == incarnation);
-            let Some(instance) = instance else { continue };
-            if let Condition::TimedOut { state } = instance.condition {
+            if let Some(instance) = self.table.get(key).filter(|it| it.incarnation == incarnation)
+                && let Condition::TimedOut { state } = instance.condition
+            {
                 room = room.saturating_sub(instance.messages());
                 self.turn(key, Condition::Alive(state), false, cx);
+            }
+        }
+        while let Some(&(key, incarnation)) = self.regrouped.front() {
+            if room == 0 {
+                return self.go_on(cx);
+            }
+            self.regrouped.pop_front();
+            if self.table.get(key).is_some_and(|instance| instance.incarnation == incarnation) {
+                let instance = self.table.get_mut(key);
+                room = room.saturating_sub(instance.messages());
+                self.groups.part(key, instance);
+                instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+                self.groups.join(key, instance);
             }
         }
     }
@@ -291,15 +306,12 @@ impl Instances {
         cx: &mut Context<'_>,
     ) {
         for member in self.groups.configure(name, config) {
-            let keys: Vec<InstanceKey> = self.table.of_name(&member).collect();
-            for key in keys {
-                let instance = self.table.get_mut(key);
-                self.groups.part(key, instance);
-                instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
-                self.groups.join(key, instance);
-            }
+            let keys = self.table.of_name(&member);
+            let keys = keys.map(|key| (key, self.table[key].incarnation));
+            self.regrouped.extend(keys);
             self.history.regroup(&member, &mut self.groups);
         }
+        self.do_part(cx);
         self.settle(cx);
     }
 

@@ -21,7 +21,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const TOPICS: &[&str] = &["a", "a.b", "b", "a.b.c", "isect.state.x", "isect", "a..b", "*", ""];
 const PATTERNS: &[&str] = &[
-    ">", "*", "a.>", "a.*", "a.b", "*.b", "isect.>", "isect.state.>", "isect.fact.>", ">.a", "a..", "",
+    ">",
+    "*",
+    "a.>",
+    "a.*",
+    "a.b",
+    "*.b",
+    "isect.>",
+    "isect.state.>",
+    "isect.fact.>",
+    ">.a",
+    "a..",
+    "",
 ];
 const NAMES: &[&str] = &["pump", "echo", "valve", "op", "", "a b", "no.dots", "é"];
 const NUMBERS: &[u64] = &[0, 1, 2, 99, 100, 500, 5000, 86_400_001, u64::MAX];
@@ -31,9 +42,9 @@ pub(super) fn next(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let number = source.byte();
     // Seldom of somebody who may not, or is not logged in yet.
     let is_any = number >= 240;
-    let Some(link) = moves::pick(player, source, |conn| {
-        is_any || (conn.is_known && conn.role != Role::Host)
-    }) else {
+    let Some(link) =
+        moves::pick(player, source, |conn| is_any || (conn.is_known && conn.role != Role::Host))
+    else {
         return player_of_bus(player, source);
     };
     let frame = match number & 15 {

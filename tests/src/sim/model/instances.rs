@@ -411,7 +411,8 @@ impl Instances {
             if is_unread(instance.link) {
                 instance.heard = moment;
             }
-            let silent = now.since(instance.heard.at).0.saturating_sub(stood - instance.heard.stood);
+            let silent =
+                now.since(instance.heard.at).0.saturating_sub(stood - instance.heard.stood);
             if !instance.is_timed_out && silent > instance.timeout_us + LATE_US {
                 return Err(format!("silent for {silent} us and not timed out: {instance:?}"));
             }
@@ -476,10 +477,7 @@ impl Instances {
     ///
     /// # Errors
     /// One is not as it was told last.
-    pub fn are_listed(
-        &self,
-        listed: impl Iterator<Item = (String, String)>,
-    ) -> Result<(), Broken> {
+    pub fn are_listed(&self, listed: impl Iterator<Item = (String, String)>) -> Result<(), Broken> {
         for (group, state) in listed {
             let told = self.groups.get(&group);
             if told.is_some_and(|told| *told != state) {

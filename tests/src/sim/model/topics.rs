@@ -420,7 +420,10 @@ impl Topics {
         };
         let kept = self.kept.values().map(|kept| kept.number).collect();
         subscription.is_caught_up(said, &kept).map_err(|why| {
-            format!("link {link} subscription {} of '{}': {why}", said.subscription, subscription.pattern)
+            format!(
+                "link {link} subscription {} of '{}': {why}",
+                said.subscription, subscription.pattern
+            )
         })
     }
 
@@ -435,7 +438,8 @@ impl Topics {
     /// # Errors
     /// The figures are wrong.
     pub fn unsubscribed(&mut self, link: LinkId, said: &Unsubscribed) -> Result<(), Broken> {
-        let of = |(at, number, _): &(LinkId, u32, bool)| (*at, *number) == (link, said.subscription);
+        let of =
+            |(at, number, _): &(LinkId, u32, bool)| (*at, *number) == (link, said.subscription);
         let at = self.leaving.iter().position(of);
         if at.and_then(|at| self.leaving.remove(at)).is_none() {
             return Err(format!("{said:?} of link {link}, which did not unsubscribe"));
