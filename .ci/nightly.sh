@@ -21,6 +21,7 @@ cargo build --release --workspace --bins
 export FAULT_SECONDS="${FAULT_SECONDS:-600}" FAULT_SEED="$seed"
 cargo test --release -p isect-tests --test fault -- --nocapture
 cargo test --release -p isect-tests --test fault_secured -- --nocapture
+cargo test --release -p isect-tests --test fault_bus -- --nocapture
 unset FAULT_SECONDS FAULT_SEED
 
 printf '\n== all tests, release profile\n'

@@ -3,6 +3,7 @@
 
 use isect_tests::sim::plan::{Behaviour, BusPlan, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
+use protocol::settings::Setting;
 use std::collections::BTreeMap;
 
 /// Seeds that `cargo test` runs.
@@ -264,6 +265,59 @@ fn messages_and_states_keep_their_promises_among_all_faults() {
         report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
     }
     println!("{figures:#?}");
+}
+
+/// Slow readers, links that break, and a clock that leaps, with small limits.
+fn narrow_bus(seed: u64) -> Plan {
+    let bus = BusPlan {
+        clients: 4,
+        programs: 4,
+        think_ms: 50,
+        subscriptions: 6,
+        burst: 20,
+        bytes_max: 1500,
+        retain: 300,
+        slow_reader: 50,
+        close: 10,
+        hang: 30,
+        settings: vec![(Setting::SubscriptionQueueMax, 5), (Setting::TopicRingMax, 20)],
+        ..BusPlan::lively(seed)
+    };
+    let faults = vec![(Fault::DropLink, 3), (Fault::Leap, 1)];
+    let settings = vec![(Setting::OutboxBytesHigh, 4096)];
+    let plan = fair(seed);
+    Plan { bus, faults, fault_ms: 2000, settings, socket_bytes: 0, requests: 200, ..plan }
+}
+
+/// Each planted fault of topics and instances is found, by the law that it breaks.
+#[test]
+fn the_model_notices_what_is_broken_on_purpose_of_topics_and_instances() {
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..4 {
+        let report = sim::run_plan(narrow_bus(seed), false);
+        assert_eq!(report.broken, None);
+        report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
+    }
+    println!("{figures:#?}");
+    for (sabotage, sign) in [
+        (Sabotage::LoseMessage, "is next"),
+        (Sabotage::LoseKept, "CaughtUp"),
+        (Sabotage::HideDrops, "is next"),
+        (Sabotage::MessageTwice, "twice"),
+        (Sabotage::WrongSubscription, "subscription"),
+        (Sabotage::HideMissing, "lacking"),
+        (Sabotage::LoseState, "told"),
+        (Sabotage::LoseBeats, "timed out after"),
+        (Sabotage::HideTimeout, "timed out"),
+        (Sabotage::OneUser, "InstanceTaken"),
+    ] {
+        let broken = (0..40).find_map(|seed| {
+            sim::run_plan(Plan { sabotage, ..narrow_bus(seed) }, false).broken
+        });
+        let broken = broken.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
+        println!("{sabotage:?}: {}", broken.lines().next().unwrap_or_default());
+        assert!(broken.contains(sign), "{sabotage:?} is noticed as: {broken}");
+    }
 }
 
 /// The plan of a seed with topics and instances for certain.

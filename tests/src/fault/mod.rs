@@ -3,6 +3,8 @@
 //! machine. The deterministic simulation is in `sim`.
 
 pub mod ask;
+pub mod bus;
+pub mod bus_checker;
 pub mod canary;
 pub mod checker;
 pub mod clock;
@@ -12,6 +14,7 @@ pub mod history;
 pub mod injector;
 pub mod library_client;
 pub mod load;
+pub mod programs;
 pub mod proxy;
 pub mod quiescence;
 pub mod raw_client;

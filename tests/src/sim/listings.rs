@@ -1,6 +1,8 @@
 //! What an operator sees of topics and instances must be what was delivered and told.
 
 use super::world::World;
+use crate::shell::Player;
+use broker::engine::input::Input;
 use protocol::op::reply::{Block, OpReply, Value};
 use std::collections::BTreeMap;
 
@@ -17,7 +19,11 @@ fn rows(reply: &OpReply) -> Vec<Row> {
 }
 
 fn count(row: &Row, key: &str) -> u64 {
-    match row.get(key) {
+    let value = match row.get(key) {
+        Some(Value::As { value, .. }) => Some(value.as_ref()),
+        value => value,
+    };
+    match value {
         Some(Value::Number(number)) => u64::try_from(*number).unwrap_or(u64::MAX),
         _ => 0,
     }
@@ -36,6 +42,11 @@ impl World {
     /// Compares the lists of an operator with what the model knows. `is_calm`: nothing waits.
     pub(super) fn check_listings(&mut self, is_calm: bool) {
         if !self.plan.bus.is_on() || self.broken.is_some() {
+            return;
+        }
+        // What is due is done before, not between the list and the look at it.
+        self.feed(Input::Deadline);
+        if self.broker.as_ref().is_none_or(|broker| broker.shell.engine.is_working()) {
             return;
         }
         if let Some(Ok(reply)) = self.operate("subscriptions") {

@@ -22,7 +22,9 @@ impl World {
             self.note(format_args!("operator leaves"));
             self.close_operator();
         }
-        self.check_listings(false);
+        if self.plan.bus.is_on() && self.rng.hits(100) {
+            self.check_listings(false);
+        }
         let command = self.some_command();
         self.note(format_args!("operator: {command}"));
         if let Some(Err(error)) = self.operate(&command) {
