@@ -311,9 +311,8 @@ fn the_model_notices_what_is_broken_on_purpose_of_topics_and_instances() {
         (Sabotage::HideTimeout, "timed out"),
         (Sabotage::OneUser, "InstanceTaken"),
     ] {
-        let broken = (0..40).find_map(|seed| {
-            sim::run_plan(Plan { sabotage, ..narrow_bus(seed) }, false).broken
-        });
+        let broken = (0..40)
+            .find_map(|seed| sim::run_plan(Plan { sabotage, ..narrow_bus(seed) }, false).broken);
         let broken = broken.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
         println!("{sabotage:?}: {}", broken.lines().next().unwrap_or_default());
         assert!(broken.contains(sign), "{sabotage:?} is noticed as: {broken}");

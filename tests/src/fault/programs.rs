@@ -124,7 +124,8 @@ fn live(shared: &Shared, mut conn: Conn, (number, rng): (u64, &mut Rng)) {
         }
         let beating = |at: usize| stuck != Some(at) || rounds < 4;
         let ids = all.iter().enumerate().filter(|(at, _)| beating(*at));
-        let instances = ids.map(|(_, lived)| BeatOf { id: lived.id, checkpoint: rounds, is_idle: false });
+        let instances =
+            ids.map(|(_, lived)| BeatOf { id: lived.id, checkpoint: rounds, is_idle: false });
         let beat = Beat { beat: 1, instances: instances.collect() };
         if is_open && announced == EACH {
             is_open = conn.send(Frame::Beat(beat)) == Sent::Whole;
