@@ -5,7 +5,6 @@ use isect_tests::fault::bus::run;
 use isect_tests::fault::run::Order;
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures of a run are for whoever runs it")]
 fn messages_and_states_are_told_in_order_or_counted_while_everything_breaks() {
     let order = Order::from_environment(false);
     let report = run(order.seed, order.length.as_secs());

@@ -1,12 +1,12 @@
 //! A run with real processes about topics and instances: publishers, subscribers that come back
 //! where they were, some of which read slowly, and programs that beat, hang and die, while the
-//! broker is killed, stopped and started again, and connections break. What they saw is judged by
+//! broker is killed, stopped and started again, and connections break. What they saw is findings by
 //! `bus_checker`.
 
 use super::bus_checker::{Seen, Sent as Published, check};
 use super::clock::{Clock, pause};
 use super::conn::{Conn, Endpoint, Received, Sent};
-use super::programs::{self, Lived, Told};
+use super::programs::{self, Lived, SeenState};
 use super::proxy::{CloseBy, ConnFault, Proxy};
 use crate::proc::Broker;
 use crate::sim::rng::Rng;
@@ -35,14 +35,14 @@ const END: Duration = Duration::from_secs(30);
 pub(super) struct Shared {
     pub(super) clock: Clock,
     endpoints: Vec<Endpoint>,
-    /// Straight to the broker, for those who are judged by the time.
+    /// Straight to the broker, for those who are findings by the time.
     pub(super) near: Endpoint,
     is_publishing: AtomicBool,
     /// Publishers that have all their answers.
     done: AtomicU64,
     published: Mutex<Vec<Published>>,
     seen: Mutex<Vec<Seen>>,
-    pub(super) told: Mutex<Vec<Told>>,
+    pub(super) told: Mutex<Vec<SeenState>>,
     pub(super) silences: Mutex<Vec<Lived>>,
     /// When the state messages could be seen: from, until.
     pub(super) watched: Mutex<Vec<(u64, u64)>>,
@@ -102,6 +102,7 @@ pub fn run(seed: u64, seconds: u64) -> Report {
     let mut standstills = Vec::new();
     std::thread::scope(|scope| {
         let shared = &shared;
+        let end = End(shared);
         for number in 0..PUBLISHERS {
             let rng = Rng::new(seed.wrapping_mul(77) + number);
             scope.spawn(move || publish(shared, number, rng));
@@ -123,29 +124,45 @@ pub fn run(seed: u64, seconds: u64) -> Report {
         }
         proxy.set_impaired(0);
         proxy.heal();
-        shared.is_publishing.store(false, Ordering::Release);
+        drop(end);
     });
+    assert_eq!(broker.end(), 0);
+    check_all(shared, &standstills, &mut report);
+    report
+}
+
+/// All that was seen is findings.
+fn check_all(shared: Shared, standstills: &[(u64, u64)], report: &mut Report) {
     report.violations = shared.strays.into_inner().expect("no panic");
     let published = shared.published.into_inner().expect("no panic");
     let seen = shared.seen.into_inner().expect("no panic");
     let told = shared.told.into_inner().expect("no panic");
     let silences = shared.silences.into_inner().expect("no panic");
     let watched = shared.watched.into_inner().expect("no panic");
-    report.figures.insert("published", published.len() as u64);
-    report.figures.insert("got", seen.iter().map(|seen| seen.got.len() as u64).sum());
-    report.figures.insert("dropped", seen.iter().map(|seen| seen.dropped).sum());
-    report.figures.insert("pauses", seen.iter().map(|seen| seen.pauses).sum());
-    report.figures.insert("changes of states", told.len() as u64);
     let count = |state: &str| told.iter().filter(|told| told.state == state).count() as u64;
-    report.figures.insert("told to be timed out", count("timed out"));
-    report.figures.insert("told to have ended", count("ended"));
-    report.figures.insert("instances", silences.len() as u64);
+    let findings = programs::check(&told, &silences, &watched, standstills);
+    report.figures.extend([
+        ("published", published.len() as u64),
+        ("got", seen.iter().map(|seen| seen.got.len() as u64).sum()),
+        ("dropped", seen.iter().map(|seen| seen.dropped).sum()),
+        ("pauses", seen.iter().map(|seen| seen.pauses).sum()),
+        ("changes of states", told.len() as u64),
+        ("told to be timed out", count("timed out")),
+        ("told to have ended", count("ended")),
+        ("instances", silences.len() as u64),
+        ("silences that were noticed", findings.noticed),
+    ]);
     report.violations.extend(check(&published, &seen));
-    let judged = programs::judge(&told, &silences, &watched, &standstills);
-    report.figures.insert("silences that were noticed", judged.noticed);
-    report.violations.extend(judged.violations);
-    assert_eq!(broker.end(), 0);
-    report
+    report.violations.extend(findings.violations);
+}
+
+/// Everybody ends, also when the run fails.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.is_publishing.store(false, Ordering::Release);
+    }
 }
 
 /// One fault; the broker stands still or is gone in the spans that it adds.

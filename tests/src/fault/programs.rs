@@ -1,5 +1,5 @@
 //! Programs with instances in a run with faults: they beat, hang and die. A watcher sees what is
-//! told of them, and `judge` says whether that was true and in time.
+//! told of them, and `check` says whether that was true and in time.
 
 use super::bus::Shared;
 use super::clock::pause;
@@ -38,7 +38,7 @@ pub struct Lived {
 
 /// A state that was told.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct SeenState {
     /// The instance.
     pub id: u64,
     /// Its new state.
@@ -49,7 +49,7 @@ pub struct Told {
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Judged {
+pub struct Findings {
     /// In words.
     pub violations: Vec<String>,
     /// How many silences and ends were noticed as they must be.
@@ -99,8 +99,8 @@ fn live(shared: &Shared, mut conn: Conn, (number, rng): (u64, &mut Rng)) {
     let stuck = rng.hits(300).then(|| rng.index(all.len()));
     let mut rounds = 0;
     let mut announced = 0;
-    let life = rng.pick(&[4, 6, 20, 30]);
-    while is_open && shared.is_live() && rounds < life {
+    let rounds_max = rng.pick(&[4, 6, 20, 30]);
+    while is_open && shared.is_live() && rounds < rounds_max {
         rounds += 1;
         let due = clock.now() + BEAT.as_micros() as u64;
         while let Some(wait) = due.checked_sub(clock.now()).filter(|wait| *wait > 0) {
@@ -165,7 +165,7 @@ pub(super) fn watch(shared: &Shared) {
                         shared.stray(format!("the watcher lost {} messages", head.attempt));
                     }
                     if let Some((id, state)) = read(&body) {
-                        let told = Told { id, state, at: seen.looked };
+                        let told = SeenState { id, state, at: seen.looked };
                         shared.told.lock().expect("no panic").push(told);
                     }
                 }
@@ -190,14 +190,14 @@ fn read(body: &[u8]) -> Option<(u64, String)> {
 
 /// Whether nobody was timed out who beat, and everybody told who did not, or was gone. `watched`
 /// are the spans in which the watcher saw all, `stood` those in which the broker stood still.
-pub fn judge(
-    told: &[Told],
+pub fn check(
+    told: &[SeenState],
     lived: &[Lived],
     watched: &[(u64, u64)],
     stood: &[(u64, u64)],
-) -> Judged {
-    let mut judged = Judged::default();
-    let mut by_id: BTreeMap<u64, Vec<&Told>> = BTreeMap::new();
+) -> Findings {
+    let mut findings = Findings::default();
+    let mut by_id: BTreeMap<u64, Vec<&SeenState>> = BTreeMap::new();
     for told in told {
         by_id.entry(told.id).or_default().push(told);
     }
@@ -214,7 +214,7 @@ pub fn judge(
             let gap = before.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
             // It was looked for a while ago, and told since.
             if gap + JITTER_US < TIMEOUT_US && told.at > lived.beats[0] {
-                judged.violations.push(format!(
+                findings.violations.push(format!(
                     "{told:?}, but it beat every {gap} us at least: {:?}",
                     lived.beats
                 ));
@@ -225,27 +225,27 @@ pub fn judge(
             let by = from + TIMEOUT_US + LATE_US;
             let by = by + excused(from, by + 5_000_000);
             if until > by {
-                let is_told = |told: &&&Told| told.state == "timed out" && told.at >= from;
+                let is_told = |told: &&&SeenState| told.state == "timed out" && told.at >= from;
                 let told = told.iter().find(is_told);
-                judged.notice(told, (by, covers(watched, (from, by))), lived);
+                findings.notice(told, (by, covers(watched, (from, by))), lived);
             }
         }
         if let Some(closed) = lived.closed {
             let by = closed + LATE_US + excused(closed, closed + LATE_US + 5_000_000);
             let told = told.iter().find(|told| told.state == "ended");
-            judged.notice(told, (by, covers(watched, (closed, by))), lived);
+            findings.notice(told, (by, covers(watched, (closed, by))), lived);
         }
     }
-    judged
+    findings
 }
 
 fn covers(watched: &[(u64, u64)], (from, until): (u64, u64)) -> bool {
     watched.iter().any(|(a, b)| *a <= from && until <= *b)
 }
 
-impl Judged {
+impl Findings {
     /// What must be told by a time, if the watcher was there until then.
-    fn notice(&mut self, told: Option<&&Told>, (by, is_watched): (u64, bool), lived: &Lived) {
+    fn notice(&mut self, told: Option<&&SeenState>, (by, is_watched): (u64, bool), lived: &Lived) {
         if told.is_some_and(|told| told.at <= by) {
             self.noticed += 1;
         } else if is_watched {
@@ -262,8 +262,8 @@ mod tests {
         Lived { id: 1, beats: beats.to_vec(), closed }
     }
 
-    fn told(state: &str, at: u64) -> Told {
-        Told { id: 1, state: state.to_owned(), at }
+    fn told(state: &str, at: u64) -> SeenState {
+        SeenState { id: 1, state: state.to_owned(), at }
     }
 
     const ALL: &[(u64, u64)] = &[(0, 90_000_000)];
@@ -271,25 +271,25 @@ mod tests {
     #[test]
     fn a_live_one_that_is_timed_out_is_found() {
         let steady = lived(&[1_000_000, 1_300_000, 1_600_000, 1_900_000, 2_200_000], None);
-        let judged = judge(&[told("timed out", 2_100_000)], &[steady], ALL, &[]);
-        assert_eq!(judged.violations.len(), 1);
+        let findings = check(&[told("timed out", 2_100_000)], &[steady], ALL, &[]);
+        assert_eq!(findings.violations.len(), 1);
     }
 
     #[test]
     fn a_silent_one_must_be_told_in_time_unless_the_broker_stood_still() {
         let silent = [lived(&[1_000_000, 9_000_000], None)];
-        assert_eq!(judge(&[], &silent, ALL, &[]).violations.len(), 1);
-        assert_eq!(judge(&[told("timed out", 2_100_000)], &silent, ALL, &[]).noticed, 1);
+        assert_eq!(check(&[], &silent, ALL, &[]).violations.len(), 1);
+        assert_eq!(check(&[told("timed out", 2_100_000)], &silent, ALL, &[]).noticed, 1);
         let late = [told("timed out", 5_000_000)];
-        assert_eq!(judge(&late, &silent, ALL, &[]).violations.len(), 1);
-        assert_eq!(judge(&late, &silent, ALL, &[(1_500_000, 4_000_000)]).noticed, 1);
-        assert!(judge(&[], &silent, &[(0, 2_000_000)], &[]).violations.is_empty());
+        assert_eq!(check(&late, &silent, ALL, &[]).violations.len(), 1);
+        assert_eq!(check(&late, &silent, ALL, &[(1_500_000, 4_000_000)]).noticed, 1);
+        assert!(check(&[], &silent, &[(0, 2_000_000)], &[]).violations.is_empty());
     }
 
     #[test]
     fn one_that_is_gone_must_be_told() {
         let gone = [lived(&[1_000_000, 1_200_000], Some(1_300_000))];
-        assert_eq!(judge(&[], &gone, ALL, &[]).violations.len(), 1);
-        assert_eq!(judge(&[told("ended", 1_400_000)], &gone, ALL, &[]).noticed, 1);
+        assert_eq!(check(&[], &gone, ALL, &[]).violations.len(), 1);
+        assert_eq!(check(&[told("ended", 1_400_000)], &gone, ALL, &[]).noticed, 1);
     }
 }

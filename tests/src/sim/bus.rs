@@ -319,6 +319,7 @@ impl World {
             Frame::Message { head, .. } => {
                 if let Some(account) = client.accounts.get_mut(&head.sequence) {
                     self.model.count("messages");
+                    (0..head.attempt).for_each(|_| self.model.count("dropped messages"));
                     return account.takes(&head);
                 }
             }

@@ -39,8 +39,8 @@ fn word(row: &Row, key: &str) -> String {
 }
 
 impl World {
-    /// Compares the lists of an operator with what the model knows. `is_calm`: nothing waits.
-    pub(super) fn check_listings(&mut self, is_calm: bool) {
+    /// Compares the lists of an operator with what the model knows. `is_quiet`: nothing waits.
+    pub(super) fn check_listings(&mut self, is_quiet: bool) {
         if !self.plan.bus.is_on() || self.broken.is_some() {
             return;
         }
@@ -50,7 +50,7 @@ impl World {
             return;
         }
         if let Some(Ok(reply)) = self.operate("subscriptions") {
-            let verdict = self.check_subscriptions(&rows(&reply), is_calm);
+            let verdict = self.check_subscriptions(&rows(&reply), is_quiet);
             self.hold(verdict);
         }
         if let Some(Ok(reply)) = self.operate("instances all") {
@@ -69,12 +69,12 @@ impl World {
     }
 
     /// Each subscription is listed, with what it got, and what it did not get.
-    fn check_subscriptions(&self, rows: &[Row], is_calm: bool) -> Result<(), String> {
+    fn check_subscriptions(&self, rows: &[Row], is_quiet: bool) -> Result<(), String> {
         let mut listed = Vec::new();
         for row in rows {
             let lost = count(row, "dropped") + count(row, "queued");
             let (number, pattern) = (count(row, "subscription"), word(row, "pattern"));
-            if is_calm && count(row, "queued") > 0 {
+            if is_quiet && count(row, "queued") > 0 {
                 return Err(format!("something waits for subscription {number} of '{pattern}'"));
             }
             listed.push((number, pattern, count(row, "delivered"), lost));
@@ -86,9 +86,9 @@ impl World {
                 (u64::from(*number), known.pattern.to_string(), known.delivered, lost)
             })
             .collect();
-        if !is_calm {
+        if !is_quiet {
             // What is not caught up is not known so well.
-            listed.retain(|row| known.contains(row) || is_calm);
+            listed.retain(|row| known.contains(row) || is_quiet);
             known.retain(|row| !listed.contains(row));
             return match known.first() {
                 None => Ok(()),

@@ -86,6 +86,7 @@ pub fn run_plan(plan: Plan, is_kept: bool) -> Report {
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         world.broken = Some(format!("panic: {}", text.unwrap_or_default()));
     }
+    world.count_states();
     let seed = world.plan.seed;
     let now = world.now.as_millis();
     Report {

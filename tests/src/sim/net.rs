@@ -228,6 +228,7 @@ impl World {
                 ReadResult::Bad(error) => {
                     if error.skip.is_some() {
                         self.model.came_too_large(link, error.sequence);
+                        self.model.topics.came_too_large(link, error.sequence);
                     }
                     self.feed(Input::Garbage { link, error });
                 }

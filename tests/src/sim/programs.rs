@@ -1,5 +1,5 @@
-//! Simulated programs with instances: they announce, beat, change their states, hang, come back, and
-//! die. Several want the same names, as the same user and as another one.
+//! Simulated programs with instances: they announce, beat, change their states, hang, come back,
+//! and die. Several want the same names, as the same user and as another one.
 
 use super::links::{Peer, ReadResult};
 use super::model::instances::Origin;
@@ -295,6 +295,13 @@ impl World {
             Frame::Pong { .. } | Frame::End => {}
             other => self.hold(Err(format!("a {} came to program {index}", other.kind()))),
         }
+    }
+
+    /// Counts for the report what became of instances.
+    pub(super) fn count_states(&mut self) {
+        let names = ["timed out", "back after a time-out", "displaced"];
+        let figures = names.into_iter().zip(self.model.instances.figures).filter(|(_, n)| *n > 0);
+        self.model.figures.extend(figures.map(|(name, count)| (name.to_owned(), count)));
     }
 
     /// What is not right with instances yet, when every program beats again.

@@ -115,7 +115,7 @@ fn subscribe(source: &mut Source<'_>) -> Frame {
     };
     let from = (flags & 48 == 48).then(|| Position {
         epoch: if flags & 64 == 0 { 0 } else { source.pick(NUMBERS) },
-        number: u64::from(source.byte()) << (flags >> 6 & 1) * 50,
+        number: u64::from(source.byte()) << (((flags >> 6) & 1) * 50),
     });
     Frame::Subscribe(Subscribe {
         subscription: small(source),
@@ -183,9 +183,11 @@ fn announce(source: &mut Source<'_>) -> Frame {
         state: state(source),
         addresses: if flags & 32 == 0 { Vec::new() } else { vec![text(source); count] },
         meta: if flags & 64 == 0 { Vec::new() } else { vec![text(source)] },
-        state_names: (flags & 128 != 0)
-            .then(|| vec![StateName { number: 100, text: text(source) }; count.min(2)])
-            .unwrap_or_default(),
+        state_names: if flags & 128 == 0 {
+            Vec::new()
+        } else {
+            vec![StateName { number: 100, text: text(source) }; count.min(2)]
+        },
     })
 }
 

@@ -38,7 +38,7 @@ struct Moment {
 
 /// What was told last of an instance in one of its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct LastState {
     state: String,
     text: String,
     stalled: bool,
@@ -60,6 +60,8 @@ struct Instance {
     may_stall: bool,
     is_timed_out: bool,
     heard: Moment,
+    /// When it was heard before, if it is heard in this very step: what is due may be done first.
+    before: Option<Moment>,
 }
 
 /// Limits that the broker has.
@@ -100,7 +102,7 @@ pub struct Instances {
     /// Beats that have no answer, and which of their instances are not known.
     beats: VecDeque<(LinkId, u32, Vec<u64>)>,
     /// What was told, by incarnation and group.
-    told: BTreeMap<(u64, String), Told>,
+    told: BTreeMap<(u64, String), LastState>,
     /// What must be told of those that have ended: the reasons that are true.
     ended: BTreeMap<u64, (Vec<String>, Vec<&'static str>)>,
     groups: BTreeMap<String, String>,
@@ -242,6 +244,7 @@ impl Instances {
             may_stall: announce.stalled_ms > 0,
             is_timed_out: false,
             heard: self.moment(now),
+            before: None,
         };
         self.announced.insert(said.incarnation);
         self.live.insert(said.incarnation, instance);
@@ -251,7 +254,7 @@ impl Instances {
     fn heard(&mut self, incarnation: u64, now: Tick) -> Option<&mut Instance> {
         let heard = self.moment(now);
         let instance = self.live.get_mut(&incarnation)?;
-        instance.heard = heard;
+        instance.before = Some(std::mem::replace(&mut instance.heard, heard));
         self.figures[1] += u64::from(std::mem::take(&mut instance.is_timed_out));
         Some(instance)
     }
@@ -354,7 +357,7 @@ impl Instances {
             return Err(format!("'{topic}' names no incarnation: {lines:?}"));
         };
         let stalled = lines.get("stalled") == Some("yes");
-        let told = Told { state, text: get("text"), stalled, reason: get("reason") };
+        let told = LastState { state, text: get("text"), stalled, reason: get("reason") };
         let before = self.told.insert((incarnation, group.clone()), told.clone());
         let last = before.as_ref().map_or("none", |before| before.state.as_str());
         if last != was || before.as_ref() == Some(&told) || last == ENDED {
@@ -383,7 +386,7 @@ impl Instances {
         let Some(instance) = self.live.get_mut(&incarnation) else {
             return Err(format!("incarnation {incarnation} is timed out, and not there"));
         };
-        let heard = instance.heard;
+        let heard = instance.before.unwrap_or(instance.heard);
         let excused = stood - heard.stood;
         let unnoticed = (stands - heard.stands) * UNNOTICED_US;
         let silent = now.since(heard.at).0.saturating_sub(excused.saturating_sub(unnoticed));
@@ -395,7 +398,9 @@ impl Instances {
         if has_beat(instance.link) {
             return Err(format!("timed out with a beat that has arrived: {instance:?}"));
         }
-        self.figures[0] += u64::from(!std::mem::replace(&mut instance.is_timed_out, true));
+        self.figures[0] += 1;
+        // One that is heard in this step comes back in it.
+        instance.is_timed_out = instance.before.is_none();
         Ok(())
     }
 
@@ -408,6 +413,7 @@ impl Instances {
         let moment = self.moment(now);
         let (stood, told) = (self.stood, &self.told);
         for instance in self.live.values_mut() {
+            instance.before = None;
             if is_unread(instance.link) {
                 instance.heard = moment;
             }
@@ -427,7 +433,8 @@ impl Instances {
         while let Some((incarnation, (groups, reasons))) = self.ended.pop_first() {
             for group in groups {
                 let told = self.told.get(&(incarnation, group.clone()));
-                let is_true = |t: &Told| t.state == ENDED && reasons.contains(&t.reason.as_str());
+                let is_true =
+                    |t: &LastState| t.state == ENDED && reasons.contains(&t.reason.as_str());
                 if !told.is_some_and(is_true) {
                     return Err(format!(
                         "incarnation {incarnation} ended ({reasons:?}), told in '{group}' is \

@@ -1,6 +1,6 @@
-//! What is promised to publishers and subscribers: lists, and `Pattern::matches`. It sees the frames
-//! at the broker's port. All messages become known, because one subscriber that is never slow has
-//! all topics.
+//! What is promised to publishers and subscribers: lists, and `Pattern::matches`. It sees the
+//! frames at the broker's port. All messages become known, because one subscriber that is never
+//! slow has all topics.
 
 use super::Broken;
 use super::subscription::{Subscription, Wanted};
@@ -80,7 +80,9 @@ pub struct Topics {
     wanted: BTreeMap<(LinkId, u32), VecDeque<Wanted>>,
     subscriptions: BTreeMap<(LinkId, u32), Subscription>,
     /// Unsubscribes that have no answer yet, and whether there was such a subscription.
-    leaving: VecDeque<(LinkId, u32, bool)>,
+    unsubscribes_open: VecDeque<(LinkId, u32, bool)>,
+    /// Frames that were too large to be looked at.
+    too_large: Vec<(LinkId, u32)>,
     limits: Limits,
     /// How long the broker has stood still so far, in microseconds.
     pub stood: u64,
@@ -107,7 +109,8 @@ impl Topics {
         let gone = self.due(now);
         self.subscriptions.retain(|(of, _), _| *of != link);
         self.wanted.retain(|(of, _), _| *of != link);
-        self.leaving.retain(|(of, ..)| *of != link);
+        self.unsubscribes_open.retain(|(of, ..)| *of != link);
+        self.too_large.retain(|(of, _)| *of != link);
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.link == link) {
             waiting.is_orphan = true;
         }
@@ -153,6 +156,11 @@ impl Topics {
         }
     }
 
+    /// A frame came in that was too large to be looked at.
+    pub fn came_too_large(&mut self, link: LinkId, sequence: u32) {
+        self.too_large.push((link, sequence));
+    }
+
     /// A publish comes in.
     pub fn publishes(&mut self, link: LinkId, head: &Header, body: &Bytes, now: Tick) {
         let refusal = self.refusal(body);
@@ -180,6 +188,11 @@ impl Topics {
     /// # Errors
     /// Nothing that it sent is to be answered so.
     pub fn refused(&mut self, link: LinkId, sequence: u32, code: ErrorCode) -> Result<(), Broken> {
+        let large = self.too_large.iter().position(|large| *large == (link, sequence));
+        if let Some(at) = large.filter(|_| code == ErrorCode::BodyTooLarge) {
+            self.too_large.remove(at);
+            return Ok(());
+        }
         let of = |w: &Waiting| w.link == link && w.sequence == sequence;
         if let Some(at) = self.waiting.iter().position(of) {
             let waiting = self.waiting.remove(at);
@@ -197,9 +210,13 @@ impl Topics {
                 Err(format!("{wanted:?} of link {link} is told {code}"))
             };
         }
-        match self.leaving.iter().position(|(of, number, _)| (*of, *number) == (link, sequence)) {
+        match self
+            .unsubscribes_open
+            .iter()
+            .position(|(of, number, _)| (*of, *number) == (link, sequence))
+        {
             Some(at) => {
-                let left = self.leaving.remove(at);
+                let left = self.unsubscribes_open.remove(at);
                 if code == ErrorCode::NotFound && left.is_some_and(|(.., was)| !was) {
                     Ok(())
                 } else {
@@ -430,7 +447,7 @@ impl Topics {
     /// A client wants no more messages of a subscription.
     pub fn unsubscribes(&mut self, link: LinkId, number: u32) {
         let is_there = self.subscriptions.contains_key(&(link, number));
-        self.leaving.push_back((link, number, is_there));
+        self.unsubscribes_open.push_back((link, number, is_there));
     }
 
     /// The answer to an unsubscribe leaves.
@@ -440,8 +457,8 @@ impl Topics {
     pub fn unsubscribed(&mut self, link: LinkId, said: &Unsubscribed) -> Result<(), Broken> {
         let of =
             |(at, number, _): &(LinkId, u32, bool)| (*at, *number) == (link, said.subscription);
-        let at = self.leaving.iter().position(of);
-        if at.and_then(|at| self.leaving.remove(at)).is_none() {
+        let at = self.unsubscribes_open.iter().position(of);
+        if at.and_then(|at| self.unsubscribes_open.remove(at)).is_none() {
             return Err(format!("{said:?} of link {link}, which did not unsubscribe"));
         }
         let Some(subscription) = self.subscriptions.remove(&(link, said.subscription)) else {
@@ -450,8 +467,8 @@ impl Topics {
         subscription.has_left(said)
     }
 
-    /// After each step, by the time in which the broker did not stand still: what was taken is published, and no value is kept
-    /// too long.
+    /// After each step, by the time in which the broker did not stand still: what was taken is
+    /// published, and no value is kept too long.
     ///
     /// # Errors
     /// Names it.
