@@ -9,7 +9,7 @@ use protocol::messages::{
     MESSAGE_LINES_BYTES_MAX, MessageLines, MessageOf, Missing, Position, Removed, Retain,
 };
 use protocol::{ErrorCode, Frame, Header};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most events of one subscription that are no messages and wait for the program.
 const NOTES_MAX: usize = 1000;
@@ -141,9 +141,14 @@ struct Open {
     /// Whether it was live or catching up on an earlier connection.
     was_open: bool,
     events: VecDeque<(Event, Option<Position>)>,
+    /// How many of the events are messages, and their bytes.
+    messages: usize,
     bytes: usize,
     /// Messages dropped here since the last one that is kept.
     dropped: u64,
+    /// The numbers of messages from before, until all of them have come: if the connection is lost
+    /// meanwhile, they come again.
+    before: BTreeSet<u64>,
 }
 
 /// How much waits at this side for the program.
@@ -191,8 +196,10 @@ impl Subscriptions {
             taken: from,
             was_open: false,
             events: VecDeque::new(),
+            messages: 0,
             bytes: 0,
             dropped: 0,
+            before: BTreeSet::new(),
         };
         let frame = ask(number, &open);
         self.all.insert(number, open);
@@ -224,6 +231,7 @@ impl Subscriptions {
         let open = self.all.get_mut(&number)?;
         let (event, position) = open.events.pop_front()?;
         if let Event::Message(message) = &event {
+            open.messages = open.messages.saturating_sub(1);
             open.bytes = open.bytes.saturating_sub(message.weight());
         }
         open.taken = position.or(open.taken);
@@ -255,7 +263,10 @@ impl Subscriptions {
 
     /// The answer to a subscribe.
     pub fn subscribed(&mut self, answer: &Subscribed) {
-        self.epoch = answer.at.epoch;
+        let is_other = std::mem::replace(&mut self.epoch, answer.at.epoch) != answer.at.epoch;
+        if is_other {
+            self.all.values_mut().for_each(|open| open.before.clear());
+        }
         let Some(open) = self.all.get_mut(&answer.subscription) else { return };
         if !matches!(open.phase, Phase::Asked) {
             return;
@@ -286,10 +297,14 @@ impl Subscriptions {
                 return Ok(());
             }
         };
+        if !matches!(open.phase, Phase::Live) && !open.before.insert(head.transaction) {
+            return Ok(());
+        }
         let position = is_next.then_some(message.position);
         open.received = position.or(open.received);
         let dropped = std::mem::take(&mut open.dropped);
         message.dropped = message.dropped.saturating_add(dropped);
+        open.messages += 1;
         open.bytes += message.weight();
         open.events.push_back((Event::Message(message), position));
         open.drop_oldest(room);
@@ -303,6 +318,7 @@ impl Subscriptions {
             let last = open.received.filter(|last| last.epoch == at.epoch);
             let at = last.map_or(at, |last| last.max(at));
             open.phase = Phase::Live;
+            open.before = BTreeSet::new();
             open.was_open = true;
             open.received = Some(at);
             let CaughtUp { kept, dropped, .. } = caught_up;
@@ -389,7 +405,7 @@ impl Open {
 
     /// Drops messages that have no room, the oldest first, and has the next one say how many.
     fn drop_oldest(&mut self, room: Room) {
-        while self.bytes > room.bytes_max || self.events.len() > room.messages_max {
+        while self.bytes > room.bytes_max || self.messages > room.messages_max {
             let is_message = |(event, _): &(Event, _)| matches!(event, Event::Message(_));
             let Some(at) = self.events.iter().position(is_message) else { return };
             // The newest waits in any case.
@@ -397,6 +413,7 @@ impl Open {
                 return;
             }
             let Some((Event::Message(oldest), _)) = self.events.remove(at) else { return };
+            self.messages = self.messages.saturating_sub(1);
             self.bytes = self.bytes.saturating_sub(oldest.weight());
             let mut later = self.events.iter_mut().skip(at).filter_map(|(event, _)| match event {
                 Event::Message(message) => Some(&mut message.dropped),
@@ -541,15 +558,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_what_was_kept_says_what_was_dropped_if_no_message_does() {
+    fn the_end_of_what_was_kept_says_what_was_dropped_before_it() {
         let mut all = accepted(None, 9, None);
         message(&mut all, 4, 0, true);
         all.caught_up(CaughtUp { subscription: 1, kept: 1, dropped: 2 });
-        all.lost(&lost());
-        all.subscribed(&Subscribed { subscription: 1, at: at(12), missing: None });
-        message(&mut all, 11, 0, true);
+        for number in 10..13 {
+            message(&mut all, number, 0, false);
+        }
         assert!(matches!(all.next(1), Some(Event::CaughtUp { kept: 1, dropped: 3 })));
-        assert!(matches!(all.next(1), Some(Event::Lost(_))));
+        assert_eq!([next(&mut all), next(&mut all), next(&mut all)], [(10, 0), (11, 0), (12, 0)]);
     }
 
     #[test]
@@ -593,6 +610,38 @@ mod tests {
         message(&mut all, 36, 0, true);
         all.lost(&lost());
         assert_eq!(asks_from(&all), Some(at(30)));
+    }
+
+    #[test]
+    fn what_came_before_a_loss_does_not_come_again_after_it() {
+        let mut all = accepted(Some(at(30)), 40, Some(Missing::Numbers(31, 35)));
+        message(&mut all, 36, 0, true);
+        message(&mut all, 7, 0, true);
+        all.lost(&lost());
+        let missing = Some(Missing::Numbers(31, 36));
+        all.subscribed(&Subscribed { subscription: 1, at: at(44), missing });
+        for number in [7, 36, 41] {
+            message(&mut all, number, 0, true);
+        }
+        all.caught_up(CaughtUp { subscription: 1, kept: 3, dropped: 0 });
+        let numbers: Vec<u64> = std::iter::from_fn(|| all.next(1))
+            .filter_map(|event| match event {
+                Event::Message(message) => Some(message.position.number),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(numbers, [36, 7, 41]);
+        // Another start of the broker counts anew.
+        let mut all = accepted(None, 40, None);
+        message(&mut all, 7, 0, true);
+        all.lost(&lost());
+        let newest = Position { epoch: 8, number: 9 };
+        all.subscribed(&Subscribed { subscription: 1, at: newest, missing: None });
+        message(&mut all, 7, 0, true);
+        let count = std::iter::from_fn(|| all.next(1))
+            .filter(|event| matches!(event, Event::Message(_)))
+            .count();
+        assert_eq!(count, 2);
     }
 
     #[test]
