@@ -259,7 +259,7 @@ fn messages_and_states_keep_their_promises_among_all_faults() {
         return;
     }
     let mut figures: BTreeMap<String, u64> = BTreeMap::new();
-    for seed in 9000..9000 + number("SIM_BUS_SEEDS").unwrap_or(32) {
+    for seed in 9000..9000 + number("SIM_SEEDS").unwrap_or(SEEDS) / 8 {
         let report = sim::run_plan(busy_bus(seed), false);
         assert_eq!(report.broken, None);
         report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
