@@ -205,8 +205,10 @@ fn out_of_range(header: &Header) -> String {
 /// # Errors
 /// The body of a control frame can't be read.
 pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
+    if kind == Kind::Data {
+        return Ok(Frame::Data { head: header, body });
+    }
     match kind {
-        Kind::Data => return Ok(Frame::Data { head: header, body }),
         Kind::Publish => return Ok(Frame::Publish { head: header, body }),
         Kind::Message => return Ok(Frame::Message { head: header, body }),
         _ => {}

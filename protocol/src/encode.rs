@@ -5,6 +5,7 @@ use crate::bodies::ErrorBody;
 use crate::errors::Whose;
 use crate::frame::Frame;
 use crate::header::Header;
+use crate::kinds::{BodyKind, Kind};
 use crate::limits::{CONTROL_BODY_BYTES_MAX, VERSION};
 use bytes::{Bytes, BytesMut};
 
@@ -32,11 +33,25 @@ pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFram
 /// The header's `len` can't describe a body of 4 GiB or more. The limits of the callers
 /// (`body_bytes_max`) are far below that; a longer body is cut here rather than described wrongly.
 pub fn encode(frame: Frame) -> EncodedFrame {
+    // Those that come by the thousand, past all that the others need.
+    match frame {
+        Frame::Data { head, body } => encoded(Kind::Data, head, body),
+        Frame::Message { head, body } => encoded(Kind::Message, head, body),
+        frame => encode_other(frame),
+    }
+}
+
+fn encode_other(frame: Frame) -> EncodedFrame {
     let kind = frame.kind();
-    let (mut head, mut body) = frame.write();
-    if kind.row().body != crate::kinds::BodyKind::Opaque {
+    let (head, body) = frame.write();
+    if kind.row().body != BodyKind::Opaque {
         debug_assert!(body.len() <= CONTROL_BODY_BYTES_MAX, "{kind} body of {} bytes", body.len());
     }
+    encoded(kind, head, body)
+}
+
+#[inline]
+fn encoded(kind: Kind, mut head: Header, mut body: Bytes) -> EncodedFrame {
     head.len = u32::try_from(body.len()).unwrap_or_else(|_| {
         body.truncate(u32::MAX as usize);
         u32::MAX
