@@ -178,7 +178,7 @@ impl World {
 
     fn program_announces(&mut self, index: usize, conn: u64) {
         let id = self.rng.between(1, 3);
-        let timeout = self.rng.pick(&[0, 100, 400, 2000]);
+        let timeout = self.rng.pick(&[0, 300, 800, 2000]);
         let groups = self.rng.below(3);
         let mut groups: Vec<String> =
             (0..groups).map(|_| self.rng.pick(&GROUPS).to_owned()).collect();

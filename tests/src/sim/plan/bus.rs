@@ -71,8 +71,8 @@ impl BusPlan {
         maybe(rng, Setting::InstancesMax, &[2, 5]);
         maybe(rng, Setting::ConnectionInstancesMax, &[1, 2]);
         maybe(rng, Setting::InstanceHistoryMax, &[0, 3]);
-        maybe(rng, Setting::ActivityTimeoutMs, &[100, 1000]);
-        maybe(rng, Setting::BeatMs, &[20, 200]);
+        maybe(rng, Setting::ActivityTimeoutMs, &[300, 1000]);
+        maybe(rng, Setting::BeatMs, &[100, 300]);
         Self {
             clients: 1 + rng.index(5),
             programs: rng.index(5),
