@@ -204,10 +204,15 @@ fn out_of_range(header: &Header) -> String {
 ///
 /// # Errors
 /// The body of a control frame can't be read.
+#[inline]
 pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
     if kind == Kind::Data {
         return Ok(Frame::Data { head: header, body });
     }
+    other_frame(kind, header, body)
+}
+
+fn other_frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
     match kind {
         Kind::Publish => return Ok(Frame::Publish { head: header, body }),
         Kind::Message => return Ok(Frame::Message { head: header, body }),

@@ -22,7 +22,7 @@ pub struct EncodedFrame {
 pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFrame {
     let body = error.render_to(receiver);
     let error = error.code.number();
-    let command = crate::kinds::Kind::Error.number();
+    let command = Kind::Error.number();
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let head = Header { error, command, len, version: VERSION, ..head };
     EncodedFrame { head: head.write(), body }
@@ -32,6 +32,7 @@ pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFram
 ///
 /// The header's `len` can't describe a body of 4 GiB or more. The limits of the callers
 /// (`body_bytes_max`) are far below that; a longer body is cut here rather than described wrongly.
+#[inline]
 pub fn encode(frame: Frame) -> EncodedFrame {
     // Those that come by the thousand, past all that the others need.
     match frame {
