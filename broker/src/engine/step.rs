@@ -94,8 +94,11 @@ impl Engine {
             Input::Closed { link, how } => self.on_closed(link, how),
             Input::Congested { link } => {
                 let end = self.sessions.end(link);
-                let is_client = matches!(end, Some(End::Client(_)));
-                self.dispatch.flow_mut().congested(link, is_client, &mut self.out);
+                // A client of the bus asks for nothing that could pile up, and its beats must be
+                // heard; what it subscribed to waits elsewhere.
+                let is_held = matches!(end, Some(End::Client(key))
+                    if self.dispatch.caller(key).service != self.catalog.bus());
+                self.dispatch.flow_mut().congested(link, is_held, &mut self.out);
                 self.facts.congested(link, true);
                 if end.is_some() {
                     self.topics.congested(link);
@@ -240,7 +243,10 @@ impl Engine {
                 }
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
-                    worker_instances::on_turned(self, worker);
+                    // A pause is nothing that is seen in its state.
+                    if is_available || self.supervision.is_to_end(worker) {
+                        worker_instances::on_turned(self, worker);
+                    }
                 }
                 Effect::Turned { worker } => worker_instances::on_turned(self, worker),
                 Effect::GroupTurned { group, members, topic, lines } => {

@@ -11,10 +11,30 @@ use crate::engine::keys::{OptionKey, ServiceKey};
 use crate::engine::quotas::Class;
 use bytes::Bytes;
 use protocol::limits::PRIORITY_DEFAULT;
+use protocol::topics::OWN_WORD;
 use protocol::{ClientId, ErrorBody, ErrorCode, Header, ServiceSetting, Setting, TransactionId};
 
-/// The client of a request that has none.
-pub(crate) const NO_CLIENT: ClientId = ClientId(u32::MAX);
+/// The client of a request that was a message.
+const OF_MESSAGE: ClientId = ClientId(u32::MAX);
+/// The same, of one that the broker itself published.
+const OF_OWN_MESSAGE: ClientId = ClientId(u32::MAX - 1);
+
+/// The client of a request, if it has one: a message that was taken as one has none.
+pub(crate) fn client_of(client: ClientId) -> Option<ClientId> {
+    (client < OF_OWN_MESSAGE).then_some(client)
+}
+
+/// Whether a request was a message of the broker itself. That it fails leaves no fact, which would
+/// be the next such message.
+pub(super) fn is_of_broker(client: ClientId) -> bool {
+    client == OF_OWN_MESSAGE
+}
+
+/// Whether the broker itself published a message.
+fn is_own(body: &Bytes) -> bool {
+    let own = [b"topic ", OWN_WORD.as_bytes(), b"."].concat();
+    body.starts_with(&own)
+}
 
 impl Dispatch {
     /// Takes a message as a request of a service, or records why it can't.
@@ -27,6 +47,9 @@ impl Dispatch {
         if let Err(error) = self.admit_message(service, body.len() as u64, cx) {
             self.totals.refused += 1;
             *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
+            if is_own(&body) {
+                return;
+            }
             if error.code == ErrorCode::Overloaded {
                 self.record_overload(service, &error.text, cx);
             } else if cx.may_cause(Class::LoggedIn, None) {
@@ -42,6 +65,7 @@ impl Dispatch {
         let deadline_ms = cx.catalog[service].settings.get(ServiceSetting::DeadlineMs);
         self.next_transaction += 1;
         let kept = body.len() as u64;
+        let client = if is_own(&body) { OF_OWN_MESSAGE } else { OF_MESSAGE };
         let len = u32::try_from(kept).unwrap_or(u32::MAX);
         let deadline = cx.now.plus_millis(deadline_ms);
         let transaction = Transaction {
@@ -65,7 +89,7 @@ impl Dispatch {
             is_complete: true,
             conversation: Conversation::None,
             holds_reader: false,
-            trace: Trace::of(NO_CLIENT, 0),
+            trace: Trace::of(client, 0),
             prev: OptionKey::NONE,
             next: OptionKey::NONE,
         };

@@ -2,6 +2,7 @@
 //! time that is over. `replies` has the reply itself.
 
 use super::machine::Dispatch;
+use super::messages::is_of_broker;
 use super::seat::{Availability, InTurns};
 use super::stage::{Stage, StageEvent};
 use super::transaction::Transaction;
@@ -88,7 +89,8 @@ impl Dispatch {
             (self.callers[client].id, self.callers[client].link)
         });
         let why = error.text.clone();
-        if cx.may_cause(Class::LoggedInDebug, client.map(|(_, link)| link)) {
+        let is_quiet = is_of_broker(self.transactions[key].trace.client);
+        if !is_quiet && cx.may_cause(Class::LoggedInDebug, client.map(|(_, link)| link)) {
             self.record_failed(key, client.map(|(id, _)| id), &error, cx);
         }
         self.keep_failed(key, &error, cx);

@@ -5,7 +5,7 @@ use super::cells::{blank, number, table, text};
 use super::read;
 use super::result::{OpResult, not_found};
 use crate::engine::counted::counted;
-use crate::engine::dispatch::messages::NO_CLIENT;
+use crate::engine::dispatch::messages;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::trace::Attempt;
 use crate::engine::dispatch::traces::{Outcome, Standing, TimeLine};
@@ -93,7 +93,7 @@ fn row(hub: &Engine, line: &TimeLine) -> Vec<Value> {
 
 /// The client of a request; a message that was taken as one has none.
 fn client_of(line: &TimeLine) -> Value {
-    if line.client == NO_CLIENT { Value::None } else { number(line.client.0) }
+    messages::client_of(line.client).map_or(Value::None, |client| number(client.0))
 }
 
 /// The time line of one request.

@@ -19,6 +19,10 @@ impl Supervision {
     /// forgotten.
     pub(crate) fn start_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
+        if !worker.is_wanted {
+            // One that was to end is not stopping any more.
+            cx.effects.push(Effect::Turned { worker: key });
+        }
         worker.is_wanted = true;
         worker.failed = None;
         if worker.state == ProcessState::Down || worker.state == ProcessState::Ready {
