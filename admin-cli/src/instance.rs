@@ -19,6 +19,9 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Longest wait until the broker has heard of the program's end.
 const LAST_REPORT: Duration = Duration::from_secs(1);
 
+/// Most lines that are none of which it is told.
+const UNKNOWN_MAX: u64 = 10;
+
 /// What the thread of the program says.
 #[derive(Debug)]
 pub enum Report {
@@ -59,6 +62,8 @@ pub struct Reporter {
     /// The last that was noted, so that nothing is repeated.
     noted: String,
     notes: Notes,
+    /// Lines of the program that are none.
+    unknown: u64,
 }
 
 impl Reporter {
@@ -87,6 +92,7 @@ impl Reporter {
             backoff: Backoff::new(WAITS.0, WAITS.1),
             noted: String::new(),
             notes: Notes::new("isdclient"),
+            unknown: 0,
         }
     }
 
@@ -170,18 +176,27 @@ impl Reporter {
                     self.refused(&error);
                 }
             }
-            Line::Unknown(text) => {
-                let shown = show::brief(&text, 60);
-                self.note(format!(
-                    "'{shown}' is no line about an instance; it is 'checkpoint N', \
-                     'state WORD [TEXT]' or 'idle'"
-                ));
-            }
+            Line::Unknown(text) => self.unknown_line(&text),
         }
         if let Some((_, instance)) = &self.link {
             instance.checkpoint(self.known.checkpoint);
             instance.idle(self.known.is_idle);
         }
+    }
+
+    /// The program wrote a line that is none; of very many only the first are told.
+    fn unknown_line(&mut self, text: &str) {
+        self.unknown += 1;
+        let and_more = match self.unknown {
+            ..UNKNOWN_MAX => "",
+            UNKNOWN_MAX => "; further ones are not told",
+            _ => return,
+        };
+        let shown = show::brief(text, 60);
+        self.note(format!(
+            "'{shown}' is no line about an instance; it is 'checkpoint N', 'state WORD [TEXT]' or \
+             'idle'{and_more}"
+        ));
     }
 
     /// Says that the program goes on, if that is due and true, and hears what the broker says.

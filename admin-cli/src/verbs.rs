@@ -134,7 +134,7 @@ pub struct SubArgs {
     #[arg(long, conflicts_with_all = ["no_retained", "from"])]
     pub kept: bool,
 
-    /// Print the payload alone, as it is
+    /// Print the payload alone, with a line end after one that has none
     #[arg(short = 'p', long, conflicts_with = "json")]
     pub payload_only: bool,
 
