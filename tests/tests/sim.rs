@@ -220,7 +220,7 @@ fn partitions_of_far_machines_break_no_promise_among_other_faults() {
 fn with_tokens_people_are_let_in_refused_and_shut_out() {
     let mut figures: BTreeMap<String, u64> = BTreeMap::new();
     for seed in 5000..5024 {
-        let plan = Plan { tokens_ms: 1000, ..Plan::of(seed) };
+        let plan = Plan { tokens_ms: 1000, bus: BusPlan::default(), ..Plan::of(seed) };
         let report = sim::run_plan(plan, false);
         assert_eq!(report.broken, None);
         report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
@@ -318,7 +318,7 @@ fn the_model_notices_what_is_broken_on_purpose_of_topics_and_instances() {
         (Sabotage::HideDrops, "is next"),
         (Sabotage::MessageTwice, "message"),
         (Sabotage::WrongSubscription, "subscription"),
-        (Sabotage::HideMissing, "lacking"),
+        (Sabotage::HideMissing, "from before"),
         (Sabotage::LoseState, "told"),
         (Sabotage::LoseBeats, "timed out after"),
         (Sabotage::HideTimeout, "timed out"),

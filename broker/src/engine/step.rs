@@ -243,10 +243,7 @@ impl Engine {
                 }
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
-                    // A pause is nothing that is seen in its state.
-                    if is_available || self.supervision.is_to_end(worker) {
-                        worker_instances::on_turned(self, worker);
-                    }
+                    worker_instances::on_turned(self, worker);
                 }
                 Effect::Turned { worker } => worker_instances::on_turned(self, worker),
                 Effect::GroupTurned { group, members, topic, lines } => {

@@ -13,8 +13,10 @@ use protocol::instances::InstanceState;
 
 /// Something of a worker changed that may be seen in its state.
 pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
-    if hub.supervision.get_worker(key).is_some() {
-        let condition = condition(hub, key);
+    let Some(run) = hub.supervision.get_worker(key).map(|worker| worker.run.id) else { return };
+    let condition = condition(hub, key);
+    // An operator may pause thousands at once, which changes nothing here.
+    if !hub.instances.has_seen(key, (run, condition)) {
         review(hub, key, condition);
     }
 }
@@ -41,6 +43,7 @@ pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
 
 /// A worker is about to be removed.
 pub(crate) fn on_forget(hub: &mut Engine, key: WorkerKey) {
+    hub.instances.has_seen(key, (hub.supervision.worker(key).run.id, None));
     review(hub, key, None);
     let worker = hub.supervision.worker(key);
     if !worker.is_self_started {

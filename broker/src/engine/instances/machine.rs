@@ -11,11 +11,11 @@ use super::table::{InstanceTable, LinkState};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
-use crate::engine::keys::InstanceKey;
+use crate::engine::keys::{InstanceKey, SideTable, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::timers::Timer;
 use protocol::bodies::{Beat, BeatOk, StateChange, Withdraw};
-use protocol::{ErrorBody, Frame, LinkId, ServiceName, Setting, Tick, WorkerId};
+use protocol::{ErrorBody, Frame, LinkId, RunId, ServiceName, Setting, Tick, WorkerId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most messages that one step publishes of many instances, or a few more.
@@ -32,6 +32,8 @@ pub(crate) struct Instances {
     pub(super) history: History,
     /// The instances that are workers.
     pub(super) workers: BTreeMap<WorkerId, InstanceKey>,
+    /// How each of them was when it was last looked at.
+    pub(super) seen: SideTable<WorkerKey, (RunId, Condition)>,
     /// Links that are gone, and whose instances are still to be ended.
     gone: VecDeque<LinkId>,
     /// Instances that were timed out, sent a beat, and are still to be told to be back.

@@ -4,6 +4,7 @@
 use super::instance::{Condition, EndReason, Instance, InstanceName, Owner};
 use super::machine::Instances;
 use crate::engine::context::Context;
+use crate::engine::keys::WorkerKey;
 use protocol::instances::InstanceType;
 use protocol::{HostName, Micros, RunId, ServiceName, WorkerId};
 
@@ -35,6 +36,25 @@ impl Instances {
     /// How many workers are instances.
     pub(crate) fn worker_count(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Whether a worker was like this before, in this run; it is noted. `None` = it has no process.
+    pub(crate) fn has_seen(
+        &mut self,
+        worker: WorkerKey,
+        (run, condition): (RunId, Option<Condition>),
+    ) -> bool {
+        let Some(condition) = condition else {
+            return self.seen.remove(worker).is_none();
+        };
+        let now = (run, condition);
+        match self.seen.get_mut(worker) {
+            Some(seen) => std::mem::replace(seen, now) == now,
+            None => {
+                self.seen.insert(worker, now);
+                false
+            }
+        }
     }
 
     /// Something of a worker changed.
