@@ -37,9 +37,7 @@ fn announcer(hub: &Engine, link: LinkId) -> Option<Announcer> {
 /// `Timer::Instances`: looks which instances are timed out.
 pub(crate) fn on_due(hub: &mut Engine) {
     let flow = hub.dispatch.flow();
-    // One that is not read because it reads too slowly itself has no excuse.
-    let is_excused = |link| flow.is_unread(link) && !flow.is_congested(link);
-    hub.instances.on_due(is_excused, context!(hub));
+    hub.instances.on_due(|link| flow.is_unread(link), context!(hub));
 }
 
 /// A link is read again: its silence counts from now on.
