@@ -8,6 +8,9 @@ use std::fmt;
 /// Most bytes of a topic or a pattern.
 pub const TOPIC_BYTES_MAX: usize = 255;
 
+/// Most words of a topic or a pattern: with each one, the broker may have to look at more patterns.
+pub const TOPIC_WORDS_MAX: usize = 32;
+
 /// First word of the topics that only the broker and its built-in services publish. Wildcards in
 /// front do not match it: it has to be named.
 pub const OWN_WORD: &str = "isect";
@@ -116,6 +119,13 @@ fn check(
     if let Some(c) = given.chars().find(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!(
             "{what} '{}' contains {c:?}; write blanks and the like as %XX",
+            shown()
+        ));
+    }
+    let words = given.split('.').count();
+    if words > TOPIC_WORDS_MAX {
+        return Err(format!(
+            "{what} '{}' has {words} words; at most {TOPIC_WORDS_MAX} are allowed",
             shown()
         ));
     }
@@ -255,14 +265,18 @@ mod tests {
             ("a.*", "wildcard"),
             (">", "wildcard"),
             (&"x".repeat(256), "256 bytes"),
+            (&["x"; 33].join("."), "has 33 words; at most 32 are allowed"),
         ] {
             let error = check_topic(given).unwrap_err();
             assert!(error.contains(part), "{given}: {error}");
         }
         assert_eq!(check_topic(&"x".repeat(255)), Ok(()));
+        assert_eq!(check_topic(&["x"; 32].join(".")), Ok(()));
         assert_eq!(check_topic("orders.eu.created"), Ok(()));
         let error = Pattern::new("a.>.b").unwrap_err();
         assert!(error.contains("before its end"), "{error}");
+        let error = Pattern::new(&["*"; 33].join(".")).unwrap_err();
+        assert!(error.contains("pattern '") && error.contains("33 words"), "{error}");
     }
 
     #[test]
