@@ -184,6 +184,7 @@ impl Topics {
         if let Subscriber::Link { number, .. } = subscription.subscriber {
             let dropped = std::mem::take(&mut subscription.untold) + catch_up.missed;
             let caught_up = CaughtUp { subscription: number, kept: catch_up.sent, dropped };
+            self.spend();
             cx.out.push(Action::Send { link, frame: Frame::CaughtUp(caught_up) });
         }
         match catch_up.queue.is_empty() {

@@ -9,7 +9,7 @@ use super::subscription::{State, Subscriber};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
-use crate::engine::keys::{OptionKey, SubscriptionKey};
+use crate::engine::keys::{NodeKey, OptionKey, SubscriptionKey};
 use bytes::Bytes;
 use protocol::bodies::Published;
 use protocol::messages::{MessageLines, MessageOf, Retain};
@@ -17,6 +17,8 @@ use protocol::{ErrorCode, Frame, Header, LinkId, Setting};
 
 /// Most bytes that are sent to one link at one tick; what else comes waits until the next one.
 pub(super) const LINK_BYTES: u64 = 256 << 10;
+/// To visit so many nodes of the tree costs as much as to send one message.
+const NODES_OF_ONE: usize = 8;
 
 impl Topics {
     /// A client or worker publishes; it has the right to.
@@ -28,7 +30,7 @@ impl Topics {
         lines: &MessageLines<'_>,
         cx: &mut Context<'_>,
     ) {
-        self.begin_publish(cx);
+        self.begin_for_peer(cx);
         if lines.retain != Retain::No
             && let Err(text) = self.may_keep(lines.topic, body.len() as u64, cx)
         {
@@ -64,7 +66,7 @@ impl Topics {
             self.pass_over_own();
             return;
         }
-        self.begin_publish(cx);
+        self.begin_for_peer(cx);
         let mut payload = String::new();
         for (key, value) in lines {
             payload += &format!("{key} {}\n", protocol::show::one_line(value.clone()));
@@ -87,14 +89,16 @@ impl Topics {
         self.last = message.number;
         let mut found = std::mem::take(&mut self.found);
         found.clear();
-        let count = self.tree.find(message.topic(), &mut found);
+        let count = self.find(message.topic(), &mut found);
         self.ring.push(message.clone());
         self.trim_ring(cx);
-        if count > 0 {
+        // A publisher for which no more may be done now waits, whether anybody gets its message.
+        if count > 0 || (source.is_some() && !self.has_left()) {
             let is_first = self.fan_outs.is_empty();
-            let nodes = is_first.then(|| std::mem::take(&mut found));
+            let is_found = is_first || count == 0;
+            let nodes = is_found.then(|| std::mem::take(&mut found));
             let mut fan_out = FanOut { message, nodes, at: OptionKey::NONE, source: None };
-            if is_first && self.go_on(&mut fan_out, cx) {
+            if is_first && count > 0 && self.go_on(&mut fan_out, cx) {
                 found = fan_out.nodes.unwrap_or_default();
             } else {
                 self.hold_source(&mut fan_out, source, cx);
@@ -105,11 +109,22 @@ impl Topics {
         count
     }
 
+    /// The nodes whose patterns match. To look for them may cost much more than to send to them.
+    fn find(&mut self, topic: &str, found: &mut Vec<NodeKey>) -> u64 {
+        let (count, visited) = self.tree.find(topic, found);
+        self.spend_many(visited / NODES_OF_ONE);
+        count
+    }
+
     /// Gives up what the ring may not have, some of it in a step.
     pub(super) fn trim_ring(&mut self, cx: &mut Context<'_>) {
         let count = cx.settings.get(Setting::TopicRingMax);
         let bytes = cx.settings.get(Setting::TopicRingBytesMax);
-        for _ in 0..STEP {
+        for done in 0..STEP {
+            // More than one, so that it has no more some time.
+            if done > 1 && !self.has_left() {
+                return;
+            }
             let Some(message) = self.ring.pop_excess(count, bytes) else { return };
             self.miss(&message, cx);
         }
@@ -146,9 +161,13 @@ impl Topics {
     /// Goes on with the messages that are not done, oldest first.
     pub(super) fn go_on_fan_outs(&mut self, cx: &mut Context<'_>) {
         while let Some(mut fan_out) = self.fan_outs.pop_front() {
+            if !self.has_left() {
+                self.fan_outs.push_front(fan_out);
+                return;
+            }
             if fan_out.nodes.is_none() {
                 let mut nodes = Vec::new();
-                self.tree.find(fan_out.message.topic(), &mut nodes);
+                self.find(fan_out.message.topic(), &mut nodes);
                 fan_out.nodes = Some(nodes);
             }
             if !self.go_on(&mut fan_out, cx) {

@@ -115,7 +115,7 @@ impl Topics {
                 peer.fan_outs
             );
         }
-        let begun = self.fan_outs.iter().filter(|fan_out| fan_out.nodes.is_some()).count();
+        let begun = self.fan_outs.iter().filter(|fan_out| fan_out.has_begun()).count();
         law!(begun <= 1, "law 6: {begun} messages are on their way to subscriptions at once");
         Ok(())
     }

@@ -23,8 +23,8 @@ pub(super) const STEP: usize = 2000;
 /// Most bytes of the messages that are sent in one step, so that a large one to many readers does
 /// not stand in all outboxes at once.
 const STEP_BYTES: u64 = 16 << 20;
-/// Most messages of all that are published at one tick: the reactor reads many frames before it
-/// sends anything.
+/// Most messages that are sent, or values that are looked at, because of what peers sent at one
+/// tick: the reactor reads many frames before it sends anything.
 const TICK: usize = 8 * STEP;
 /// Room for so many subscriptions is never too much.
 const CAPACITY_KEPT: usize = 4096;
@@ -75,7 +75,7 @@ pub(crate) struct Topics {
     left: usize,
     /// The same in bytes.
     bytes_left: u64,
-    /// What is left to do at this tick for messages that are published.
+    /// What is left to do at this tick because of what peers sent.
     left_at: (Option<Tick>, usize),
     /// When `Timer::Topics` is due.
     due: Option<Tick>,
@@ -92,8 +92,8 @@ impl Topics {
         (self.left, self.bytes_left) = (left, STEP_BYTES);
     }
 
-    /// A message is published: less may be done for it when many are at the same tick.
-    pub(super) fn begin_publish(&mut self, cx: &Context<'_>) {
+    /// A peer has something done: less is done at once when much was at the same tick.
+    pub(super) fn begin_for_peer(&mut self, cx: &Context<'_>) {
         if self.left_at.0 != Some(cx.now) {
             self.left_at = (Some(cx.now), TICK);
         }
@@ -112,8 +112,13 @@ impl Topics {
 
     /// One message was sent, or one value looked at.
     pub(super) const fn spend(&mut self) {
-        self.left = self.left.saturating_sub(1);
-        self.left_at.1 = self.left_at.1.saturating_sub(1);
+        self.spend_many(1);
+    }
+
+    /// Something was done that costs as much as so many of these.
+    pub(super) const fn spend_many(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(count);
+        self.left_at.1 = self.left_at.1.saturating_sub(count);
     }
 
     /// The newest message.
@@ -138,7 +143,7 @@ impl Topics {
         pattern: Pattern,
         cx: &mut Context<'_>,
     ) {
-        self.begin(STEP);
+        self.begin_for_peer(cx);
         let number = body.subscription;
         let peer = self.peers.entry(link);
         peer.party = Some(party);
@@ -315,7 +320,7 @@ impl Topics {
         }
         if !peer.subscriptions.is_empty() {
             self.gone.push_back(peer.subscriptions);
-            self.begin(STEP);
+            self.begin_for_peer(cx);
             self.remove_gone(cx.now);
         }
         self.set_timer(cx);
@@ -356,7 +361,7 @@ impl Topics {
         let has_waiting = !peer.waiting.is_empty();
         self.peers.tidy(link);
         if has_waiting {
-            self.begin(STEP);
+            self.begin_for_peer(cx);
             self.take_turn(link);
             self.drain(cx);
             self.set_timer(cx);
@@ -382,6 +387,7 @@ impl Topics {
         self.remove_gone(cx.now);
         self.begin(STEP / 2);
         self.remove_values(cx);
+        self.begin(STEP);
         self.trim_ring(cx);
         self.tell_drops(cx);
         self.set_timer(cx);
@@ -433,6 +439,7 @@ impl Topics {
             && next <= message.number
         {
             self.ring_readers.pop_first();
+            self.spend();
             let Subscription { subscriber, since, .. } = self.subscriptions[key];
             let State::CatchingUp(catch_up) = &mut self.subscriptions[key].state else { continue };
             let next = Some(message.number + 1).filter(|next| *next <= since);

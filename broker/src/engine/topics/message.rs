@@ -64,3 +64,10 @@ pub(super) struct FanOut {
     /// The connection that it came from, which is read no further meanwhile.
     pub(super) source: Option<LinkId>,
 }
+
+impl FanOut {
+    /// Whether it is on its way to subscriptions.
+    pub(super) fn has_begun(&self) -> bool {
+        self.at.get().is_some() || self.nodes.as_ref().is_some_and(|nodes| !nodes.is_empty())
+    }
+}

@@ -1,7 +1,7 @@
 //! Values that are kept no longer: each is told to the subscribers of its topic in a message of its
 //! own, never as an empty value.
 
-use super::machine::Topics;
+use super::machine::{STEP, Topics};
 use super::retained::Kept;
 use crate::engine::context::Context;
 use protocol::Setting;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Values are removed as long as fewer messages are under way.
 const UNDER_WAY_MAX: usize = 16;
+/// To remove a value costs as much as to send so many messages.
+const REMOVAL_COST: usize = 4;
 
 impl Topics {
     /// Whether a value of a topic may be kept.
@@ -60,7 +62,7 @@ impl Topics {
     pub(super) fn remove_values(&mut self, cx: &mut Context<'_>) {
         while self.has_left() && self.fan_outs.len() < UNDER_WAY_MAX {
             let Some((topic, removed)) = self.next_removal(cx) else { return };
-            self.spend();
+            self.spend_many(REMOVAL_COST);
             if self.take_value(&topic).is_some() {
                 let message = MessageOf { removed: Some(removed), ..MessageOf::new(&topic, b"") };
                 self.publish_body(&message.body(), cx);
@@ -97,6 +99,7 @@ impl Topics {
 
     /// A limit may have been lowered.
     pub(crate) fn limits_set(&mut self, cx: &mut Context<'_>) {
+        self.begin(STEP);
         self.trim_ring(cx);
         self.set_timer(cx);
     }

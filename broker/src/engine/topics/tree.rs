@@ -170,17 +170,18 @@ impl Tree {
     }
 
     /// Appends the nodes whose patterns match a topic and that have subscriptions. Returns how many
-    /// these have.
-    pub(super) fn find(&mut self, topic: &str, found: &mut Vec<NodeKey>) -> u64 {
+    /// these have, and how many nodes were visited.
+    pub(super) fn find(&mut self, topic: &str, found: &mut Vec<NodeKey>) -> (u64, usize) {
         let (mut here, mut ahead) =
             (std::mem::take(&mut self.here), std::mem::take(&mut self.ahead));
         here.clear();
         here.push(self.root);
-        let mut count = 0;
+        let (mut count, mut visited) = (0, 0);
         for (index, text) in topic.split('.').enumerate() {
             let word = self.by_text.get(text);
             // The broker's own topics have to be named.
             let is_wild = index > 0 || text != OWN_WORD;
+            visited += here.len();
             for &at in &here {
                 let node = &self.nodes[at];
                 if is_wild && let Some(rest) = node.rest.get() {
@@ -210,7 +211,7 @@ impl Tree {
             }
         }
         (self.here, self.ahead) = (here, ahead);
-        count
+        (count, visited)
     }
 
     /// The pattern of a node.
@@ -342,7 +343,7 @@ mod tests {
             }
             let topic = numbers.words(3);
             let mut nodes = Vec::new();
-            let count = tree.find(&topic, &mut nodes);
+            let (count, _) = tree.find(&topic, &mut nodes);
             let mut found = Vec::new();
             for node in nodes {
                 let mut at = tree.node(node).and_then(|node| node.first.get());

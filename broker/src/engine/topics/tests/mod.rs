@@ -1,6 +1,7 @@
 //! An engine whose clients publish and subscribe, for tests of the machine that play it.
 
 mod crowds;
+mod floods;
 mod models;
 
 use crate::engine::EngineOptions;
