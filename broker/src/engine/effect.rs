@@ -115,8 +115,14 @@ pub(crate) enum Effect {
     ResumeReading { link: LinkId },
     /// A message is to be a request of a service (its setting `topic`).
     Enqueue { service: ServiceKey, body: Bytes },
-    /// The broker itself publishes a message: lines of its payload, key and value.
-    Publish { topic: String, lines: Vec<(&'static str, String)> },
+    /// The broker itself publishes a message.
+    Publish {
+        topic: String,
+        /// Those of its payload, key and value.
+        lines: Vec<(&'static str, String)>,
+        /// The link that caused it, which is held as a publisher is.
+        source: Option<LinkId>,
+    },
 }
 
 impl Effect {

@@ -19,7 +19,7 @@ pub(crate) fn publish(hub: &mut Engine, fact: &Fact) {
     let lines = fields.into_iter().filter_map(|(key, value)| Some((key, text(value)?)));
     let lines: Vec<(&'static str, String)> = lines.collect();
     let topic = format!("isect.fact.{}", fact.kind.row().name);
-    hub.topics.publish_own(&topic, &lines, context!(hub));
+    hub.topics.publish_own(&topic, &lines, None, context!(hub));
 }
 
 /// A value as a line has it; `None` = there is none.

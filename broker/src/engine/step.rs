@@ -291,8 +291,10 @@ impl Engine {
                     let flow = self.dispatch.flow_mut();
                     flow.resume_reading(link, &mut self.effects, &mut self.out);
                 }
-                Effect::Publish { topic, lines } => {
-                    self.topics.publish_own(&topic, &lines, context!(self));
+                Effect::Publish { topic, lines, source } => {
+                    // It may be gone by now.
+                    let source = source.filter(|link| self.sessions.end(*link).is_some());
+                    self.topics.publish_own(&topic, &lines, source, context!(self));
                 }
             }
         }

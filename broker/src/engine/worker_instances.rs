@@ -78,5 +78,5 @@ pub(crate) fn on_group_turned(
     mut lines: Vec<(&'static str, String)>,
 ) {
     lines.push(("expected", expected(hub, group, named).to_string()));
-    hub.topics.publish_own(topic, &lines, context!(hub));
+    hub.topics.publish_own(topic, &lines, None, context!(hub));
 }

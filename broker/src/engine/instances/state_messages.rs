@@ -1,7 +1,7 @@
 //! What is published of each change: one message for each group of the instance, with topic
 //! `isect.state.GROUP.NAME`.
 
-use super::instance::{EndReason, Instance};
+use super::instance::{EndReason, Instance, Owner};
 use crate::engine::effect::{Effect, Effects};
 use protocol::topics::escape_word;
 
@@ -21,9 +21,14 @@ pub(crate) enum Change {
 
 /// Publishes a change; `was` is the state before.
 pub(crate) fn publish(instance: &Instance, was: &str, change: Change, effects: &mut Effects) {
+    let source = match instance.owner {
+        Owner::Link(link) => Some(link),
+        Owner::Worker { .. } => None,
+    };
     let mut publish = |group: &str, word: &str| {
         let topic = format!("isect.state.{word}.{}", escape_word(instance.name.name.as_str()));
-        effects.push(Effect::Publish { topic, lines: lines(instance, group, was, change) });
+        let lines = lines(instance, group, was, change);
+        effects.push(Effect::Publish { topic, lines, source });
     };
     if instance.groups.is_empty() {
         publish(NO_GROUP, NO_GROUP);

@@ -54,12 +54,13 @@ impl Topics {
         self.set_timer(cx);
     }
 
-    /// The broker publishes: the lines are the payload. If nobody has been there to get it for a
-    /// while, it only has a number.
+    /// The broker publishes, because of what came from `source` if it names one: the lines are the
+    /// payload. If nobody has been there to get it for a while, it only has a number.
     pub(crate) fn publish_own(
         &mut self,
         topic: &str,
         lines: &[(&'static str, String)],
+        source: Option<LinkId>,
         cx: &mut Context<'_>,
     ) {
         if !self.keeps_own(cx.now) {
@@ -71,15 +72,20 @@ impl Topics {
         for (key, value) in lines {
             payload += &format!("{key} {}\n", protocol::show::one_line(value.clone()));
         }
-        self.publish_body(&MessageOf::new(topic, payload.as_bytes()).body(), cx);
+        self.publish_body(&MessageOf::new(topic, payload.as_bytes()).body(), source, cx);
         self.set_timer(cx);
     }
 
     /// The broker publishes a body that it made itself.
-    pub(super) fn publish_body(&mut self, body: &Bytes, cx: &mut Context<'_>) {
+    pub(super) fn publish_body(
+        &mut self,
+        body: &Bytes,
+        source: Option<LinkId>,
+        cx: &mut Context<'_>,
+    ) {
         if let Ok(lines) = MessageLines::read(body) {
             let message = Message::new(self.last + 1, body, &lines);
-            self.accept(message, None, cx);
+            self.accept(message, source, cx);
         }
     }
 

@@ -65,7 +65,7 @@ impl Topics {
             self.spend_many(REMOVAL_COST);
             if self.take_value(&topic).is_some() {
                 let message = MessageOf { removed: Some(removed), ..MessageOf::new(&topic, b"") };
-                self.publish_body(&message.body(), cx);
+                self.publish_body(&message.body(), None, cx);
             }
         }
     }

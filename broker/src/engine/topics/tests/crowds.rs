@@ -72,6 +72,7 @@ fn what_the_broker_publishes_for_nobody_is_missing_to_those_who_could_have_read_
         bus.engine.topics.publish_own(
             "isect.state.x",
             &[("state", "up".into())],
+            None,
             context!(bus.engine),
         );
         bus.out.append(&mut bus.engine.out);
