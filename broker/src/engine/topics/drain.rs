@@ -101,7 +101,8 @@ impl Topics {
                     }
                 }
                 Progress::More => {}
-                Progress::NoRoom => return,
+                // To find that out counts too: very many may be in turn at each call.
+                Progress::NoRoom => return self.spend(),
             }
         }
     }
