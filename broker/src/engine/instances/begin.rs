@@ -31,7 +31,7 @@ impl Instances {
         cx: &mut Context<'_>,
     ) -> Result<(), ErrorBody> {
         let now = self.clock.read(cx.now);
-        let (name, groups) = check(&body)?;
+        let (name, groups) = check(&body, cx.catalog)?;
         let name = InstanceName { name, machine: who.machine.clone(), id: body.id };
         if let Some(key) = self.table.at(who.link, body.id) {
             return Err(is_taken(&self.table[key], true));
