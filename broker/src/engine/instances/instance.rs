@@ -12,10 +12,17 @@ use std::sync::Arc;
 pub(crate) struct InstanceName {
     /// What it is an instance of.
     pub(crate) name: ServiceName,
-    /// The machine that its program runs on, as its address shows it.
-    pub(crate) machine: Arc<str>,
     /// The number that its program chose.
     pub(crate) id: u64,
+    /// The machine that its program runs on, as its address shows it.
+    pub(crate) machine: Arc<str>,
+}
+
+impl InstanceName {
+    /// What comes before all instances of a name with this id, or a greater one.
+    pub(super) fn first(name: &ServiceName, id: u64) -> Self {
+        Self { name: name.clone(), id, machine: "".into() }
+    }
 }
 
 /// Who says how an instance is.

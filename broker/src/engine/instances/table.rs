@@ -7,7 +7,7 @@ use crate::engine::keys::{InstanceKey, Table};
 use protocol::instances::BeatOf;
 use protocol::{LinkId, ServiceName};
 use std::collections::BTreeMap;
-use std::ops::Index;
+use std::ops::{Bound, Index};
 
 /// What a connection has announced.
 #[derive(Debug)]
@@ -30,6 +30,17 @@ pub(crate) enum LinkState {
     Closing,
     /// It is gone; its instances end part by part, for this reason.
     Gone(EndReason),
+}
+
+/// Where a walk over the instances, in the order of their names, goes on.
+#[derive(Clone, Debug)]
+pub(crate) enum Start {
+    /// At the first one.
+    Beginning,
+    /// At the first one of this name.
+    Name(ServiceName),
+    /// Behind this one, which may be gone.
+    After(InstanceName),
 }
 
 /// See the head of this file.
@@ -125,11 +136,33 @@ impl InstanceTable {
         self.by_link.get(&link)?.by_id.get(&id).copied()
     }
 
-    /// The keys of all instances of a name.
-    pub(crate) fn of_name(&self, name: &ServiceName) -> impl Iterator<Item = InstanceKey> {
-        let from = InstanceName { name: name.clone(), machine: "".into(), id: 0 };
-        let of_name = self.by_name.range(from..).take_while(move |(key, _)| key.name == *name);
+    /// The keys of all instances of a name, or of those with this id, in the order of their names.
+    pub(crate) fn of_name(
+        &self,
+        name: &ServiceName,
+        id: Option<u64>,
+    ) -> impl Iterator<Item = InstanceKey> {
+        let from = InstanceName::first(name, id.unwrap_or(0));
+        let is_meant =
+            move |key: &InstanceName| key.name == *name && id.is_none_or(|id| key.id == id);
+        let of_name = self.by_name.range(from..).take_while(move |(key, _)| is_meant(key));
         of_name.map(|(_, &key)| key)
+    }
+
+    /// All instances behind one of this name, or all those of a name and what comes behind it.
+    pub(crate) fn behind(&self, start: &Start) -> impl Iterator<Item = (InstanceKey, &Instance)> {
+        let from = match start {
+            Start::Beginning => Bound::Unbounded,
+            Start::Name(name) => Bound::Included(InstanceName::first(name, 0)),
+            Start::After(after) => Bound::Excluded(after.clone()),
+        };
+        let behind = self.by_name.range((from, Bound::Unbounded));
+        behind.map(|(_, &key)| (key, &self.entries[key]))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// All instances, in the order of their names.
