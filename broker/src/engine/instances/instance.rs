@@ -135,6 +135,13 @@ impl EndReason {
     }
 }
 
+/// What is noted of each instance beside what was announced, in bytes.
+const NOTED_BYTES: usize = 384;
+/// The same of each group that it names.
+const GROUP_BYTES: usize = 128;
+/// The same of each address, line of meta and name of a state.
+const LINE_BYTES: usize = 32;
+
 /// An instance that has not ended.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -182,6 +189,16 @@ impl Instance {
             Owner::Link(_) => &self.name.machine,
             Owner::Worker { host, .. } => host.as_str(),
         }
+    }
+
+    /// How many bytes its announcement takes, with what is noted beside it. They stay the same.
+    pub(super) fn bytes(&self) -> u64 {
+        let groups = self.named_groups.iter().map(|group| GROUP_BYTES + group.as_str().len());
+        let state_names = self.state_names.iter().map(|name| &name.text);
+        let lines = self.addresses.iter().chain(&self.meta).chain(state_names);
+        let lines = lines.map(|line| LINE_BYTES + line.len());
+        let name = NOTED_BYTES + self.name.name.as_str().len();
+        (name + groups.chain(lines).sum::<usize>()) as u64
     }
 
     /// How many messages a change of it is.

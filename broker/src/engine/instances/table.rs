@@ -51,6 +51,8 @@ pub(crate) struct InstanceTable {
     by_link: BTreeMap<LinkId, LinkInstances>,
     /// How many were announced by programs.
     announced: usize,
+    /// How many bytes these take.
+    bytes: u64,
 }
 
 impl InstanceTable {
@@ -60,11 +62,13 @@ impl InstanceTable {
         let name = instance.name.clone();
         let id = name.id;
         debug_assert_eq!(instance.owner.link(), who.as_ref().map(|who| who.link));
+        let bytes = instance.bytes();
         let key = self.entries.insert(instance);
         let old = self.by_name.insert(name, key);
         debug_assert!(old.is_none(), "instance {id} is there already");
         if let Some(who) = who {
             self.announced += 1;
+            self.bytes += bytes;
             let of_link = self.by_link.entry(who.link).or_insert_with(|| LinkInstances {
                 by_id: BTreeMap::new(),
                 read_since: Activity::default(),
@@ -83,6 +87,7 @@ impl InstanceTable {
         self.by_name.remove(&instance.name);
         let Some(link) = instance.owner.link() else { return instance };
         self.announced -= 1;
+        self.bytes -= instance.bytes();
         if let Some(of_link) = self.by_link.get_mut(&link) {
             of_link.by_id.remove(&instance.name.id);
             if of_link.by_id.is_empty() {
@@ -173,6 +178,11 @@ impl InstanceTable {
     /// All connections with instances.
     pub(super) fn links(&self) -> impl Iterator<Item = (LinkId, &LinkInstances)> {
         self.by_link.iter().map(|(&link, of_link)| (link, of_link))
+    }
+
+    /// How many bytes the instances take that programs announced.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many were announced by programs.
