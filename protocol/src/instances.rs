@@ -142,18 +142,22 @@ impl fmt::Display for BeatOf {
 }
 
 forms! {
-    Word, InstanceType, "`data`, `io`, `management`, `network` or a number",
+    Word, InstanceType, "`data`, `io`, `management`, `network` or a number up to 4294967295",
         |key, word| InstanceType::read(word)
-            .ok_or_else(|| is_not(key, word, "no type; it is a word of the protocol or a number")),
+            .ok_or_else(|| {
+                let why = "no type; it is a word of the protocol or a number up to 4294967295";
+                is_not(key, word, why)
+            }),
         |value| value;
-    Word, InstanceState, "`starting`, `running`, `stopping`, `stopped`, or a number from 100 on",
+    Word, InstanceState, "`starting`, `running`, `stopping`, `stopped`, or a number from 100 to 4294967295",
         |key, word| InstanceState::read(word).ok_or_else(|| {
-            is_not(key, word, "no state; it is a word of the protocol or a number from 100 on")
+            let why = "no state; it is a word of the protocol or a number from 100 to 4294967295";
+            is_not(key, word, why)
         }),
         |value| value;
     Word, StateName, "`NUMBER TEXT`",
         |key, word| StateName::read(word)
-            .ok_or_else(|| is_not(key, word, "not a number from 100 on and a text")),
+            .ok_or_else(|| is_not(key, word, "not a number from 100 to 4294967295 and a text")),
         |value| format!("{} {}", value.number, value.text);
     Word, BeatOf, "`ID CHECKPOINT` or `ID CHECKPOINT idle`",
         |key, word| BeatOf::read(word)
@@ -164,6 +168,28 @@ forms! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Form;
+
+    #[test]
+    fn a_number_that_is_too_great_is_refused_with_the_greatest_one() {
+        let kind = Form::<InstanceType>::read(&Word, "type", "4294967296").unwrap_err();
+        assert_eq!(
+            kind.to_string(),
+            "'type 4294967296' is no type; it is a word of the protocol or a number up to \
+             4294967295"
+        );
+        let state = Form::<InstanceState>::read(&Word, "state", "4294967296").unwrap_err();
+        assert_eq!(
+            state.to_string(),
+            "'state 4294967296' is no state; it is a word of the protocol or a number from 100 to \
+             4294967295"
+        );
+        let name = Form::<StateName>::read(&Word, "state_name", "4294967296 on").unwrap_err();
+        assert_eq!(
+            name.to_string(),
+            "'state_name 4294967296 on' is not a number from 100 to 4294967295 and a text"
+        );
+    }
 
     #[test]
     fn words_are_read_as_they_are_written() {

@@ -289,7 +289,7 @@ macro_rules! table {
             state: InstanceState = or(Word, InstanceState::Starting), ["running"], "its state at the beginning";
             addresses("address"): Vec<String> = Each(Text), ["tcp:192.0.2.7:5432"], "where it is reached; any text, at most 255 bytes";
             meta: Vec<String> = Each(Text), ["version 2.1"], "a word and a value, for people and other programs; at most 1024 bytes";
-            state_names("state_name"): Vec<StateName> = Each(Word), ["100 sending"], "a state of its own: a number from 100 on, and how it is called, at most 80 characters";
+            state_names("state_name"): Vec<StateName> = Each(Word), ["100 sending"], "a state of its own: a number from 100 to 4294967295, and how it is called, at most 80 characters";
         };
         Announced = 41, "announced", [Broker], Lines, "the answer to an announce: the instance is watched", #[derive(Copy)] Announced {
             sequence: u32 = or(Number, 0), ["12"], "the sequence of the announce";

@@ -205,6 +205,7 @@ settings! {
     TopicRingMax = "topic_ring_max", Count, 0, 10_000_000, 10_000, true, "the last messages of all topics that are remembered for subscribers that come back (`from`)";
     TopicRingBytesMax = "topic_ring_bytes_max", Bytes, 0, 1 << 40, 8 << 20, true, "most bytes of these";
     InstancesMax = "instances_max", Count, 0, 10_000_000, 100_000, true, "most instances that programs have announced, of all connections together";
+    InstancesBytesMax = "instances_bytes_max", Bytes, 0, 1 << 40, 64 << 20, true, "most bytes of all that programs announced (names, groups, addresses, meta, names of states), with what is noted beside it";
     ConnectionInstancesMax = "connection_instances_max", Count, 0, 1_000_000, 10_000, true, "most instances that are announced on one connection";
     InstanceHistoryMax = "instance_history_max", Count, 0, 100_000, 100, true, "instances that ended and are remembered with their last state and checkpoint";
     ActivityTimeoutMs = "activity_timeout_ms", Millis, 100, 24 * HOUR_MS, 5000, true, "an instance without a beat for so long is timed out, if it was announced without a time of its own";

@@ -37,7 +37,7 @@ fn ordinary(rng: &mut Rng, client: &str) -> String {
 }
 
 fn rare(rng: &mut Rng) -> String {
-    match rng.below(8) {
+    match rng.below(9) {
         0 => format!("op delete group {}", one(rng, &GROUPS[..3])),
         1 => format!("op set instance_history_max {}", rng.below(6)),
         2 => format!("op set instances_max {}", rng.between(3, 9)),
@@ -45,6 +45,7 @@ fn rare(rng: &mut Rng) -> String {
         4 => "op instances".to_owned(),
         5 => format!("broker oversleeps {}ms", rng.between(1, 3000)),
         6 => "op instances history".to_owned(),
+        7 => format!("op set instances_bytes_max {}", rng.between(1500, 9000)),
         _ => "op instances group day".to_owned(),
     }
 }

@@ -348,7 +348,7 @@ commands! {
     }
     Groups = beyond "groups" Read {
         short: "lists the groups of instances, and their states",
-        long: "Each service is a group, with its workers and the instances that name it; so is each name that an instance names as its group, and what 'config group' makes. A group is running when enough members run (min); otherwise error, when one is timed out or failed and was not replaced; otherwise starting, when one starts or some run; otherwise down.",
+        long: "Each service is a group of its workers, which no program can announce itself into; so is each other name that an instance names as its group, and what 'config group' makes. A group is running when enough members run (min); otherwise error, when one is timed out or failed and was not replaced; otherwise starting, when one starts or some run; otherwise down.",
         answer: &[instances::GROUPS, shape::MORE],
     }
     Help(topic: Option<String> = TOPIC) = beyond "help" Read {

@@ -261,7 +261,8 @@ pub struct Plan {
     pub sabotage: Sabotage,
 }
 
-const SERVICES: [&str; 3] = ["alpha", "beta", "gamma"];
+/// The names of services; a plan has some of them.
+pub const SERVICES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 impl Plan {
     /// The plan of a seed.

@@ -2,6 +2,7 @@
 
 use super::instance::{Instance, Owner};
 use crate::engine::action::Action;
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use protocol::bodies::Announce;
 use protocol::instances::{ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN, STATE_TEXT_CHARS_MAX};
@@ -89,24 +90,38 @@ fn check_count(what: &str, count: usize) -> Result<(), ErrorBody> {
     Err(bad(format!("the instance has {count} {what}; at most {LIST_MAX} are allowed")))
 }
 
+/// The groups that an announcement names, each once.
+fn groups(body: &Announce, catalog: &Catalog) -> Result<Vec<ServiceName>, ErrorBody> {
+    let mut groups = Vec::new();
+    for given in &body.groups {
+        let group = name("group", given)?;
+        if catalog.find(group.as_str()).is_some() {
+            return Err(bad(format!(
+                "group '{group}' is a service: its members are its workers; name another group"
+            )));
+        }
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
 /// The name and the groups of an announcement whose texts keep the rules. A group that is named
 /// twice counts once.
 ///
 /// # Errors
 /// Says which rule is broken, and by what.
-pub(crate) fn check(body: &Announce) -> Result<(ServiceName, Vec<ServiceName>), ErrorBody> {
+pub(crate) fn check(
+    body: &Announce,
+    catalog: &Catalog,
+) -> Result<(ServiceName, Vec<ServiceName>), ErrorBody> {
     let own = name("instance", &body.name)?;
     check_count("groups", body.groups.len())?;
     check_count("addresses", body.addresses.len())?;
     check_count("lines of meta", body.meta.len())?;
     check_count("names of states", body.state_names.len())?;
-    let mut groups = Vec::new();
-    for given in &body.groups {
-        let group = name("group", given)?;
-        if !groups.contains(&group) {
-            groups.push(group);
-        }
-    }
+    let groups = groups(body, catalog)?;
     for address in &body.addresses {
         check_text("address", address, (address.len() as u64, "bytes", ADDRESS_BYTES_MAX))?;
     }

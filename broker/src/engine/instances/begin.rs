@@ -31,7 +31,7 @@ impl Instances {
         cx: &mut Context<'_>,
     ) -> Result<(), ErrorBody> {
         let now = self.clock.read(cx.now);
-        let (name, groups) = check(&body)?;
+        let (name, groups) = check(&body, cx.catalog)?;
         let name = InstanceName { name, machine: who.machine.clone(), id: body.id };
         if let Some(key) = self.table.at(who.link, body.id) {
             return Err(is_taken(&self.table[key], true));
@@ -42,24 +42,12 @@ impl Instances {
         {
             return Err(is_taken(&self.table[key], false));
         }
-        self.check_room(&who, old.is_some(), cx)?;
-        if let Some(key) = old {
-            self.end(key, EndReason::Displaced, None, cx);
-        }
         let timeout_ms = match body.activity_timeout_ms {
             0 => cx.settings.get(Setting::ActivityTimeoutMs),
             given => given,
         };
         let link = who.link;
-        let announced = Announced {
-            sequence: body.sequence,
-            id: body.id,
-            incarnation: self.last_incarnation + 1,
-            beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
-            activity_timeout_ms: timeout_ms,
-            displaced: old.is_some(),
-        };
-        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
+        let (sequence, id) = (body.sequence, body.id);
         let instance = Instance {
             name,
             owner: Owner::Link(link),
@@ -83,6 +71,19 @@ impl Instances {
             heard_at: cx.now,
             look: None,
         };
+        self.check_room(&who, &instance, old, cx)?;
+        if let Some(key) = old {
+            self.end(key, EndReason::Displaced, None, cx);
+        }
+        let announced = Announced {
+            sequence,
+            id,
+            incarnation: self.last_incarnation + 1,
+            beat_ms: cx.settings.get(Setting::BeatMs).min(timeout_ms / BEATS),
+            activity_timeout_ms: timeout_ms,
+            displaced: old.is_some(),
+        };
+        cx.out.push(Action::Send { link, frame: Frame::Announced(announced) });
         let key = self.add(instance, Some(who), cx);
         self.watch(key, cx);
         Ok(())
@@ -127,7 +128,8 @@ impl Instances {
     fn check_room(
         &self,
         who: &Announcer,
-        is_one_less: bool,
+        instance: &Instance,
+        old: Option<InstanceKey>,
         cx: &Context<'_>,
     ) -> Result<(), ErrorBody> {
         let limit = |text: String| Err(ErrorBody::new(ErrorCode::LimitReached, text));
@@ -139,12 +141,20 @@ impl Instances {
                  {max}); withdraw some, or raise the setting"
             ));
         }
-        let all = (self.table.announced() - usize::from(is_one_less)) as u64;
+        let all = (self.table.announced() - usize::from(old.is_some())) as u64;
         let max = cx.settings.get(Setting::InstancesMax);
         if all >= max {
             return limit(format!(
                 "{all} instances are announced (instances_max is {max}); withdraw some, or raise \
                  the setting"
+            ));
+        }
+        let all = self.table.bytes() - old.map_or(0, |key| self.table[key].bytes());
+        let (bytes, max) = (instance.bytes(), cx.settings.get(Setting::InstancesBytesMax));
+        if all + bytes > max {
+            return limit(format!(
+                "the instance takes {bytes} bytes, and those that are announced {all} \
+                 (instances_bytes_max is {max}); announce less, withdraw some, or raise the setting"
             ));
         }
         Ok(())

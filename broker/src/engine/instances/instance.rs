@@ -12,10 +12,17 @@ use std::sync::Arc;
 pub(crate) struct InstanceName {
     /// What it is an instance of.
     pub(crate) name: ServiceName,
-    /// The machine that its program runs on, as its address shows it.
-    pub(crate) machine: Arc<str>,
     /// The number that its program chose.
     pub(crate) id: u64,
+    /// The machine that its program runs on, as its address shows it.
+    pub(crate) machine: Arc<str>,
+}
+
+impl InstanceName {
+    /// What comes before all instances of a name with this id, or a greater one.
+    pub(super) fn first(name: &ServiceName, id: u64) -> Self {
+        Self { name: name.clone(), id, machine: "".into() }
+    }
 }
 
 /// Who says how an instance is.
@@ -128,6 +135,13 @@ impl EndReason {
     }
 }
 
+/// What is noted of each instance beside what was announced, in bytes.
+const NOTED_BYTES: usize = 384;
+/// The same of each group that it names.
+const GROUP_BYTES: usize = 128;
+/// The same of each address, line of meta and name of a state.
+const LINE_BYTES: usize = 32;
+
 /// An instance that has not ended.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -175,6 +189,16 @@ impl Instance {
             Owner::Link(_) => &self.name.machine,
             Owner::Worker { host, .. } => host.as_str(),
         }
+    }
+
+    /// How many bytes its announcement takes, with what is noted beside it. They stay the same.
+    pub(super) fn bytes(&self) -> u64 {
+        let groups = self.named_groups.iter().map(|group| GROUP_BYTES + group.as_str().len());
+        let state_names = self.state_names.iter().map(|name| &name.text);
+        let lines = self.addresses.iter().chain(&self.meta).chain(state_names);
+        let lines = lines.map(|line| LINE_BYTES + line.len());
+        let name = NOTED_BYTES + self.name.name.as_str().len();
+        (name + groups.chain(lines).sum::<usize>()) as u64
     }
 
     /// How many messages a change of it is.

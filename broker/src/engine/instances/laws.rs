@@ -13,7 +13,7 @@ impl Instances {
     /// # Errors
     /// Names the law and the ids.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let (mut watched, mut announced) = (0, 0);
+        let (mut watched, mut announced, mut bytes) = (0, 0, 0);
         for (key, instance) in self.table.iter() {
             let id = instance.name.id;
             law!(
@@ -26,6 +26,7 @@ impl Instances {
                 continue;
             };
             announced += 1;
+            bytes += instance.bytes();
             law!(
                 self.table.at(link, id) == Some(key),
                 "law 8: link {link} does not know its instance {id}"
@@ -48,6 +49,11 @@ impl Instances {
             announced == self.table.announced(),
             "law 6: {} announced instances are counted, are {announced}",
             self.table.announced()
+        );
+        law!(
+            bytes == self.table.bytes(),
+            "law 6: {} bytes of instances are counted, are {bytes}",
+            self.table.bytes()
         );
         law!(watched == 0 || self.due().is_some(), "law 7: nobody looks at {watched} instances");
         let of_links: usize = self.table.links().map(|(_, of_link)| of_link.by_id.len()).sum();

@@ -7,7 +7,7 @@ use super::history::History;
 use super::instance::{Condition, EndReason, Instance};
 use super::look::Looks;
 use super::state_messages::{Change, publish};
-use super::table::{InstanceTable, LinkState};
+use super::table::{InstanceTable, LinkState, Start};
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::fact::{About, FactKind};
@@ -38,8 +38,9 @@ pub(crate) struct Instances {
     gone: VecDeque<LinkId>,
     /// Instances that were timed out, sent a beat, and are still to be told to be back.
     back: VecDeque<(InstanceKey, u64)>,
-    /// Instances that may be in other groups since a group was configured.
-    pub(super) regrouped: VecDeque<(InstanceKey, u64)>,
+    /// Names whose instances may be in other groups since a group was configured, and how far they
+    /// have been moved.
+    pub(super) regrouped: VecDeque<(ServiceName, Start)>,
 }
 
 /// Records a fact about an instance, unless its peer caused too many. `text` continues its name.
@@ -277,16 +278,26 @@ impl Instances {
                 self.turn(key, Condition::Alive(state), false, cx);
             }
         }
-        while let Some(&(key, incarnation)) = self.regrouped.front() {
+        self.regroup_part(room, cx);
+    }
+
+    fn regroup_part(&mut self, mut room: usize, cx: &mut Context<'_>) {
+        while let Some((name, start)) = self.regrouped.front_mut() {
             if room == 0 {
                 return self.go_on(cx);
             }
-            self.regrouped.pop_front();
-            if self.table.get(key).is_some_and(|instance| instance.incarnation == incarnation) {
-                let instance = self.table.get_mut(key);
-                room = room.saturating_sub(instance.messages());
+            let next = self.table.behind(start).next();
+            let Some((key, _)) = next.filter(|(_, instance)| instance.name.name == *name) else {
+                self.regrouped.pop_front();
+                continue;
+            };
+            let instance = self.table.get_mut(key);
+            *start = Start::After(instance.name.clone());
+            let groups = self.groups.of(&instance.name.name, &instance.named_groups);
+            room = room.saturating_sub(instance.messages().max(groups.len()));
+            if groups != instance.groups {
                 self.groups.part(key, instance);
-                instance.groups = self.groups.of(&instance.name.name, &instance.named_groups);
+                instance.groups = groups;
                 self.groups.join(key, instance);
             }
         }
@@ -308,10 +319,8 @@ impl Instances {
         cx: &mut Context<'_>,
     ) {
         for member in self.groups.configure(name, config) {
-            let keys = self.table.of_name(&member);
-            let keys = keys.map(|key| (key, self.table[key].incarnation));
-            self.regrouped.extend(keys);
             self.history.regroup(&member, &mut self.groups);
+            self.regrouped.push_back((member.clone(), Start::Name(member)));
         }
         self.do_part(cx);
         self.settle(cx);

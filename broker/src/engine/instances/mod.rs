@@ -25,7 +25,7 @@ mod look;
 mod machine;
 mod overdue;
 mod state_messages;
-mod table;
+pub(crate) mod table;
 pub(crate) mod workers;
 
 pub(crate) use machine::Instances;

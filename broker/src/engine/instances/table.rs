@@ -7,7 +7,7 @@ use crate::engine::keys::{InstanceKey, Table};
 use protocol::instances::BeatOf;
 use protocol::{LinkId, ServiceName};
 use std::collections::BTreeMap;
-use std::ops::Index;
+use std::ops::{Bound, Index};
 
 /// What a connection has announced.
 #[derive(Debug)]
@@ -32,6 +32,17 @@ pub(crate) enum LinkState {
     Gone(EndReason),
 }
 
+/// Where a walk over the instances, in the order of their names, goes on.
+#[derive(Clone, Debug)]
+pub(crate) enum Start {
+    /// At the first one.
+    Beginning,
+    /// At the first one of this name.
+    Name(ServiceName),
+    /// Behind this one, which may be gone.
+    After(InstanceName),
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(crate) struct InstanceTable {
@@ -40,6 +51,8 @@ pub(crate) struct InstanceTable {
     by_link: BTreeMap<LinkId, LinkInstances>,
     /// How many were announced by programs.
     announced: usize,
+    /// How many bytes these take.
+    bytes: u64,
 }
 
 impl InstanceTable {
@@ -49,11 +62,13 @@ impl InstanceTable {
         let name = instance.name.clone();
         let id = name.id;
         debug_assert_eq!(instance.owner.link(), who.as_ref().map(|who| who.link));
+        let bytes = instance.bytes();
         let key = self.entries.insert(instance);
         let old = self.by_name.insert(name, key);
         debug_assert!(old.is_none(), "instance {id} is there already");
         if let Some(who) = who {
             self.announced += 1;
+            self.bytes += bytes;
             let of_link = self.by_link.entry(who.link).or_insert_with(|| LinkInstances {
                 by_id: BTreeMap::new(),
                 read_since: Activity::default(),
@@ -72,6 +87,7 @@ impl InstanceTable {
         self.by_name.remove(&instance.name);
         let Some(link) = instance.owner.link() else { return instance };
         self.announced -= 1;
+        self.bytes -= instance.bytes();
         if let Some(of_link) = self.by_link.get_mut(&link) {
             of_link.by_id.remove(&instance.name.id);
             if of_link.by_id.is_empty() {
@@ -125,11 +141,33 @@ impl InstanceTable {
         self.by_link.get(&link)?.by_id.get(&id).copied()
     }
 
-    /// The keys of all instances of a name.
-    pub(crate) fn of_name(&self, name: &ServiceName) -> impl Iterator<Item = InstanceKey> {
-        let from = InstanceName { name: name.clone(), machine: "".into(), id: 0 };
-        let of_name = self.by_name.range(from..).take_while(move |(key, _)| key.name == *name);
+    /// The keys of all instances of a name, or of those with this id, in the order of their names.
+    pub(crate) fn of_name(
+        &self,
+        name: &ServiceName,
+        id: Option<u64>,
+    ) -> impl Iterator<Item = InstanceKey> {
+        let from = InstanceName::first(name, id.unwrap_or(0));
+        let is_meant =
+            move |key: &InstanceName| key.name == *name && id.is_none_or(|id| key.id == id);
+        let of_name = self.by_name.range(from..).take_while(move |(key, _)| is_meant(key));
         of_name.map(|(_, &key)| key)
+    }
+
+    /// All instances behind one of this name, or all those of a name and what comes behind it.
+    pub(crate) fn behind(&self, start: &Start) -> impl Iterator<Item = (InstanceKey, &Instance)> {
+        let from = match start {
+            Start::Beginning => Bound::Unbounded,
+            Start::Name(name) => Bound::Included(InstanceName::first(name, 0)),
+            Start::After(after) => Bound::Excluded(after.clone()),
+        };
+        let behind = self.by_name.range((from, Bound::Unbounded));
+        behind.map(|(_, &key)| (key, &self.entries[key]))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// All instances, in the order of their names.
@@ -140,6 +178,11 @@ impl InstanceTable {
     /// All connections with instances.
     pub(super) fn links(&self) -> impl Iterator<Item = (LinkId, &LinkInstances)> {
         self.by_link.iter().map(|(&link, of_link)| (link, of_link))
+    }
+
+    /// How many bytes the instances take that programs announced.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// How many were announced by programs.

@@ -83,7 +83,7 @@ pub(crate) fn show_group(hub: &Engine, name: &ServiceName) -> OpResult {
     let group = hub.instances.groups().get(name);
     let named = config_of(group).map_or(&[][..], |config| &config.members);
     let table = hub.instances.table();
-    let missing = named.iter().filter(|member| table.of_name(member).next().is_none());
+    let missing = named.iter().filter(|member| table.of_name(member, None).next().is_none());
     let texts = |names: Vec<&ServiceName>| {
         Value::Texts(names.into_iter().map(ToString::to_string).collect())
     };

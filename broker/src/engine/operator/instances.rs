@@ -2,10 +2,12 @@
 
 use super::cells::{blank, number, text, yes};
 use crate::engine::hub::Engine;
+use crate::engine::instances::groups::Group;
 use crate::engine::instances::history::EndedInstance;
 use crate::engine::instances::instance::{Condition, Instance, Owner};
+use crate::engine::instances::table::Start;
 use crate::engine::keys::InstanceKey;
-use crate::engine::operator::open_listing::Listing;
+use crate::engine::operator::open_listing::{InstancesLeft, Listing};
 use crate::engine::operator::result::{OpResult, not_found, refused};
 use crate::engine::sessions::connection::End;
 use protocol::instances::InstanceState;
@@ -13,30 +15,83 @@ use protocol::op::reply::span;
 use protocol::op::spec::{InstanceWanted, InstancesOf};
 use protocol::{Block, LinkId, OpError, OpReply, ServiceName, Value};
 
+/// So many instances are collected and sorted at once; more are found part by part.
+const FEW: usize = 512;
+
 /// The list that `instances` asks for.
 ///
 /// # Errors
 /// There is no such group.
 pub(crate) fn chosen(hub: &Engine, of: &InstancesOf) -> Result<Listing, OpError> {
     let table = hub.instances.table();
-    let with_number = |key: InstanceKey| (key, table[key].incarnation);
-    let left = match of {
-        InstancesOf::All => table.iter().map(|(key, _)| with_number(key)).collect(),
-        InstancesOf::Name(name) => table.of_name(name).map(with_number).collect(),
+    let mut few: Vec<InstanceKey> = match of {
+        InstancesOf::All => table.iter().map(|(key, _)| key).take(FEW + 1).collect(),
+        InstancesOf::Name(name) => table.of_name(name, None).take(FEW + 1).collect(),
         InstancesOf::Group(name) => {
             super::groups::check_known(hub, name)?;
-            let group = hub.instances.groups().get(name);
-            let mut keys: Vec<InstanceKey> =
-                group.into_iter().flat_map(|group| group.members().iter().copied()).collect();
-            keys.sort_by(|a, b| table[*a].name.cmp(&table[*b].name));
-            keys.into_iter().map(with_number).collect()
+            let members = hub.instances.groups().get(name).into_iter().flat_map(Group::members);
+            members.take(FEW + 1).copied().collect()
         }
         InstancesOf::History => {
             let history = hub.instances.history();
             return Ok(Listing::Ended { left: history.len(), before: u64::MAX, rows: Vec::new() });
         }
     };
+    let left = if few.len() <= FEW {
+        few.sort_by(|a, b| table[*a].name.cmp(&table[*b].name));
+        InstancesLeft::Few(few.into_iter().map(|key| (key, table[key].incarnation)).collect())
+    } else {
+        let start = match of {
+            InstancesOf::Name(name) => Start::Name(name.clone()),
+            InstancesOf::All | InstancesOf::Group(_) | InstancesOf::History => Start::Beginning,
+        };
+        InstancesLeft::Walk { of: of.clone(), start, left: table.len() }
+    };
     Ok(Listing::Instances { left, rows: Vec::new() })
+}
+
+impl InstancesLeft {
+    /// How many are still to be looked at at most.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Few(left) => left.len(),
+            Self::Walk { left, .. } => *left,
+        }
+    }
+}
+
+/// The next instances of a listing, of up to `most` that are looked at.
+pub(crate) fn next<'a>(
+    hub: &'a Engine,
+    listed: &mut InstancesLeft,
+    most: usize,
+) -> Vec<&'a Instance> {
+    let table = hub.instances.table();
+    match listed {
+        InstancesLeft::Few(few) => {
+            let there = few.drain(..most).filter_map(|(key, incarnation)| {
+                table.get(key).filter(|instance| instance.incarnation == incarnation)
+            });
+            there.collect()
+        }
+        InstancesLeft::Walk { of, start, left } => {
+            let next = table.behind(start).map(|(_, instance)| instance).take(most);
+            let next: Vec<&Instance> = match of {
+                InstancesOf::Name(name) => next.take_while(|it| it.name.name == *name).collect(),
+                InstancesOf::All | InstancesOf::Group(_) | InstancesOf::History => next.collect(),
+            };
+            // Others may have come meanwhile, so that there are more.
+            *left = if next.len() < most { 0 } else { left.saturating_sub(most).max(most) };
+            if let Some(last) = next.last() {
+                *start = Start::After(last.name.clone());
+            }
+            let is_listed = |instance: &&Instance| match of {
+                InstancesOf::Group(name) => instance.groups.contains(name),
+                InstancesOf::All | InstancesOf::Name(_) | InstancesOf::History => true,
+            };
+            next.into_iter().filter(is_listed).collect()
+        }
+    }
 }
 
 /// A state as people read it: that of a program's own by its name, if it has one.
@@ -113,17 +168,15 @@ pub(crate) fn show_instance(hub: &Engine, wanted: &InstanceWanted) -> OpResult {
         wanted.id.is_none_or(|wanted| wanted == id)
             && wanted.machine.as_ref().is_none_or(|wanted| wanted == machine)
     };
-    let all = table.of_name(&wanted.name).map(|key| &table[key]);
+    let all = table.of_name(&wanted.name, wanted.id).map(|key| &table[key]);
     let mut meant = all.filter(|instance| is_meant(instance.name.id, instance.machine()));
     if let Some(first) = meant.next() {
         // A worker stands before what programs of its machine announced under its name and id.
         let place = (first.name.id, first.machine());
-        let others = meant.filter(|other| (other.name.id, other.machine()) != place).count();
-        if others > 0 {
+        if meant.any(|other| (other.name.id, other.machine()) != place) {
             return Err(refused(format!(
-                "{} instances are '{}'; name one with its id, and its machine if that is not \
+                "several instances are '{}'; name one with its id, and its machine if that is not \
                  enough: 'instances {}' lists them",
-                others + 1,
                 Named(wanted),
                 wanted.name
             )));

@@ -218,9 +218,7 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             rows.extend(hosts.map(|key| show::host_row(hub, hub.supervision.host(key))));
         }
         Listing::Instances { left, rows } => {
-            let there = left.drain(..part).filter_map(|(key, number)| {
-                hub.instances.table().get(key).filter(|it| it.incarnation == number)
-            });
+            let there = instances::next(hub, left, part).into_iter();
             rows.extend(there.filter(|_| has_room()).map(|it| instances::instance_row(hub, it)));
         }
         Listing::Ended { left, before, rows } => {

@@ -1,6 +1,8 @@
 //! Long listings that are under way.
 
+use crate::engine::instances::table::Start;
 use crate::engine::keys::{InstanceKey, ServiceKey, TransactionKey};
+use protocol::op::spec::InstancesOf;
 use protocol::topics::Pattern;
 use protocol::{
     Block, ClientId, FactSeq, Header, HostName, LinkId, ServiceId, ServiceName, TransactionId,
@@ -35,8 +37,7 @@ pub(crate) enum Listing {
         rows: Rows,
     },
     Instances {
-        /// Their keys and incarnations.
-        left: VecDeque<(InstanceKey, u64)>,
+        left: InstancesLeft,
         rows: Rows,
     },
     /// Instances that ended.
@@ -112,6 +113,22 @@ pub(crate) struct ListedRequests {
     /// The service that is listed; `None` = all.
     pub(super) service: Option<ServiceKey>,
     pub(super) heap: BinaryHeap<Reverse<(Order, TransactionKey, TransactionId)>>,
+}
+
+/// The instances of a listing.
+#[derive(Debug)]
+pub(crate) enum InstancesLeft {
+    /// They are few: their keys and incarnations.
+    Few(VecDeque<(InstanceKey, u64)>),
+    /// They are found part by part, in the order of their names.
+    Walk {
+        /// Which of those that are looked at are listed.
+        of: InstancesOf,
+        /// Where it goes on.
+        start: Start,
+        /// How many are still to be looked at, about.
+        left: usize,
+    },
 }
 
 /// The subscriptions of a listing.

@@ -90,6 +90,7 @@ fn command(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         "set retained_bytes_max 0",
         "set subscriptions_max 2",
         "set instances_max 1",
+        "set instances_bytes_max 1200",
         "set instance_history_max 1",
         "config group night min=1 pump valve",
         "delete group night",

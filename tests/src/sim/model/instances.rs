@@ -2,6 +2,7 @@
 //! change is told once, in order.
 
 use super::Broken;
+use crate::sim::plan::SERVICES;
 use protocol::bodies::{Announce, Announced, Beat, BeatOk, StateChange, Withdraw};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
@@ -83,6 +84,8 @@ struct Wanted {
     link: LinkId,
     announce: Announce,
     refusals: Vec<ErrorCode>,
+    /// It names a group that is a service, as long as that is configured.
+    names_service: bool,
     displaces: Option<u64>,
 }
 
@@ -194,7 +197,9 @@ impl Instances {
             refusals.push(ErrorCode::LimitReached);
         }
         let displaces = same.map(|same| same.incarnation);
-        self.wanted.push_back(Wanted { link, announce: announce.clone(), refusals, displaces });
+        let names_service = announce.groups.iter().any(|group| SERVICES.contains(&group.as_str()));
+        let announce = announce.clone();
+        self.wanted.push_back(Wanted { link, announce, refusals, names_service, displaces });
     }
 
     /// The answer to an announce leaves.
@@ -317,7 +322,10 @@ impl Instances {
         let of = |w: &Wanted| w.link == link && w.announce.sequence == sequence;
         if let Some(at) = self.wanted.iter().position(of) {
             let wanted = self.wanted.remove(at);
-            let is_due = wanted.as_ref().is_some_and(|wanted| wanted.refusals.contains(&code));
+            let is_due = wanted.as_ref().is_some_and(|wanted| {
+                let is_of_service = wanted.names_service && code == ErrorCode::BadInstance;
+                is_of_service || wanted.refusals.contains(&code)
+            });
             return if is_due { Ok(()) } else { Err(format!("{wanted:?} is told {code}")) };
         }
         let at = self.errors.iter().position(|due| *due == (link, sequence));
