@@ -63,7 +63,9 @@ fn random_script(seed: u64, lines: usize) -> String {
             _ if !is_in => {
                 states[at] = (true, false);
                 let other = if rng.below(2) == 0 { "" } else { " as other-user" };
-                format!("{client} logs in to bus{other}")
+                // One that asks a service is not read while it takes nothing.
+                let service = one(&mut rng, &["bus", "echo"]);
+                format!("{client} logs in to {service}{other}")
             }
             0 => {
                 states[at] = (false, false);

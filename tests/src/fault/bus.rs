@@ -77,7 +77,7 @@ pub struct Report {
 /// Runs for so many seconds of faults.
 pub fn run(seed: u64, seconds: u64) -> Report {
     let clock = Clock::start();
-    let settings = ["subscription_queue_max=100", "topic_ring_max=3000", "outbox_bytes_high=16384"];
+    let settings = ["topic_queue_max=100", "topic_ring_max=3000", "outbox_bytes_high=16384"];
     let args: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let mut broker = Broker::start(&[args, vec!["--log", "info"]].concat());
     let address = broker.port("client").parse().expect("an address");
