@@ -6,6 +6,7 @@ use super::hub::Engine;
 use super::instances::instance::Condition;
 use super::instances::workers::WorkerInstance;
 use super::keys::WorkerKey;
+use super::supervision::Supervision;
 use super::supervision::process_state::ProcessState;
 use super::supervision::workers::WorkerEnd;
 use protocol::ServiceName;
@@ -13,8 +14,14 @@ use protocol::instances::InstanceState;
 
 /// Something of a worker changed that may be seen in its state.
 pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
-    let Some(run) = hub.supervision.get_worker(key).map(|worker| worker.run.id) else { return };
-    let condition = condition(hub, key);
+    let Some(worker) = hub.supervision.get_worker(key) else { return };
+    let run = worker.run.id;
+    // Most are ready, and are to stay so.
+    let condition = if worker.state == ProcessState::Ready && !Supervision::must_end(worker) {
+        Some(Condition::Alive(InstanceState::Running))
+    } else {
+        condition(hub, key)
+    };
     // An operator may pause thousands at once, which changes nothing here.
     if !hub.instances.has_seen(key, (run, condition)) {
         review(hub, key, condition);

@@ -39,6 +39,7 @@ impl Instances {
     }
 
     /// Whether a worker was like this before, in this run; it is noted. `None` = it has no process.
+    #[inline]
     pub(crate) fn has_seen(
         &mut self,
         worker: WorkerKey,

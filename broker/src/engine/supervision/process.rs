@@ -6,7 +6,7 @@ use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::restart::Decision;
 use super::run::{EndReport, ExpectedEnd};
-use super::workers::WorkerEnd;
+use super::workers::{Worker, WorkerEnd};
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -41,7 +41,12 @@ impl Supervision {
 
     /// Whether a worker that is ready is to end: it is stopped, or ends with its host.
     pub(crate) fn is_to_end(&self, key: WorkerKey) -> bool {
-        let worker = &self.workers[key];
+        Self::must_end(&self.workers[key])
+    }
+
+    /// The same of a worker that is at hand.
+    #[inline]
+    pub(crate) fn must_end(worker: &Worker) -> bool {
         !worker.is_wanted || worker.run.expected_end == ExpectedEnd::WithHost
     }
 
