@@ -29,7 +29,7 @@ use std::mem;
 use std::time::Duration;
 
 /// Bytes put into outboxes in one turn after which nothing more is read before they are flushed.
-const UNFLUSHED_BYTES_MAX: usize = 4 << 20;
+const UNFLUSHED_BYTES_MAX: usize = 10 << 20;
 
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;

@@ -25,7 +25,7 @@ pub(super) const STEP: usize = 2000;
 const STEP_BYTES: u64 = 16 << 20;
 /// Most messages that are sent, or values that are looked at, because of what peers sent at one
 /// tick: the reactor reads many frames before it sends anything.
-const TICK: usize = 8 * STEP;
+const TICK: usize = 20 * STEP;
 /// Room for so many subscriptions is never too much.
 const CAPACITY_KEPT: usize = 4096;
 /// How long what the broker itself publishes is kept after nobody subscribes to it any more, so

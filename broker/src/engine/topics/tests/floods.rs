@@ -56,11 +56,11 @@ fn a_topic_that_many_patterns_nearly_match_holds_its_publisher_until_the_next_ti
         bus.check();
     }
     // Once this tick has done all that it may, whoever publishes waits, and is held once.
-    for round in 0..8 {
+    for round in 0..16 {
         bus.publish(1, MessageOf::new(&topic, b"x").body());
         bus.out.clear();
         bus.publish(2, MessageOf::new("y", b"x").body());
-        let stopped = if round == 5 { vec![link(2)] } else { vec![] };
+        let stopped = if round == 13 { vec![link(2)] } else { vec![] };
         assert_eq!(bus.held(), (stopped, vec![]), "in round {round}");
         bus.check();
     }
@@ -72,7 +72,7 @@ fn a_topic_that_many_patterns_nearly_match_holds_its_publisher_until_the_next_ti
 #[test]
 fn subscribers_at_one_tick_are_sent_so_much_from_before_and_the_rest_later() {
     const VALUES: u32 = 2500;
-    const READERS: u32 = 25;
+    const READERS: u32 = 65;
     let mut bus = Bus::new(READERS + 1, &[]);
     for value in 0..VALUES {
         let topic = format!("a.{value}");
@@ -83,7 +83,7 @@ fn subscribers_at_one_tick_are_sent_so_much_from_before_and_the_rest_later() {
     (0..READERS).for_each(|reader| bus.subscribe(reader, 1, "*.*", None));
     let mut sent: usize = bus.take().values().map(Vec::len).sum();
     // To look at those that have no room any more counts as well.
-    assert!(sent > 15_000 && sent < 16_000, "{sent} were sent at one tick");
+    assert!(sent > 38_000 && sent < 40_000, "{sent} were sent at one tick");
     bus.check();
     // Those of whom nothing is sent any more take no more time either.
     for reader in 0..READERS {
@@ -103,7 +103,7 @@ fn subscribers_at_one_tick_are_sent_so_much_from_before_and_the_rest_later() {
 
 #[test]
 fn subscriptions_of_links_that_go_at_one_tick_are_removed_so_many_at_once() {
-    const READERS: u32 = 12;
+    const READERS: u32 = 30;
     const EACH: u32 = 2000;
     let mut bus = Bus::new(READERS, &[]);
     for reader in 0..READERS {
@@ -113,7 +113,7 @@ fn subscriptions_of_links_that_go_at_one_tick_are_removed_so_many_at_once() {
     for reader in 0..READERS {
         bus.give(Input::Closed { link: link(reader), how: Close::Eof });
     }
-    assert_eq!(bus.engine.topics.totals().subscriptions, (READERS * EACH - 16_000) as usize);
+    assert_eq!(bus.engine.topics.totals().subscriptions, (READERS * EACH - 40_000) as usize);
     bus.check();
     bus.rest();
     assert_eq!(bus.engine.topics.totals().subscriptions, 0);
