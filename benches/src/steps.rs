@@ -88,13 +88,6 @@ pub const STEPS: &[StepRow] = &[
         make: || Beat::concurrent(4, 8, 16),
     },
     StepRow {
-        name: "publish",
-        text: "a message of 64 bytes to one subscriber",
-        // Two: it is copied, because it is kept for those who come back, and then shared.
-        allocations_max: 2001,
-        make: || Publish::make(1),
-    },
-    StepRow {
         name: "publish-1000",
         text: "one delivery of a message to 1,000 subscribers",
         allocations_max: 3,
