@@ -14,7 +14,7 @@ use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, WorkerId};
-use protocol::limits::HEADER_BYTES;
+use protocol::limits::{BUS_SERVICE, HEADER_BYTES};
 use protocol::names::{HostName, ServiceName};
 use protocol::time::Tick;
 use publish::Publish;
@@ -86,6 +86,13 @@ pub const STEPS: &[StepRow] = &[
         text: "the same with 4 workers that take 8 at a time, 16 of which they have",
         allocations_max: 1,
         make: || Beat::concurrent(4, 8, 16),
+    },
+    StepRow {
+        name: "publish",
+        text: "a message of 64 bytes to one subscriber",
+        // Two: it is copied, because it is kept for those who come back, and then shared.
+        allocations_max: 2001,
+        make: || Publish::make(1),
     },
     StepRow {
         name: "publish-1000",
@@ -291,8 +298,9 @@ impl Beat {
     fn attach(&mut self, link: LinkId, service: &str) -> Result<(), String> {
         let service = ServiceName::new(service).map_err(|e| e.to_string())?;
         self.give(Input::ClientOpened { link, peer: Peer::default() });
-        // Whoever has conversations without a deadline promises to answer pings.
-        let heartbeat = service.as_str() != "echo";
+        // Whoever has conversations without a deadline promises to answer pings. Subscribers need
+        // not, and would be taken for gone here, because they say nothing.
+        let heartbeat = !matches!(service.as_str(), "echo" | BUS_SERVICE);
         let login = Login { heartbeat, ..Login::to(service) };
         self.give(Input::Login { link, login: Box::new(login) });
         self.welcomed("login-ok", |frame| matches!(frame, Frame::LoginOk(_)))
