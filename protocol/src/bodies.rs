@@ -14,6 +14,7 @@ use crate::limits::{CONCURRENCY_MAX, INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines, number};
 use crate::messages::{Missing, Position};
 use crate::names::{HostName, ServiceName};
+use crate::process::{KeptLine, ProcessKeys, ProcessSettings, StartClaim, StartClaimKeys};
 use crate::proof::{
     Claim, ClaimKeys, LANES, MAC_BYTES, MEMORY_KIB, NONCE_BYTES_MAX, NONCE_BYTES_MIN, PASSES,
     SALT_BYTES_MAX, SALT_BYTES_MIN,
@@ -118,6 +119,7 @@ impl Login {
             script: false,
             half_close: false,
             token: None,
+            start: None,
         }
     }
 }

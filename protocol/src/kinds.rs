@@ -82,6 +82,7 @@ macro_rules! table {
             script: bool = unless(YesNo, false), [], "the commands of this connection to `op` are one script: a `config worker` without an id means a worker that is there and as it says, each such line another one";
             half_close: bool = unless(YesNo, false), [], "when the client shuts its side for writing, it still waits for the answers to what it sent whole; without this its end means that it is gone";
             token: Option<Claim> = ClaimKeys, [], "the token that the client will prove: see [Proving a token](#proving-a-token)";
+            start("secret"): Option<Box<StartClaim>> = StartClaimKeys, [], "the client is part of this worker: it has the rights of the worker's start as long as that runs, and needs no token";
         };
         LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force", LoginOk {
             client: ClientId = needed(Number), ["0"], "the id that the broker gave to this client";
@@ -189,6 +190,10 @@ macro_rules! table {
             args("arg"): Vec<String> = Each(Text), ["127.0.0.1", "5503", "3", "echo", "two\nlines"], "one of `argv[1..]`: broker host, port, worker id, service, then the application's arguments";
             secret: String = or(Text, String::new()), ["3.17.5f2d"], "the value of `ISECT_WORKER_SECRET` in the process's environment";
             digest: u32 = unless(Number, 0), [], "tells one configuration of the worker from another, returned in `exec-listed`; 0 = none";
+            process("env"): Option<Box<ProcessSettings>> = ProcessKeys, [], "the environment, the directory, the user and the limits of the process, as far as they are not the host's own: see [Settings of a process](#settings-of-a-process)";
+            memory_max: u64 = unless(Number, 0), [], "bytes of memory (resident) past which `exec-memory` is wanted; 0 = it is not";
+            output_bytes: u64 = unless(Number, 0), [], "bytes of one file in which execd keeps what the process writes; 0 = it keeps nothing";
+            output_files: u32 = unless(Number, 1), [], "how many such files are kept";
         };
         ExecStop = 23, "exec-stop", [Broker], Lines, "to execd: end a process: TERM to its group, KILL after the grace time", #[derive(Copy)] ExecStop {
             worker: WorkerId = needed(Number), ["3"], "the worker whose process is to end";
@@ -223,6 +228,8 @@ macro_rules! table {
             exit_cause: ExitCause = needed(Word), ["signal 9"], "exit status or signal; `unknown` = nobody saw the end";
             cpu_ms: u64 = or(Number, 0), ["250"], "processor time in milliseconds, user and system, with that of the children it waited for";
             rss_kib_max: u64 = or(Number, 0), ["2048"], "the largest resident size in KiB";
+            core: bool = unless(YesNo, false), [], "the kernel wrote a core file";
+            oom: bool = unless(YesNo, false), [], "the kernel killed it because memory was short";
             tail: Vec<String> = Each(Text), ["reading colours", "a \\ in a line"], "one of the last lines of its stderr, oldest first";
         };
         ExecOutput = 30, "exec-output", [Host], Lines, "one line that a process wrote on stdout or stderr", ExecOutput {
@@ -231,6 +238,7 @@ macro_rules! table {
             stream: Stream = needed(Word), ["stderr"], "the stream that the line came from";
             line: String = needed(Text), ["reading colours"], "the line without its end. Bytes that are not UTF-8 become U+FFFD; execd truncates long lines";
             dropped: u64 = or(Number, 0), ["0"], "lines of this stream that execd dropped since the last one it sent (rate limit)";
+            number: u64 = unless(Number, 0), [], "the number of the line among those that execd keeps of the worker; 0 = it keeps none";
         };
         ExecEnd = 31, "exec-end", [Broker], Lines, "to execd: the broker is shutting down in order; end every process of it (and, for a built-in execd, yourself)", #[derive(Copy)] ExecEnd {
             grace_ms: u64 = or(Number, 0), ["5000"], "milliseconds between TERM and KILL";
@@ -319,6 +327,24 @@ macro_rules! table {
             id: u64 = needed(Number), ["37089166"], "the instance";
             failed: bool = unless(YesNo, false), [], "it ends because of a failure";
             text: String = FreeText, ["done"], "why, at most 80 characters";
+        };
+        ExecRead = 46, "exec-read", [Broker], Lines, "to execd: send the last lines that the processes of a worker wrote and that you have kept; `exec-lines` answers", #[derive(Copy)] ExecRead {
+            request: u32 = needed(Number), ["8"], "goes back in the answer";
+            worker: WorkerId = needed(Number), ["3"], "the worker";
+            lines: u32 = needed(Number), ["20"], "how many lines at most";
+        };
+        ExecLines = 47, "exec-lines", [Host], Lines, "the answer to exec-read, in one frame or several", ExecLines {
+            request: u32 = needed(Number), ["8"], "the number of the exec-read";
+            worker: WorkerId = needed(Number), ["3"], "the worker";
+            more: bool = unless(YesNo, false), [], "another frame of this answer follows";
+            lines("line"): Vec<KeptLine> = Each(Text), ["41 1700000000000 stderr reading colours"], "a line, oldest first: its number among all that the worker wrote, when it was read, the stream, the text";
+            lost: u64 = unless(Number, 0), [], "lines of the worker that could not be kept, because the disk was full or too slow";
+            text: String = FreeText, [], "why there are none, if there are none";
+        };
+        ExecMemory = 48, "exec-memory", [Host], Lines, "a process has more memory than the `memory_max` of its start; sent once for each process", #[derive(Copy)] ExecMemory {
+            worker: WorkerId = needed(Number), ["3"], "the worker that the process is";
+            run: RunId = needed(Number), ["17"], "the start that made the process";
+            rss_bytes: u64 = needed(Number), ["104857600"], "its resident size in bytes";
         };
     } };
 }

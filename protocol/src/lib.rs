@@ -7,6 +7,7 @@
 //! | [`kinds`] | TABLE of the kinds of frames and of the keys of their bodies |
 //! | [`errors`] | TABLE of error codes: whose fault, whether it ran, what to do |
 //! | [`lines`], `keys`, [`bodies`] | the form and the meaning of control bodies |
+//! | [`process`] | what is set of a worker's process |
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`frame_reader`] | splits a stream of bytes into frames |
@@ -41,6 +42,7 @@ pub mod messages;
 pub mod names;
 pub mod op;
 pub mod peer_group;
+pub mod process;
 pub mod proof;
 pub mod quota;
 pub mod rights;

@@ -15,6 +15,8 @@ pub enum Unit {
     Count,
     /// 0 = off, 1 = on.
     Switch,
+    /// The number of one of these words, which are how it is written.
+    Choice(&'static [&'static str]),
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
             Self::Bytes => "bytes",
             Self::Count => "count",
             Self::Switch => "0|1",
+            Self::Choice(_) => "word",
         }
     }
 }
@@ -48,6 +51,15 @@ pub struct SettingRow {
     pub text: &'static str,
 }
 
+impl SettingRow {
+    /// A value as it is written: the word of a choice, else the number.
+    pub fn written(&self, value: u64) -> String {
+        let Choice(words) = self.unit else { return value.to_string() };
+        let word = usize::try_from(value).ok().and_then(|at| words.get(at));
+        word.map_or_else(|| value.to_string(), |word| (*word).to_owned())
+    }
+}
+
 /// Why a value is refused, as text for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingError(pub String);
@@ -61,9 +73,16 @@ impl fmt::Display for SettingError {
 impl std::error::Error for SettingError {}
 
 fn take(row: &SettingRow, text: &str) -> Result<u64, SettingError> {
+    if let Choice(words) = row.unit {
+        let at = words.iter().position(|word| *word == text);
+        return at.map(|at| at as u64).ok_or_else(|| {
+            let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+            SettingError(format!("{} '{shown}' is none of {}", row.name, words.join(", ")))
+        });
+    }
     let value: u64 = match (row.unit, text) {
-        (Unit::Switch, "on" | "yes") => 1,
-        (Unit::Switch, "off" | "no") => 0,
+        (Switch, "on" | "yes") => 1,
+        (Switch, "off" | "no") => 0,
         _ => text.parse().map_err(|_| {
             let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
             SettingError(format!(
@@ -75,7 +94,7 @@ fn take(row: &SettingRow, text: &str) -> Result<u64, SettingError> {
             ))
         })?,
     };
-    if row.unit == Unit::Switch && value > 1 {
+    if row.unit == Switch && value > 1 {
         return Err(SettingError(format!("{} {value} is neither on (1) nor off (0)", row.name)));
     }
     if value < row.min || value > row.max {
@@ -92,7 +111,7 @@ fn take(row: &SettingRow, text: &str) -> Result<u64, SettingError> {
 
 macro_rules! settings {
     ($(#[$doc:meta])* $enum:ident, $table:ident, $values:ident;
-     $($setting:ident = $name:literal, $unit:ident, $min:expr, $max:expr, $default:expr, $live:literal, $text:literal;)*) => {
+     $($setting:ident = $name:literal, $unit:expr, $min:expr, $max:expr, $default:expr, $live:literal, $text:literal;)*) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $enum {
@@ -101,7 +120,7 @@ macro_rules! settings {
 
         /// TABLE of these settings, in the order of the variants.
         pub const $table: &[SettingRow] = &[
-            $(SettingRow { name: $name, unit: Unit::$unit, min: $min, max: $max, default: $default, live: $live, text: $text },)*
+            $(SettingRow { name: $name, unit: $unit, min: $min, max: $max, default: $default, live: $live, text: $text },)*
         ];
 
         impl $enum {
@@ -156,6 +175,8 @@ macro_rules! settings {
     };
 }
 
+use Unit::{Bytes, Choice, Count, Millis, Switch};
+
 const HOUR_MS: u64 = 3_600_000;
 const GIB: u64 = 1 << 30;
 
@@ -181,6 +202,8 @@ settings! {
     ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone or can't be reached; 0 = not at all. It is announced at each login, and holds for those that log in later";
     StopAskMs = "stop_ask_ms", Millis, 0, 600_000, 2000, true, "after a stop: time for a worker to end by itself before TERM";
     StopTermMs = "stop_term_ms", Millis, 0, 600_000, 5000, true, "after a stop: time between TERM and KILL";
+    OnTerm = "on_term", Choice(&["end", "keep"]), 0, 1, 0, true, "what SIGTERM and SIGINT do: `end` all workers, too, or `keep` workers and hosts for the next broker, as `halt keep` does";
+    HaltMs = "halt_ms", Millis, 0, HOUR_MS, 30_000, true, "how long `halt keep` waits for the requests that workers have";
     RestartMinMs = "restart_min_ms", Millis, 1, 600_000, 1000, true, "second restart of a worker waits this long, each further one twice as long; the first is at once";
     RestartMaxMs = "restart_max_ms", Millis, 1, HOUR_MS, 30_000, true, "longest wait between restarts";
     RestartQuietMs = "restart_quiet_ms", Millis, 10, HOUR_MS, 60_000, true, "a worker that stayed ready this long starts again with a clean sheet";
@@ -189,6 +212,9 @@ settings! {
     HostRetryMs = "host_retry_ms", Millis, 10, HOUR_MS, 5000, true, "longest wait between attempts to reach a host's execd; the first is 50 ms, then doubling";
     ConversationsMax = "conversations_max", Count, 0, 1_000_000, 10_000, true, "most conversations without a deadline (open_ended) of one client at once; they do not count for requests_max";
     EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
+    EventsBytesMax = "events_bytes_max", Bytes, 0, GIB, 1 << 20, true, "most bytes of these; the oldest are dropped";
+    DeathsMax = "deaths_max", Count, 0, 100_000, 100, true, "ends of workers' processes that were failures and are remembered for `deaths`; the oldest is dropped";
+    DeathsBytesMax = "deaths_bytes_max", Bytes, 0, GIB, 4 << 20, true, "most bytes of these, with the requests that the workers had; the oldest are dropped";
     PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
     LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";
     TraceSlowMs = "trace_slow_ms", Millis, 0, 24 * HOUR_MS, 1000, true, "what became of a request that took this long or longer, from its arrival on, is kept for `why`; 0 = only of those that failed or are sampled";
@@ -229,6 +255,15 @@ settings! {
     OpenEnded = "open_ended", Switch, 0, 1, 0, true, "whether a request goes on without a deadline, and takes no room in its worker, once the worker has sent the first part of a reply (`more`): locks, watches. Its client must have promised `heartbeat`";
     ConversationsMax = "conversations_max", Count, 0, 1_000_000, 100_000, true, "most conversations without a deadline (open_ended) in the service at once";
     Single = "single", Switch, 0, 1, 0, true, "whether the service has one worker at most, because that keeps state: a second one is refused";
+    Start = "start", Choice(&["always", "demand"]), 0, 1, 0, true, "when its workers run: `always`, or on `demand`, that is from the first login or request on, until idle_stop_ms";
+    IdleStopMs = "idle_stop_ms", Millis, 0, 24 * HOUR_MS, 60_000, true, "workers that were started on demand end when nothing was to be done for so long; 0 = never";
+    Protocol = "protocol", Choice(&["isect", "none"]), 0, 1, 0, true, "what its programs speak: `isect` are workers and log in; with `none` they are any programs, which are started, watched and ended, and get neither requests nor a secret";
+    StableMs = "stable_ms", Millis, 0, HOUR_MS, 1000, true, "a worker that ends within so long after it was ready fails the step of a `restart`";
+    RecycleRequests = "recycle_requests", Count, 0, 1_000_000_000, 0, true, "a worker that has answered so many requests is replaced by a new process; 0 = never";
+    RecycleAgeMs = "recycle_age_ms", Millis, 0, 365 * 24 * HOUR_MS, 0, true, "a worker whose process is that old is replaced by a new one; 0 = never";
+    RecycleMemory = "recycle_memory", Bytes, 0, 1 << 50, 0, true, "a worker whose process has more memory than this (resident, checked on its host) is replaced by a new one; 0 = never";
+    OutputBytes = "output_bytes", Bytes, 0, GIB, 1 << 20, true, "bytes of one file in which a worker's host keeps what it writes on stdout and stderr; 0 = nothing is kept";
+    OutputFiles = "output_files", Count, 1, 100, 3, true, "how many such files are kept for each worker; the oldest is removed";
     SelfStart = "selfstart", Switch, 0, 1, 0, true, "whether workers that were not started by execd may log in (containers, a debugger)";
 }
 

@@ -82,7 +82,7 @@ fn value(field: &Field) -> Value {
         Type::Time => json!({ "type": "string", "format": "date-time" }),
         Type::Numbers => json!({ "type": "array", "items": number() }),
         Type::Texts => json!({ "type": "array", "items": { "type": "string" } }),
-        Type::Value => json!({ "type": ["integer", "boolean"], "minimum": 0 }),
+        Type::Value => json!({ "type": ["integer", "boolean", "string"], "minimum": 0 }),
     };
     if field.maybe {
         if let Some(Value::Array(words)) = out.get_mut("enum") {

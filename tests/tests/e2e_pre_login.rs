@@ -188,6 +188,10 @@ fn vain_start(run: u64) -> Frame {
         args: Vec::new(),
         secret: String::new(),
         digest: 0,
+        process: None,
+        memory_max: 0,
+        output_bytes: 0,
+        output_files: 1,
     })
 }
 

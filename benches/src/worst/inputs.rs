@@ -267,7 +267,8 @@ fn hosts() -> Vec<Case> {
             let (worker, _, _) = crowd.busy()?;
             let run = crowd.workers[&worker].run;
             let line = "a line".to_owned();
-            let output = ExecOutput { worker, run, stream: Stream::Stderr, line, dropped: 0 };
+            let output =
+                ExecOutput { worker, run, stream: Stream::Stderr, line, dropped: 0, number: 0 };
             Ok(Input::Report { link: at(crowd, 0)?, report: Box::new(Report::Output(output)) })
         }),
         one("Report: an exit", move |crowd| {
@@ -280,6 +281,8 @@ fn hosts() -> Vec<Case> {
                 exit_cause: ExitCause::Signal(9),
                 cpu_ms: 0,
                 rss_kib_max: 0,
+                core: false,
+                oom: false,
                 tail: Vec::new(),
             };
             Ok(Input::Report { link: at(crowd, 0)?, report: Box::new(Report::Exited(exited)) })

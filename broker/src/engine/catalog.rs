@@ -6,6 +6,7 @@ use super::keys::{ServiceKey, Table};
 use super::operator_act::OperatorAct;
 use super::wall_clock::short;
 use protocol::limits::BUS_SERVICE;
+use protocol::process::WorkerSettings;
 use protocol::topics::Pattern;
 use protocol::{ServiceId, ServiceName, ServiceSettings, Tick};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub(crate) struct Service {
     /// Each message of a topic that matches is a one-way request of the service. Independent of
     /// all else.
     pub(crate) topic: Option<Pattern>,
+    /// What is set of all its workers. Independent of all else.
+    pub(crate) of_workers: WorkerSettings,
     /// After `pause`, until `ready`: its workers take no requests. Independent of `is_stopped`: a
     /// paused service still accepts requests, and they wait.
     pub(crate) is_paused: bool,
@@ -69,6 +72,7 @@ impl Service {
             name,
             settings: ServiceSettings::default(),
             topic: None,
+            of_workers: WorkerSettings::default(),
             is_paused: false,
             is_stopped: false,
             stop_act: OperatorAct::default(),

@@ -6,8 +6,8 @@ use crate::engine::origin::{Origin, Requester};
 use bytes::Bytes;
 use core::net::SocketAddr;
 use protocol::bodies::{
-    Announce, Beat, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
-    StateChange, Subscribe, Withdraw,
+    Announce, Beat, ExecExited, ExecFailed, ExecLines, ExecListed, ExecMemory, ExecOutput,
+    ExecStarted, ExecWelcome, StateChange, Subscribe, Withdraw,
 };
 use protocol::peer_group::{canonical, is_this_machine};
 use protocol::{
@@ -194,6 +194,10 @@ pub enum Report {
     Exited(ExecExited),
     /// A process of a worker wrote a line to stdout or stderr.
     Output(ExecOutput),
+    /// Answers `exec-read`: lines that a worker's processes wrote.
+    Lines(ExecLines),
+    /// A process has more memory than its service allows.
+    Memory(ExecMemory),
     /// Answers `exec-list`: the processes that this execd has for this broker.
     Listed(ExecListed),
 }

@@ -100,6 +100,11 @@ pub fn input(
             body.line = show::brief(&body.line, LINE_BYTES_MAX);
             report(Report::Output(body))
         }
+        Frame::ExecLines(mut body) => {
+            body.text = show::brief(&body.text, LINE_BYTES_MAX);
+            report(Report::Lines(body))
+        }
+        Frame::ExecMemory(body) => report(Report::Memory(body)),
         Frame::ExecListed(body) => report(Report::Listed(body)),
         // Only the broker sends these; the check against the table of kinds above refuses them, so
         // this arm is for the compiler.
@@ -121,6 +126,7 @@ pub fn input(
         | Frame::ExecStop(_)
         | Frame::ExecSignal(_)
         | Frame::ExecList
+        | Frame::ExecRead(_)
         | Frame::ExecEnd(_) => return Err(misplaced(role, kind, &head)),
     })
 }

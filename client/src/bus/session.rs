@@ -152,6 +152,9 @@ impl BusSession {
             | Frame::ExecFailed(_)
             | Frame::ExecExited(_)
             | Frame::ExecOutput(_)
+            | Frame::ExecRead(_)
+            | Frame::ExecLines(_)
+            | Frame::ExecMemory(_)
             | Frame::ExecEnd(_) => {
                 let text = format!("the broker sent a {kind} frame, which can't come now");
                 return Err(Error::new(ErrorCode::BadState, text));

@@ -80,6 +80,7 @@ impl Options {
             heartbeat: self.heartbeat,
             script: self.script,
             half_close: self.half_close,
+            start: None,
         }
     }
 }

@@ -219,6 +219,9 @@ impl Word {
             | Frame::ExecFailed(_)
             | Frame::ExecExited(_)
             | Frame::ExecOutput(_)
+            | Frame::ExecRead(_)
+            | Frame::ExecLines(_)
+            | Frame::ExecMemory(_)
             | Frame::ExecEnd(_) => {
                 let text = format!("the broker sent a worker a {kind} frame, which can't come now");
                 Self::Misplaced(Error::new(ErrorCode::BadState, text))

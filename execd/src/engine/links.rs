@@ -112,6 +112,7 @@ impl Engine {
             Frame::ExecStop(stop) => self.stop((id, &broker), stop),
             Frame::ExecSignal(signal) => self.signal((id, &broker), signal),
             Frame::ExecList => self.list(id, &broker),
+            Frame::ExecRead(read) => self.read_lines(id, read),
             Frame::ExecEnd(ExecEnd { keep: true, .. }) => self.hand_over(id),
             Frame::ExecEnd(end) => {
                 self.flush_missed(&broker);
@@ -162,7 +163,9 @@ impl Engine {
             | Frame::ExecStarted(_)
             | Frame::ExecFailed(_)
             | Frame::ExecExited(_)
-            | Frame::ExecOutput(_) => {
+            | Frame::ExecOutput(_)
+            | Frame::ExecLines(_)
+            | Frame::ExecMemory(_) => {
                 self.drop_link(id, (ErrorCode::BadState, not_for_execd(kind)));
             }
         }

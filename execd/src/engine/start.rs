@@ -110,6 +110,8 @@ impl Engine {
                 exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
+                core: false,
+                oom: false,
                 tail: Vec::new(),
             };
             self.report(&name, Frame::ExecExited(body));
@@ -229,6 +231,8 @@ impl Engine {
             exit_cause,
             cpu_ms,
             rss_kib_max,
+            core: false,
+            oom: false,
             tail: child.output.tail(),
         };
         self.out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));
@@ -244,6 +248,7 @@ impl Line {
             stream: self.stream,
             line: self.text,
             dropped: self.dropped,
+            number: 0,
         })
     }
 }

@@ -178,6 +178,10 @@ pub(crate) fn start_frame(worker: u32, path: &str, args: &[&str]) -> Frame {
         args: args.iter().map(|arg| (*arg).into()).collect(),
         secret: "very-secret".into(),
         digest: 9,
+        process: None,
+        memory_max: 0,
+        output_bytes: 0,
+        output_files: 1,
     })
 }
 

@@ -230,7 +230,9 @@ params! {
             arg("name", Takes::Setting, "a setting, column 'setting' of 'settings'"),
             arg("value", Takes::Any, "a whole number within the setting's range; on and off for a switch"),
         ],
-        |args| args.setting(), |(setting, value), f| write!(f, " {} {value}", setting.row().name);
+        |args| args.setting(), |(setting, value), f| {
+            write!(f, " {} {}", setting.row().name, setting.row().written(*value))
+        };
     SETTINGS_OF: SettingsOf = [
             arg("name", Takes::Setting, "one of the broker's, or a service; none = all of the broker's"),
         ],

@@ -271,7 +271,8 @@ pub(super) const SERVICE_PAGE: Shape = object(
 pub(super) const SETTING_ROW: &[Field] = &[
     field("setting", Type::Text, "a setting's name").left("setting", 20),
     field("value", Type::Value, "the value in force").wide(12),
-    field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts").wide(6),
+    field("unit", Type::Word(&["ms", "bytes", "count", "0|1", "word"]), "what the value counts")
+        .wide(6),
     field("default", Type::Value, "the value unless it is set").wide(12),
     field("min", Type::Number, "lowest value that is accepted").maybe().wide(8),
     field("max", Type::Number, "highest value that is accepted").maybe().wide(14),

@@ -60,7 +60,9 @@ impl ServiceChange {
 impl fmt::Display for ServiceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number(setting, value) => write!(f, "{}={value}", setting.row().name),
+            Self::Number(setting, value) => {
+                write!(f, "{}={}", setting.row().name, setting.row().written(*value))
+            }
             Self::Topic(Some(pattern)) => write!(f, "{TOPIC_SETTING}={pattern}"),
             Self::Topic(None) => write!(f, "{TOPIC_SETTING}="),
         }

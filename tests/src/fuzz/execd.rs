@@ -409,6 +409,10 @@ fn frame(source: &mut Source<'_>) -> Frame {
             args: (0..source.below(3)).map(|_| source.text()).collect(),
             secret: "s".into(),
             digest: 5,
+            process: None,
+            memory_max: 0,
+            output_bytes: 0,
+            output_files: 1,
         }),
         8 | 9 => Frame::ExecStop(ExecStop { worker, run, grace_ms: source.number() >> 40 }),
         10 => {

@@ -93,6 +93,7 @@ impl World {
             heartbeat: line.flag("heartbeat"),
             script: line.flag("script"),
             half_close: line.flag("half-close"),
+            start: None,
         };
         self.step(Input::Login { link: self.link(name)?, login: Box::new(login) })
     }

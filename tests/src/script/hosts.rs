@@ -129,6 +129,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
                     exit_cause,
                     cpu_ms,
                     rss_kib_max,
+                    core: false,
+                    oom: false,
                     tail,
                 })
             }
@@ -142,7 +144,7 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "output" => {
                 let (stream, line, dropped) =
                     (Stream::Stdout, long.unwrap_or_else(|| "a lie".to_owned()), u64::MAX);
-                Report::Output(ExecOutput { worker, run, stream, line, dropped })
+                Report::Output(ExecOutput { worker, run, stream, line, dropped, number: 0 })
             }
             other => return Err(format!("'{other}' is no report")),
         };

@@ -205,6 +205,9 @@ impl World {
                 format!("{}ms", end.grace_ms),
                 true,
             ),
+            Frame::ExecRead(read) => Item::new(format!("read {name}"))
+                .with("worker", read.worker)
+                .with("lines", read.lines),
             // The engine never sends these: they are the reactor's (`exec-start`) or the others'.
             Frame::Login(_)
             | Frame::Challenge(_)
@@ -227,7 +230,9 @@ impl World {
             | Frame::ExecStarted(_)
             | Frame::ExecFailed(_)
             | Frame::ExecExited(_)
-            | Frame::ExecOutput(_) => Item::new(format!("{name} gets {}", frame.kind())),
+            | Frame::ExecOutput(_)
+            | Frame::ExecLines(_)
+            | Frame::ExecMemory(_) => Item::new(format!("{name} gets {}", frame.kind())),
         }
     }
 

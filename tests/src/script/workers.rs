@@ -91,7 +91,8 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let stream = if line.flag("stdout") { Stream::Stdout } else { Stream::Stderr };
                 let dropped = line.number("dropped")?.unwrap_or(0);
                 let line = text(line);
-                let output = ExecOutput { worker: WorkerId(id), run, stream, line, dropped };
+                let output =
+                    ExecOutput { worker: WorkerId(id), run, stream, line, dropped, number: 0 };
                 self.report(id, Report::Output(output))?;
             }
             "reports" => {
@@ -222,8 +223,17 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         };
         let tail = line.pair("stderr").into_iter().collect();
         let (worker, pid) = (WorkerId(id), 1000 + id);
-        let exited =
-            ExecExited { worker, run, pid, exit_cause, cpu_ms: 1, rss_kib_max: 1024, tail };
+        let exited = ExecExited {
+            worker,
+            run,
+            pid,
+            exit_cause,
+            cpu_ms: 1,
+            rss_kib_max: 1024,
+            core: false,
+            oom: false,
+            tail,
+        };
         self.report(id, Report::Exited(exited))
     }
 }

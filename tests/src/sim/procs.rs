@@ -188,7 +188,19 @@ impl World {
         let (worker, run) = (WorkerId(0), RunId(0));
         let path = Behaviour::Echo.path().to_owned();
         let secret = shell::secret(CHOICES.secret, worker, Start { run, digest: 0 });
-        let start = ExecStart { worker, run, service, path, args: Vec::new(), secret, digest: 0 };
+        let start = ExecStart {
+            worker,
+            run,
+            service,
+            path,
+            args: Vec::new(),
+            secret,
+            digest: 0,
+            process: None,
+            memory_max: 0,
+            output_bytes: 0,
+            output_files: 1,
+        };
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {
             proc.secret.clear();

@@ -187,14 +187,16 @@ pub(crate) fn change_setting(
     let row = setting.row();
     if !row.live {
         return Err(refused(format!(
-            "{} can't change while the broker runs; start it with --set {0}={value}",
-            row.name
+            "{} can't change while the broker runs; start it with --set {0}={}",
+            row.name,
+            row.written(value)
         )));
     }
     if setting == Setting::EventsMax {
         return config::config_events(hub, origin, value, &[]);
     }
-    let command = format!("set {} {value}", row.name);
+    let written = row.written(value);
+    let command = format!("set {} {written}", row.name);
     let is_same = hub.settings.get(setting) == value && !hub.given.is_changed(setting);
     hub.settings.set(setting, value);
     if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
@@ -210,7 +212,7 @@ pub(crate) fn change_setting(
         ("value", setting_value(row, value)),
         ("unit", Value::Word(row.unit.word())),
     ];
-    Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
+    Ok(OpReply::line("set", format!("{} = {written} {}", row.name, row.unit.word()), fields))
 }
 
 pub(crate) fn send_reinit(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {

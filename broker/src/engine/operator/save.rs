@@ -159,7 +159,8 @@ fn save_broker(hub: &Engine, out: &mut String) {
         // Settings that can't change while the broker runs come from its command line at each
         // start.
         if setting.row().live && setting != Setting::EventsMax && hub.settings.is_changed(setting) {
-            line(out, format_args!("set {} {}", setting.row().name, hub.settings.get(setting)));
+            let (row, value) = (setting.row(), hub.settings.get(setting));
+            line(out, format_args!("set {} {}", row.name, row.written(value)));
         }
     }
     if hub.facts.recent().max() > 0 {

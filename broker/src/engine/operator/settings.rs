@@ -15,6 +15,7 @@ use protocol::{Block, ServiceName, ServiceSetting, Setting, Value};
 fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
     let limit = |limit: u64| match row.unit {
         Unit::Switch => Value::shown(limit.to_string(), Value::None),
+        Unit::Choice(_) => Value::shown(String::new(), Value::None),
         Unit::Millis | Unit::Bytes | Unit::Count => number(limit),
     };
     vec![
@@ -33,6 +34,7 @@ fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
 pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
     match row.unit {
         Unit::Switch => flag(value != 0),
+        Unit::Choice(_) => text(row.written(value)),
         Unit::Millis | Unit::Bytes | Unit::Count => number(value),
     }
 }

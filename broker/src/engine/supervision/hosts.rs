@@ -206,7 +206,8 @@ impl Supervision {
     /// Handles a report about a worker that `worker_of_report` found valid.
     fn on_valid_report(&mut self, key: WorkerKey, report: &Report, cx: &mut Context<'_>) {
         match report {
-            Report::Welcome(..) | Report::Listed(_) => {}
+            Report::Welcome(..) | Report::Listed(_) | Report::Lines(_) => {}
+            Report::Memory(_) => {}
             Report::Started(started) => self.on_started(key, started, cx),
             Report::Failed(failed) => self.on_start_failed(key, failed, cx),
             Report::Exited(exited) => self.on_exited(key, exited, cx),

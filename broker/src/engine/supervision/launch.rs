@@ -12,7 +12,7 @@ use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecStarted;
-use protocol::{ExecStart, HostName, RunId, Setting};
+use protocol::{ExecStart, HostName, RunId, ServiceSetting, Setting};
 
 impl Supervision {
     /// Carries out `start` of one worker: it is wanted from now on, and its earlier ends are
@@ -96,6 +96,7 @@ impl Supervision {
         let (broker_host, broker_port) = self.worker_address(&worker.host, cx);
         let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
         args.extend(worker.args.iter().cloned());
+        let process = service.of_workers.process.with(&worker.own.process);
         let start = ExecStart {
             worker: id,
             run,
@@ -104,6 +105,10 @@ impl Supervision {
             args,
             secret: String::new(),
             digest,
+            process: (!process.is_empty()).then(|| Box::new(process)),
+            memory_max: service.settings.get(ServiceSetting::RecycleMemory),
+            output_bytes: service.settings.get(ServiceSetting::OutputBytes),
+            output_files: service.settings.get(ServiceSetting::OutputFiles) as u32,
         };
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];

@@ -352,6 +352,8 @@ impl Supervision {
                 exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
+                core: false,
+                oom: false,
                 tail,
             };
             self.exited(key, &exited, cx);

@@ -38,6 +38,8 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
         Report::Failed(body) => ("exec-failed", Some((body.worker, body.run))),
         Report::Exited(body) => ("exec-exited", Some((body.worker, body.run))),
         Report::Output(body) => ("exec-output", Some((body.worker, body.run))),
+        Report::Memory(body) => ("exec-memory", Some((body.worker, body.run))),
+        Report::Lines(_) => ("exec-lines", None),
     }
 }
 

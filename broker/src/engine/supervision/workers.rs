@@ -9,6 +9,7 @@ use super::service_outlook::Outlook;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
+use protocol::process::WorkerSettings;
 use protocol::{ExitCause, HostName, RunId, Tick, WorkerId, show};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,6 +27,8 @@ pub(crate) struct Worker {
     pub(crate) path: String,
     /// Arguments of its program from `argv[ISDARGMAX]` on; the broker gives the ones before.
     pub(crate) args: Vec<String>,
+    /// What is set of this worker alone; its service has what is set of all.
+    pub(crate) own: Box<WorkerSettings>,
     /// It started itself, and is forgotten when its link is gone. Independent of the state: it
     /// never changes.
     pub(crate) is_self_started: bool,
@@ -187,6 +190,7 @@ impl Workers {
             host,
             path,
             args,
+            own: Box::default(),
             is_self_started,
             is_wanted: false,
             is_paused: false,

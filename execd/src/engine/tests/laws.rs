@@ -20,6 +20,8 @@ fn the_largest_reports_fit_into_a_frame() {
         exit_cause: ExitCause::Signal(9),
         cpu_ms: u64::MAX,
         rss_kib_max: u64::MAX,
+        core: false,
+        oom: false,
         tail: vec![line; Limits::default().tail_lines_max],
     };
     let body = exited.render();

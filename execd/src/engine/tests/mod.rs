@@ -42,6 +42,10 @@ fn start(worker: u32, run: u64) -> Frame {
         args: Vec::new(),
         secret: "s".into(),
         digest: 9,
+        process: None,
+        memory_max: 0,
+        output_bytes: 0,
+        output_files: 1,
     })
 }
 

@@ -163,6 +163,8 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
             ]),
             cpu_ms: 1,
             rss_kib_max: u64::from(source.byte()) << 56,
+            core: false,
+            oom: false,
             tail: (0..source.below(3)).map(|_| source.text()).collect(),
         }),
         4 => Frame::ExecOutput(ExecOutput {
@@ -171,6 +173,7 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
             stream: source.pick(&[Stream::Stdout, Stream::Stderr]),
             line: source.text(),
             dropped: u64::from(source.byte()),
+            number: 0,
         }),
         5 => welcome(),
         _ => {
