@@ -104,6 +104,24 @@ impl Supervision {
         }
     }
 
+    /// Has the process of a worker end without a loss, whoever wants it: it gets no further request,
+    /// answers what it has, however long that takes, and ends. What follows is for
+    /// [`launch`](Self::launch) to say: another process, if the worker may have one.
+    pub(crate) fn retire(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        match self.workers[key].state {
+            ProcessState::Down | ProcessState::Exiting | ProcessState::Terminating => {}
+            ProcessState::Backoff => self.workers[key].enter(ProcessEvent::Unplan, cx.now),
+            ProcessState::Ready => {
+                self.workers[key].run.expected_end = ExpectedEnd::Stop;
+                self.shut_worker(key, cx);
+            }
+            ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
+                self.workers[key].run.expected_end = ExpectedEnd::Stop;
+                self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
+            }
+        }
+    }
+
     /// Asks a ready worker to end: `end` frame, socket shut for writing, and TERM after
     /// `stop_ask_ms`.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
