@@ -88,7 +88,9 @@ pub fn has_capability(wanted: CapabilitySet) -> bool {
 /// One of them is not permitted to it.
 pub fn set_effective(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
     let own = capabilities(None)?;
-    set_capabilities(None, CapabilitySets { effective: wanted, ..own })?;
+    if own.effective != wanted {
+        set_capabilities(None, CapabilitySets { effective: wanted, ..own })?;
+    }
     Ok(own.effective)
 }
 
