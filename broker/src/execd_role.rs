@@ -8,6 +8,7 @@ use broker::reactor::Log;
 use broker::reactor::built_in_execd::{ExecdOptions, ExecdProgram};
 use execd::engine::limits::Limits;
 use execd::os::options::{Listen, Options, variable};
+use execd::os::permit::{NamePattern, PermittedNames, PermittedUser};
 use execd::os::policy::{self, Identity};
 use execd::os::rlimits::RLimit;
 use execd::os::run::run;
@@ -47,6 +48,8 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     let WorkerArgs {
         allow,
         worker_user,
+        allow_user: _,
+        allow_env: _,
         allow_root_workers: _,
         worker_limit,
         worker_env,
@@ -57,12 +60,15 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     let user = worker_user.as_deref().map(Account::find).transpose();
     let limits = worker_limit.iter().map(|text| RLimit::parse(text)).collect::<Result<_, _>>();
     let env = worker_env.iter().map(|text| variable(text)).collect::<Result<_, _>>();
+    let (allow_users, allow_env) = permitted(workers)?;
     // Without `--allow`, operators may start any program.
     let allow = if allow.is_empty() { vec!["/".into()] } else { allow.clone() };
     Ok(Options {
         built_in: true,
         allow,
         user: user.map_err(|error| usage("--worker-user", error))?,
+        allow_users,
+        allow_env,
         // The broker warns, and is started by root in tests and demonstrations.
         allow_root_workers: true,
         batch: worker_scheduling != "inherit",
@@ -71,6 +77,24 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
         limits: Limits { orphan_ms: *orphan_ms, ..Limits::default() },
         ..Options::new(listen)
     })
+}
+
+/// The users and variables that operators may name.
+fn permitted(workers: &WorkerArgs) -> Result<(Vec<PermittedUser>, PermittedNames), Fatal> {
+    let usage = |option: &str, error: String| Fatal::Usage(format!("{option}: {error}"));
+    let users = workers.allow_user.iter().map(|text| PermittedUser::find(text));
+    let users: Vec<_> =
+        users.collect::<Result<_, _>>().map_err(|error| usage("--allow-user", error))?;
+    if users.iter().any(PermittedUser::is_root) && !workers.allow_root_workers {
+        let text = "operators could run workers as root; name another user, or say \
+                    --allow-root-workers, too";
+        return Err(usage("--allow-user", text.into()));
+    }
+    let patterns = workers.allow_env.iter().map(|text| NamePattern::parse(text));
+    let patterns =
+        patterns.collect::<Result<_, _>>().map_err(|error| usage("--allow-env", error))?;
+    // Who may start every program there may give it every harmless variable.
+    Ok((users, PermittedNames { patterns, is_open: workers.allow.is_empty() }))
 }
 
 /// The options of the built-in execd at this address; `exits_with_broker` = it ends with the

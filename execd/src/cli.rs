@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
 use execd::os::options::{Listen, Options, variable};
+use execd::os::permit::{NamePattern, PermittedUser};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
 use std::path::PathBuf;
@@ -47,6 +48,15 @@ pub(crate) struct Cli {
     /// Run the workers as this user, with its groups, or the named one alone; needs root
     #[arg(long, value_name = "USER[:GROUP]")]
     user: Option<String>,
+    /// Let operators run a worker as this user (setting 'user'), with its groups, or the named one
+    /// alone; may be repeated. Without it every worker is of --user. Needs root
+    #[arg(long, value_name = "USER[:GROUP]")]
+    allow_user: Vec<String>,
+    /// Let operators set this environment variable of a worker (settings 'env', 'env_file'), or all
+    /// that begin so; may be repeated. Without it they set none. PREFIX* leaves out what makes
+    /// programs run other code, as PATH, LD_PRELOAD and PYTHONPATH do: name those, or LD_*
+    #[arg(long, value_name = "NAME|PREFIX*")]
+    allow_env: Vec<String>,
     /// Run the workers as root, if isdexecd is root and there is no --user
     #[arg(long)]
     allow_root_workers: bool,
@@ -192,6 +202,13 @@ impl Cli {
         options.user = self.user.map(|user| Account::find(&user)).transpose().map_err(|error| {
             format!("--user: {error}; name one that is in 'getent passwd', or UID:GID")
         })?;
+        let permitted = self.allow_user.iter().map(|user| PermittedUser::find(user));
+        options.allow_users = permitted.collect::<Result<_, _>>().map_err(|error| {
+            format!("--allow-user: {error}; name one that is in 'getent passwd', or UID:GID")
+        })?;
+        let patterns = self.allow_env.iter().map(|text| NamePattern::parse(text));
+        options.allow_env.patterns =
+            patterns.collect::<Result<_, _>>().map_err(|error| format!("--allow-env {error}"))?;
         options.allow_root_workers = self.allow_root_workers;
         let limits = self.limit.iter().map(|limit| RLimit::parse(limit));
         options.rlimits =

@@ -6,7 +6,7 @@ use nix::libc;
 use protocol::bodies::ExitCause;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub use rustix::thread::CapabilitySet;
-use rustix::thread::capabilities;
+use rustix::thread::{CapabilitySets, capabilities, set_capabilities};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -80,6 +80,18 @@ pub fn watch(pid: u32) -> io::Result<OwnedFd> {
 /// Whether this process has a capability in its effective set.
 pub fn has_capability(wanted: CapabilitySet) -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(wanted))
+}
+
+/// Makes these the effective capabilities of this thread; returns what they were.
+///
+/// # Errors
+/// One of them is not permitted to it.
+pub fn set_effective(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
+    let own = capabilities(None)?;
+    if own.effective != wanted {
+        set_capabilities(None, CapabilitySets { effective: wanted, ..own })?;
+    }
+    Ok(own.effective)
 }
 
 /// Sends a signal by number to a process (positive) or a group (negative): nix's enum lacks the

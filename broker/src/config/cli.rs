@@ -133,6 +133,18 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "USER[:GROUP]")]
     pub worker_user: Option<String>,
 
+    /// Let operators run a worker as this user (setting 'user'), with its groups, or the named one
+    /// alone; may be given several times. Needs root. Never root, unless --allow-root-workers.
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub allow_user: Vec<String>,
+
+    /// Let operators set this environment variable of a worker (settings 'env', 'env_file'), or all
+    /// that begin so; may be given several times [default: without --allow all, else none]. Neither
+    /// the default nor PREFIX* has what makes programs run other code, as PATH, LD_PRELOAD and
+    /// PYTHONPATH do: name those, or LD_*.
+    #[arg(long, value_name = "NAME|PREFIX*")]
+    pub allow_env: Vec<String>,
+
     /// Root runs isectd and its workers, and that is meant: no warning.
     #[arg(long)]
     pub allow_root_workers: bool,

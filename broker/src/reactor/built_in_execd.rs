@@ -175,6 +175,8 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     let WorkerArgs {
         allow,
         worker_user,
+        allow_user,
+        allow_env,
         allow_root_workers,
         worker_limit,
         worker_env,
@@ -192,6 +194,8 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     let mut words: Vec<OsString> =
         allow.iter().map(|dir| pair("--allow=", dir.as_os_str())).collect();
     words.extend(worker_user.iter().map(|user| format!("--worker-user={user}").into()));
+    words.extend(texts("--allow-user=", allow_user));
+    words.extend(texts("--allow-env=", allow_env));
     words.extend(allow_root_workers.then(|| "--allow-root-workers".into()));
     words.extend(texts("--worker-limit=", worker_limit));
     words.extend(texts("--worker-env=", worker_env));

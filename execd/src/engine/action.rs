@@ -60,6 +60,8 @@ pub enum Action {
 pub enum Signal {
     /// TERM to the process group.
     TermGroup,
+    /// This signal number, which a start named in place of TERM, to the process group.
+    AskGroup(i32),
     /// KILL to the process group.
     KillGroup,
     /// This signal number, chosen by the broker, to the process only.
@@ -106,8 +108,10 @@ pub enum Note {
     Terminating {
         who: Who,
         pid: u32,
-        /// Whether KILL was sent; otherwise TERM was.
+        /// Whether KILL was sent; otherwise the signal that asks it to end.
         kill: bool,
+        /// The number of that signal if it is another than TERM.
+        stop_signal: Option<i32>,
     },
     /// A process ended.
     Exited { who: Who, pid: u32, exit_cause: ExitCause },

@@ -215,6 +215,9 @@ pub(super) struct Child {
     /// Whether an earlier execd started it under another policy. Independent of the state: it never
     /// changes.
     pub(super) is_older: bool,
+    /// The signal number that asks it to end in place of TERM; `None` = TERM. Independent of the
+    /// state: it never changes.
+    pub(super) stop_signal: Option<i32>,
     pub(super) state: State,
     /// The deadline of the state, if it has one. Valid in `Terminating` and `Ended`.
     pub(super) due: Option<Tick>,

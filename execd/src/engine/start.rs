@@ -23,6 +23,7 @@ impl Engine {
             digest: start.digest,
             pid: 0,
             is_older: false,
+            stop_signal: start.process.as_ref().and_then(|process| process.stop_signal),
             state: State::START,
             due: None,
             end: None,
@@ -124,6 +125,7 @@ impl Engine {
             digest: recorded.digest,
             pid: recorded.pid,
             is_older: recorded.is_older,
+            stop_signal: None,
             state: State::Up,
             due: None,
             end: None,
@@ -203,15 +205,27 @@ impl Engine {
             Effect::GiveUp => self.out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {
                 child.due = Some(self.now.plus_millis(grace_ms.min(limits.grace_ms_max)));
-                self.out.push(Action::Note(Note::Terminating { who, pid, kill: false }));
-                self.out.push(Action::Signal { child: id, signal: Signal::TermGroup });
+                let stop_signal = child.stop_signal;
+                self.out.push(Action::Note(Note::Terminating {
+                    who,
+                    pid,
+                    kill: false,
+                    stop_signal,
+                }));
+                let signal = stop_signal.map_or(Signal::TermGroup, Signal::AskGroup);
+                self.out.push(Action::Signal { child: id, signal });
             }
             Effect::Hurry { grace_ms } => {
                 let due = self.now.plus_millis(grace_ms.min(limits.grace_ms_max));
                 child.due = Some(child.due.map_or(due, |old| old.min(due)));
             }
             Effect::Kill => {
-                self.out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
+                self.out.push(Action::Note(Note::Terminating {
+                    who,
+                    pid,
+                    kill: true,
+                    stop_signal: None,
+                }));
                 self.out.push(Action::Signal { child: id, signal: Signal::KillGroup });
             }
             Effect::Await => child.due = Some(self.now.plus_millis(limits.output_wait_ms)),

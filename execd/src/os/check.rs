@@ -78,7 +78,7 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Start
     Ok(Program { fd, real, is_script })
 }
 
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
+pub(super) fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
@@ -160,7 +160,7 @@ fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
-fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), StartFailure> {
+pub(super) fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), StartFailure> {
     if allow.iter().any(|directory| real.starts_with(directory)) {
         return Ok(());
     }
@@ -204,6 +204,17 @@ fn check_file(
             "{shown} is not executable (mode {mode:04o}); make it so with chmod +x"
         )));
     }
+    writers(path, real, meta, policy)
+}
+
+/// Checks whether others could have made or changed a file or directory.
+pub(super) fn writers(
+    path: &Path,
+    real: &Path,
+    meta: &Metadata,
+    policy: &Policy,
+) -> Result<(), StartFailure> {
+    let (shown, mode) = (path.display(), meta.mode() & 0o7777);
     if mode & 0o002 != 0 {
         return Err(permanent(format!(
             "{shown} can be written by everybody (mode {mode:04o}), so anybody could choose what \
@@ -334,8 +345,9 @@ pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error)
         None | Some(Step::Exec) => None,
         Some(Step::Session) => Some("a session of its own can't be had"),
         Some(Step::Limits) => Some("the limits (--limit) can't be set"),
-        Some(Step::User) => Some("the workers' user (--user) can't be taken on"),
+        Some(Step::User) => Some("the worker's user can't be taken on"),
         Some(Step::Rights) => Some("no_new_privs can't be set"),
+        Some(Step::Nice) => Some("its nice value can't be set"),
         Some(Step::Directory) => Some("the working directory can't be entered"),
     };
     if let Some(before) = before {

@@ -9,11 +9,11 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{
-    ROOT, chdir, getresgid, getresuid, setgroups, setresgid, setresuid, setsid, setuid,
+    ROOT, chdir, fchdir, getresgid, getresuid, setgroups, setresgid, setresuid, setsid, setuid,
 };
 use std::ffi::{CString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 /// A step between fork and exec that failed; the child sends it to execd with the error number.
@@ -27,6 +27,8 @@ pub(super) enum Step {
     User,
     /// `no_new_privs` and the ambient capabilities.
     Rights,
+    /// The nice value.
+    Nice,
     /// The working directory.
     Directory,
     /// `execve`, or `execveat` for a binary.
@@ -36,8 +38,15 @@ pub(super) enum Step {
 const STEP_SHIFT: u32 = 16;
 
 impl Step {
-    const ALL: [Self; 6] =
-        [Self::Session, Self::Limits, Self::User, Self::Rights, Self::Directory, Self::Exec];
+    const ALL: [Self; 7] = [
+        Self::Session,
+        Self::Limits,
+        Self::User,
+        Self::Rights,
+        Self::Nice,
+        Self::Directory,
+        Self::Exec,
+    ];
 
     fn failed(self, errno: Errno) -> io::Error {
         io::Error::from_raw_os_error(errno as i32 | ((self as i32) << STEP_SHIFT))
@@ -70,6 +79,8 @@ pub(super) struct ChildAttributes {
     pub(super) umask: libc::mode_t,
     /// Whether it is scheduled as `SCHED_BATCH`.
     pub(super) batch: bool,
+    /// The nice value; `None` = execd's own.
+    pub(super) nice: Option<i32>,
 }
 
 /// The program and the arguments of its exec.
@@ -134,15 +145,20 @@ impl Image {
     }
 }
 
-/// Prepares the forked child, then becomes the program. Returns only on an error.
-pub(super) fn enter(attributes: &ChildAttributes, image: &Image) -> io::Error {
-    match before_exec(attributes) {
+/// Prepares the forked child, then becomes the program. Returns only on an error. A directory that
+/// was opened before takes the place of the usual one.
+pub(super) fn enter(
+    attributes: &ChildAttributes,
+    directory: Option<BorrowedFd<'_>>,
+    image: &Image,
+) -> io::Error {
+    match before_exec(attributes, directory) {
         Ok(()) => Step::Exec.failed(image.exec()),
         Err(error) => error,
     }
 }
 
-fn before_exec(attributes: &ChildAttributes) -> io::Result<()> {
+fn before_exec(attributes: &ChildAttributes, directory: Option<BorrowedFd<'_>>) -> io::Result<()> {
     setsid().map_err(|errno| Step::Session.failed(errno))?;
     #[expect(unsafe_code, reason = "nix has no call that resets all signals")]
     // SAFETY: signal, sigemptyset, sigprocmask, umask and close_range are async-signal-safe; the
@@ -179,7 +195,23 @@ fn before_exec(attributes: &ChildAttributes) -> io::Result<()> {
         let none: libc::c_ulong = 0;
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, none, none, none);
     }
-    chdir(attributes.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
+    if let Some(nice) = attributes.nice {
+        be_nice(nice).map_err(|errno| Step::Nice.failed(errno))?;
+    }
+    match directory {
+        Some(directory) => fchdir(directory),
+        None => chdir(attributes.directory.as_c_str()),
+    }
+    .map_err(|errno| Step::Directory.failed(errno))
+}
+
+/// Sets the nice value with the rights of the worker's user, so that it is raised only as far as
+/// the host lets that user (`LimitNICE`), not as far as execd could.
+fn be_nice(nice: i32) -> nix::Result<()> {
+    #[expect(unsafe_code, reason = "nix has no setpriority")]
+    // SAFETY: setpriority takes numbers and touches no memory.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    Errno::result(result).map(|_| ())
 }
 
 /// Makes a woken worker wait until the running process pauses, instead of preempting it. On few

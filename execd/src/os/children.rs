@@ -293,11 +293,12 @@ impl Children {
         // blocked.
         let is_beginning = process.watch.is_some() && !state_dir::has_begun(process.entry.pid);
         let sent = match signal {
-            Signal::TermGroup | Signal::KillGroup if is_beginning => {
+            Signal::TermGroup | Signal::AskGroup(_) | Signal::KillGroup if is_beginning => {
                 processes::send_signal(pid, libc::SIGKILL)
             }
             Signal::Process(_) if is_beginning => Err(Errno::EBUSY),
             Signal::TermGroup => processes::send_signal(-pid, libc::SIGTERM),
+            Signal::AskGroup(number) => processes::send_signal(-pid, number),
             Signal::KillGroup => processes::send_signal(-pid, libc::SIGKILL),
             Signal::Process(number) => processes::send_signal(pid, number),
         };

@@ -5,6 +5,8 @@
 use super::check::{self, StartFailure, explain};
 use super::child_setup::{Image, Step, enter};
 use super::orphans;
+use super::process_settings::Settled;
+use super::setting_files::{self, Directory};
 use super::spawn::SpawnConfig;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -145,8 +147,21 @@ impl Launch {
         let path = &self.start.path;
         Some(match Step::of(&error) {
             (Some(Step::Directory), error) => {
-                let (directory, what) = (&self.directory, "the working directory (--directory)");
-                (false, format!("{path} is not started: {what} {directory}: {error}"))
+                let cwd = self.start.process.as_ref().and_then(|process| process.cwd.as_deref());
+                let (directory, what) = match cwd {
+                    Some(cwd) => (cwd, "the working directory (cwd)"),
+                    None => (&self.directory[..], "the working directory (--directory)"),
+                };
+                let text = format!("{path} is not started: {what} {directory}: {error}");
+                (cwd.is_some(), text)
+            }
+            (Some(Step::Nice), _) => {
+                let nice = self.start.process.as_ref().and_then(|process| process.nice);
+                let nice = nice.unwrap_or_default();
+                let text = format!(
+                    "{path} is not started: nice {nice} is a higher priority than execd's own, and                      the worker's user may not raise it (LimitNICE= of execd's unit, ulimit -e)"
+                );
+                (true, text)
             }
             (_, _) => explain(Path::new(path), interpreter.as_deref(), &error),
         })
@@ -164,6 +179,7 @@ impl Launch {
 pub(super) extern "C" fn become_program(
     spawn_config: &SpawnConfig,
     start: &ExecStart,
+    settled: Option<&Settled>,
     ends: &Ends,
 ) -> ! {
     if let Err(errno) = connect(ends) {
@@ -175,17 +191,20 @@ pub(super) extern "C" fn become_program(
     // SAFETY: `connect` has put the pipe there, and this process keeps it until its end.
     let answer = unsafe { BorrowedFd::borrow_raw(ANSWER_FD) };
     let made = match close_others(spawn_config) {
-        Ok(()) => image(spawn_config, start),
+        Ok(()) => image(spawn_config, start, settled),
         Err(errno) => Err((false, format!("{} is not started: /dev/null: {errno}", start.path))),
     };
     match made {
-        Ok((image, interpreter)) => {
+        Ok((image, interpreter, directory)) => {
             if let Some(name) = interpreter {
                 // The name is from the first 256 bytes of a file, so two bytes can hold its length.
                 let size = u16::try_from(name.len()).unwrap_or(u16::MAX);
                 tell(answer, &[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
             }
-            let error = enter(&spawn_config.attributes, &image);
+            let attributes =
+                settled.map_or(&spawn_config.attributes, |settled| &settled.attributes);
+            let directory = directory.as_ref().map(|directory| directory.fd.as_fd());
+            let error = enter(attributes, directory, &image);
             // From here on there may be no memory for allocations.
             let mut said = [FAILED, 0, 0, 0, 0];
             said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
@@ -230,23 +249,44 @@ fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
     descriptors::put_at(&null, 0, false)
 }
 
-/// The image of the program, and its interpreter if it is a script.
+/// The image of the program, its interpreter if it is a script, and the directory that its settings
+/// name.
 fn image(
     spawn_config: &SpawnConfig,
     start: &ExecStart,
-) -> Result<(Image, Option<String>), StartFailure> {
-    let program = check::check(start, &spawn_config.policy)?;
+    settled: Option<&Settled>,
+) -> Result<(Image, Option<String>, Option<Directory>), StartFailure> {
+    let set = settled.zip(start.process.as_deref());
+    let named = |(is_permanent, text): StartFailure| {
+        (is_permanent, format!("{} is not started: {text}", start.path))
+    };
+    let directory = set
+        .and_then(|(settled, process)| Some(Directory::open(process.cwd.as_deref()?, settled)))
+        .transpose()
+        .map_err(named)?;
+    let policy = settled.map_or(&spawn_config.policy, |settled| &settled.policy);
+    let program = match &directory {
+        None => check::check(start, policy)?,
+        Some(directory) => check::check(start, &directory.policy(policy))
+            .map_err(|failure| directory.explain(failure))?,
+    };
     let interpreter =
         program.is_script.then(|| check::interpreter(Path::new(&start.path))).flatten();
     let nul = |_| (true, "a NUL byte is in the path, an argument or the secret".to_owned());
     let text = |text: &str| CString::new(text).map_err(nul);
     let words = [&start.path].into_iter().chain(&start.args);
     let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
-    let mut environment = spawn_config.environment.clone();
+    let mut environment = match set {
+        None => spawn_config.environment.clone(),
+        Some((settled, process)) => {
+            setting_files::environment(process, settled, &spawn_config.permits.names)
+                .map_err(named)?
+        }
+    };
     let run = orphans::value(start.run, &spawn_config.directory_id);
     environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);
     }
-    Ok((Image::new(program, args, environment), interpreter))
+    Ok((Image::new(program, args, environment), interpreter, directory))
 }

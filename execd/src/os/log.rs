@@ -106,8 +106,12 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         Note::Adopted { who, pid } => {
             info!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "adopted");
         }
-        Note::Terminating { who, pid, kill } => {
-            let signal = if *kill { "KILL" } else { "TERM" };
+        Note::Terminating { who, pid, kill, stop_signal } => {
+            let signal = match stop_signal {
+                _ if *kill => "KILL".to_owned(),
+                None => "TERM".to_owned(),
+                Some(number) => number.to_string(),
+            };
             info!(
                 broker = %who.broker, worker = %who.worker, run = %who.run, pid, signal,
                 "terminating"

@@ -12,6 +12,9 @@
 //! | `peer` | which users may use it without a token |
 //! | `spawn`, `launch` | the fork, and the answer of the child before its exec |
 //! | `check`, `child_setup` | in the child: whether the program may run, and what it is given |
+//! | [`permit`] | which users and variables an operator may name |
+//! | `process_settings` | what a start asks for beside its program, before the fork |
+//! | [`setting_files`] | the files that it names for that, in the child |
 //! | `script` | a script's first line, as the kernel sees it |
 //! | [`policy`] | digests of what is enforced and of the program file |
 //! | [`user`], [`rlimits`] | the user that children run as, and their resource limits |
@@ -34,12 +37,15 @@ mod log;
 pub mod options;
 mod orphans;
 mod peer;
+pub mod permit;
 pub mod policy;
+mod process_settings;
 mod reap;
 mod reload;
 pub mod rlimits;
 pub mod run;
 mod script;
+pub mod setting_files;
 mod shutdown;
 mod spawn;
 mod startup;

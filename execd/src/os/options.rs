@@ -1,6 +1,7 @@
 //! The options of an execd, and why it can't run. The command lines are in `cli` of isdexecd and of
 //! isectd.
 
+use super::permit::{PermittedNames, PermittedUser};
 use super::rlimits::RLimit;
 use super::user::Account;
 use crate::engine::limits::Limits;
@@ -68,6 +69,10 @@ pub struct Options {
     pub allow: Vec<PathBuf>,
     /// The user that children run as; `None` = execd's own user.
     pub user: Option<Account>,
+    /// The users that an operator may name for a child.
+    pub allow_users: Vec<PermittedUser>,
+    /// The variables that an operator may set for a child.
+    pub allow_env: PermittedNames,
     /// Whether children may run as root. Without it execd refuses to start if they would.
     pub allow_root_workers: bool,
     /// Resource limits of the children, in addition to those that execd inherited.
@@ -111,6 +116,8 @@ impl Options {
             tls: None,
             allow: Vec::new(),
             user: None,
+            allow_users: Vec::new(),
+            allow_env: PermittedNames::default(),
             allow_root_workers: false,
             rlimits: Vec::new(),
             umask: 0o022,

@@ -129,7 +129,9 @@ fn digest(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::options::Listen;
+    use super::super::permit::{NamePattern, PermittedUser};
     use super::super::rlimits::RLimit;
+    use super::super::user;
     use super::*;
     use std::os::unix::fs::symlink;
     use std::path::{Path, PathBuf};
@@ -161,12 +163,19 @@ mod tests {
         turned.allow.reverse();
         assert_eq!(policy(&turned), first, "the order does not matter");
         type Change = fn(&mut Options);
-        let changed: [(&str, Change); 9] = [
+        let changed: [(&str, Change); 12] = [
             ("allow", |options| options.allow.push("/etc".into())),
             ("limit", |options| options.rlimits.push(RLimit::parse("core=0").unwrap())),
             ("umask", |options| options.umask = 0o077),
             ("directory", |options| options.directory = "/usr".into()),
             ("variable", |options| options.env.push(("A".into(), Some("b".into())))),
+            ("permitted variable", |options| {
+                options.allow_env.patterns.push(NamePattern::parse("A").unwrap());
+            }),
+            ("permitted beginning", |options| {
+                options.allow_env.patterns.push(NamePattern::parse("A*").unwrap());
+            }),
+            ("all variables", |options| options.allow_env.is_open = true),
             ("scheduling", |options| options.batch = false),
             ("state", |options| options.state = Some("/x".into())),
             ("rate", |options| options.limits.starts_per_second += 1),
@@ -179,6 +188,15 @@ mod tests {
             let other = policy(&options);
             assert!(!seen.contains(&other), "{what}");
             seen.push(other);
+        }
+        if user::may_change() {
+            for text in ["4711:1", "4711:2", "4712:1"] {
+                let mut options = options(&one);
+                options.allow_users.push(PermittedUser::find(text).unwrap());
+                let other = policy(&options);
+                assert!(!seen.contains(&other), "{text}");
+                seen.push(other);
+            }
         }
         fs::remove_file(&link).unwrap();
         symlink(&two, &link).unwrap();

@@ -82,6 +82,11 @@ fn room(resource: Resource, soft: rlim_t) -> rlim_t {
     }
 }
 
+/// A value as the command line has it.
+pub(super) fn text(value: rlim_t) -> String {
+    if value == libc::RLIM_INFINITY { "unlimited".into() } else { value.to_string() }
+}
+
 fn number(text: &str) -> Option<rlim_t> {
     if text == "unlimited" {
         return Some(libc::RLIM_INFINITY);

@@ -6,6 +6,8 @@ use super::child_setup::ChildAttributes;
 use super::launch::{Ends, Launch, become_program};
 use super::options::{Failure, Options};
 use super::orphans;
+use super::permit::PermittedUser;
+use super::process_settings::{Permits, settle};
 use super::user::{self, Account};
 use crate::engine::limits::ENVIRONMENT_BYTES_MAX;
 use crate::exit::Exit;
@@ -13,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{ForkResult, Uid, fchown, fork, pipe2};
+use nix::unistd::{ForkResult, Gid, Uid, fchown, fork, getgroups, pipe2};
 use protocol::bodies::ExecStart;
 use protocol::limits::{
     CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE, WORKER_SECRET_VARIABLE,
@@ -53,6 +55,8 @@ pub(super) struct SpawnConfig {
     pub(super) policy: Policy,
     pub(super) attributes: ChildAttributes,
     pub(super) environment: Vec<CString>,
+    /// What the settings of a start may change of all that.
+    pub(super) permits: Permits,
     files_max: u64,
     /// See [`orphans::directory_id`].
     pub(super) directory_id: String,
@@ -107,12 +111,14 @@ impl SpawnConfig {
         };
         let directory = CString::new(options.directory.as_os_str().as_bytes())
             .map_err(|_| usage("the working directory's name contains a NUL byte"))?;
+        let permits = permits(options, account.as_ref())?;
         let environment = environment(options, account.as_ref())?;
         let (umask, batch) = (options.umask, options.batch);
         Ok(Self {
             policy,
-            attributes: ChildAttributes { limits, account, directory, umask, batch },
+            attributes: ChildAttributes { limits, account, directory, umask, batch, nice: None },
             environment,
+            permits,
             files_max: own.1,
             directory_id: orphans::directory_id(),
             directory_file: None,
@@ -126,13 +132,14 @@ impl SpawnConfig {
             policy,
             attributes,
             environment,
+            permits,
             files_max: _,
             directory_id: _,
             directory_file: _,
             outlives,
         } = self;
         let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
-        let ChildAttributes { limits, account, directory, umask, batch } = attributes;
+        let ChildAttributes { limits, account, directory, umask, batch, nice } = attributes;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();
         allow.dedup();
@@ -149,10 +156,12 @@ impl SpawnConfig {
             format!(
                 "directory {directory:?} {directory_of_policy:?}, umask {umask:o}, batch {batch}"
             ),
+            format!("nice {nice:?}"),
         ];
         facts.extend(allow);
         facts.extend(limits);
         facts.extend(environment.iter().map(|pair| format!("variable {pair:?}")));
+        facts.extend(permits.facts());
         facts
     }
 
@@ -167,8 +176,13 @@ impl SpawnConfig {
     pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, StartFailure> {
         let path = Path::new(&start.path);
         let refused = |errno: Errno| explain(path, None, &io::Error::from(errno));
-        let (stdout, child_stdout) = self.stream().map_err(refused)?;
-        let (stderr, child_stderr) = self.stream().map_err(refused)?;
+        let usual = (&self.policy, &self.attributes, &self.environment[..]);
+        let settled = start.process.as_ref();
+        let settled = settled.map(|process| settle(&start, process, &self.permits, usual));
+        let settled = settled.transpose()?;
+        let attributes = settled.as_ref().map_or(&self.attributes, |settled| &settled.attributes);
+        let (stdout, child_stdout) = self.stream(attributes).map_err(refused)?;
+        let (stderr, child_stderr) = self.stream(attributes).map_err(refused)?;
         let (answer, child_answer) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
         fcntl(&answer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let ends = Ends { stdout: child_stdout, stderr: child_stderr, answer: child_answer };
@@ -178,7 +192,7 @@ impl SpawnConfig {
         // it). The child never returns from the call.
         let forked = unsafe { fork() }.map_err(refused)?;
         match forked {
-            ForkResult::Child => become_program(self, &start, &ends),
+            ForkResult::Child => become_program(self, &start, settled.as_ref(), &ends),
             ForkResult::Parent { child } => Ok(Spawned {
                 pid: child.as_raw().unsigned_abs(),
                 stdout,
@@ -198,13 +212,13 @@ impl SpawnConfig {
     /// If the child outlives execd, its end is opened for reading, too. Then the pipe never breaks,
     /// the child gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until then
     /// the child can write what fits into a pipe (64 KiB), then it waits.
-    fn stream(&self) -> nix::Result<(OwnedFd, OwnedFd)> {
+    fn stream(&self, attributes: &ChildAttributes) -> nix::Result<(OwnedFd, OwnedFd)> {
         let (read, mut write) = pipe2(OFlag::O_CLOEXEC)?;
         if self.outlives {
             let path = format!("/proc/self/fd/{}", write.as_raw_fd());
             write = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         }
-        if let Some(account) = &self.attributes.account {
+        if let Some(account) = &attributes.account {
             // Through the group, because the owner stays execd: otherwise the next execd could open
             // it again only with the right to open everybody's files.
             fchown(&write, None, Some(account.gid))?;
@@ -213,6 +227,30 @@ impl SpawnConfig {
         fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok((read, write))
     }
+}
+
+/// What the options let operators set of a start; `account` is the usual one.
+fn permits(options: &Options, account: Option<&Account>) -> Result<Permits, Failure> {
+    let with_environment = |user: &PermittedUser| -> Result<_, Failure> {
+        Ok((user.clone(), environment(options, Some(&user.account))?))
+    };
+    // Nothing is looked up for execd's own user, whom it has been without that.
+    let own = || Account {
+        uid: Uid::effective(),
+        gid: Gid::effective(),
+        groups: getgroups().unwrap_or_default(),
+        is_with_group: false,
+        variables: Vec::new(),
+    };
+    Ok(Permits {
+        names: options.allow_env.clone(),
+        users: options.allow_users.iter().map(with_environment).collect::<Result<_, _>>()?,
+        usual: account.map_or_else(
+            || PermittedUser { account: own(), name: None, groups: Vec::new() },
+            |account| PermittedUser::new(account.clone()),
+        ),
+        may_change: user::may_change(),
+    })
 }
 
 fn usage(text: impl Into<String>) -> Failure {

@@ -3,6 +3,7 @@
 //! pipe (`ready`). The broker waits for neither, and dials its built-in execd until it answers.
 
 use super::options::{Failure, Options};
+use super::permit::PermittedUser;
 use super::run::LINGERING_MAX;
 use super::user;
 use crate::engine::limits::Limits;
@@ -51,6 +52,9 @@ pub(super) fn check_options(options: &Options) -> Result<(), Failure> {
              root, or as user {uid} without --user"
         )));
     }
+    for permitted in &options.allow_users {
+        check_permitted(permitted, options.allow_root_workers)?;
+    }
     // Another group gives other rights, also to one's own user.
     if let Some(account) = options.user.as_ref().filter(|_| uid == me && !user::may_change())
         && account.is_with_group
@@ -65,8 +69,26 @@ pub(super) fn check_options(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a user that operators may name and that nobody could run as, or should.
+fn check_permitted(permitted: &PermittedUser, may_be_root: bool) -> Result<(), Failure> {
+    if permitted.is_root() && !may_be_root {
+        return Err(usage(
+            "--allow-user: operators could run workers as root; name another user, or say \
+             --allow-root-workers, too",
+        ));
+    }
+    if !user::may_change() {
+        return Err(usage(format!(
+            "--allow-user: only root can start workers as another user; this is user {}; run execd \
+             as root, or leave --allow-user away",
+            Uid::effective()
+        )));
+    }
+    Ok(())
+}
+
 /// Whether this process has that group and no other.
-fn has_just(gid: Gid) -> bool {
+pub(super) fn has_just(gid: Gid) -> bool {
     let others = getgroups().unwrap_or_default();
     Gid::effective() == gid && others.iter().all(|other| *other == gid)
 }

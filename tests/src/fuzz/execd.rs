@@ -19,6 +19,7 @@ use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::{HostName, ServiceName, TokenName};
 use protocol::peer_group::PeerGroup;
+use protocol::process::ProcessSettings;
 use protocol::proof::{Claim, Proof};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,8 @@ const WAITS_MS: &[u64] = &[0, 1, 10, 100, 1000, 2000, 10_000, 60_000];
 struct Child {
     is_up: bool,
     has_exited: bool,
+    /// The signal that asks it to end, if its start named one.
+    stop_signal: Option<i32>,
     ended: BTreeSet<u8>,
 }
 
@@ -340,8 +343,10 @@ impl ExecdPlayer {
                 assert!(self.links.contains_key(&link), "a proof of {link}, gone");
                 self.proofs.push_back(link);
             }
-            Action::Spawn { child, .. } => {
-                let before = self.children.insert(child, Child::default());
+            Action::Spawn { child, start, .. } => {
+                let stop_signal = start.process.and_then(|process| process.stop_signal);
+                let asked = Child { stop_signal, ..Child::default() };
+                let before = self.children.insert(child, asked);
                 assert!(before.is_none(), "child {child} is two");
                 self.forks.push(child);
             }
@@ -357,6 +362,13 @@ impl ExecdPlayer {
                 let known = self.children.get(&child);
                 assert!(known.is_some(), "a signal for child {child}, gone");
                 let is_dead = known.is_some_and(|known| known.has_exited);
+                let asks = match signal {
+                    Signal::TermGroup => Some(None),
+                    Signal::AskGroup(number) => Some(Some(number)),
+                    Signal::KillGroup | Signal::Process(_) => None,
+                };
+                let named = known.and_then(|known| known.stop_signal);
+                assert!(asks.is_none_or(|asks| asks == named), "{signal:?}, and not {named:?}");
                 let is_group = signal == Signal::KillGroup;
                 assert!(!is_dead || is_group, "{signal:?} for child {child}, which has exited");
             }
@@ -398,6 +410,21 @@ fn hello(broker: &str) -> Frame {
 }
 
 /// The frames a broker may send, and some it may not.
+/// Settings of a process, mostly none.
+fn settings(source: &mut Source<'_>) -> Option<Box<ProcessSettings>> {
+    if source.below(4) != 3 {
+        return None;
+    }
+    let settings = ProcessSettings {
+        env: [(source.pick(&["A", "LD_PRELOAD", "ISECT_RUN"]).to_owned(), source.text())].into(),
+        cwd: source.is_yes().then(|| source.text()),
+        user: source.is_yes().then(|| source.text()),
+        stop_signal: Some(1 + source.below(64) as i32),
+        ..ProcessSettings::default()
+    };
+    Some(Box::new(settings))
+}
+
 fn frame(source: &mut Source<'_>) -> Frame {
     let (worker, run) = ids(source);
     match source.below(16) {
@@ -409,7 +436,7 @@ fn frame(source: &mut Source<'_>) -> Frame {
             args: (0..source.below(3)).map(|_| source.text()).collect(),
             secret: "s".into(),
             digest: 5,
-            process: None,
+            process: settings(source),
             memory_max: 0,
             output_bytes: 0,
             output_files: 1,

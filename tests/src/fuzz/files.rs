@@ -1,5 +1,5 @@
-//! Fuzzes texts from outside that are no frames: execd's file of children, the broker's
-//! configuration, the token file, tokens, addresses. Laws: reading never panics; a value that was
+//! Fuzzes texts from outside that are no frames: execd's file of children, a worker's file of
+//! variables, the broker's configuration, the token file, tokens, addresses. Laws: reading never panics; a value that was
 //! read and written can be read again; an accepted configuration is saved in a form that is
 //! accepted again.
 
@@ -11,7 +11,7 @@ use broker::engine::input::{Input, Listening};
 use broker::engine::origin::Origin;
 use broker::engine::{Engine, EngineOptions};
 use client::address::Address;
-use execd::os::state_dir;
+use execd::os::{setting_files, state_dir};
 use protocol::names::TokenName;
 use protocol::time::Tick;
 
@@ -25,6 +25,7 @@ pub fn files(data: &[u8]) {
         1 => tokens(text),
         2 => token(text),
         3 => address(text),
+        4 => variables(text),
         _ => configuration(text),
     }
 }
@@ -70,6 +71,17 @@ fn address(text: &str) {
     if let Ok(address) = Address::parse(text) {
         let written = address.to_string();
         assert_eq!(Address::parse(&written).ok(), Some(address), "{text:?} as {written:?}");
+    }
+}
+
+fn variables(text: &str) {
+    match setting_files::names(text) {
+        Ok(names) => {
+            let own = ["ISECT_RUN", "ISECT_WORKER_SECRET"];
+            let is_bad = |name: &&String| name.starts_with("LD_") || own.contains(&name.as_str());
+            assert_eq!(names.iter().find(is_bad), None);
+        }
+        Err(why) => assert!(why.contains(" line "), "{why}"),
     }
 }
 

@@ -328,7 +328,7 @@ impl World {
                     return;
                 };
                 match signal {
-                    Signal::TermGroup => self.term_proc(pid),
+                    Signal::TermGroup | Signal::AskGroup(_) => self.term_proc(pid),
                     Signal::KillGroup => self.kill_proc(pid, ExitCause::Signal(9)),
                     Signal::Process(_) => {}
                 }

@@ -93,10 +93,11 @@ impl Supervision {
         let run = RunId(next);
         let digest = self.digest(key, cx.catalog);
         let (worker, service) = (&self.workers[key], &cx.catalog[self.workers[key].service]);
-        let (broker_host, broker_port) = self.worker_address(&worker.host, cx);
+        let process = service.of_workers.process.with(&worker.own.process);
+        let is_other_user = process.user.is_some();
+        let (broker_host, broker_port) = self.worker_address(&worker.host, is_other_user, cx);
         let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
         args.extend(worker.args.iter().cloned());
-        let process = service.of_workers.process.with(&worker.own.process);
         let start = ExecStart {
             worker: id,
             run,
@@ -126,11 +127,17 @@ impl Supervision {
         self.worker_fact(FactKind::WorkerStart, key, &what, cx);
     }
 
-    /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`.
-    fn worker_address(&self, host: &HostName, cx: &Context<'_>) -> (String, String) {
+    /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`. The socket is the
+    /// broker's own user's; one of another user can't open it. Another group opens it as well.
+    fn worker_address(
+        &self,
+        host: &HostName,
+        is_other_user: bool,
+        cx: &Context<'_>,
+    ) -> (String, String) {
         let is_builtin = self.hosts.named(host).is_some_and(|host| host.is_builtin);
         match &cx.listening.worker_unix {
-            Some(unix) if is_builtin => (unix.clone(), "0".into()),
+            Some(unix) if is_builtin && !is_other_user => (unix.clone(), "0".into()),
             Some(_) | None => {
                 (cx.listening.worker_host.clone(), cx.listening.worker_port.to_string())
             }

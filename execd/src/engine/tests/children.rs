@@ -53,6 +53,21 @@ fn the_same_run_twice_fails_without_touching_the_first() {
 }
 
 #[test]
+fn a_start_names_the_signal_that_asks_it_to_end_and_an_adopted_process_gets_term() {
+    let mut b = Bench::with_broker(|_| {});
+    let Frame::ExecStart(mut begin) = start(1, 1) else { panic!("a start") };
+    let process = ProcessSettings { stop_signal: Some(2), ..ProcessSettings::default() };
+    begin.process = Some(Box::new(process));
+    b.frame(1, Frame::ExecStart(begin));
+    b.give(Input::Spawned { child: ChildId(0), pid: 70 });
+    b.up(1, 2, 1);
+    assert_eq!(b.frame(1, stop(1, 1, 500)), ["ask 0 2"]);
+    assert_eq!(b.frame(1, stop(1, 1, 400)), [""; 0], "it is asked once");
+    assert_eq!(b.frame(1, stop(2, 1, 500)), ["term 1"], "the other is asked as ever");
+    assert_eq!(b.until(400), ["kill 0"]);
+}
+
+#[test]
 fn stop_asks_waits_and_kills() {
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);

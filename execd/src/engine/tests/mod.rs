@@ -21,6 +21,7 @@ use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::peer_group::PeerGroup;
+use protocol::process::ProcessSettings;
 use protocol::time::Tick;
 
 /// An engine and its clock; each step returns the actions as short words.
@@ -78,6 +79,7 @@ fn word(action: &Action) -> Option<String> {
         Action::Adopt { child, pid } => format!("adopt {child} {pid}"),
         Action::Signal { child, signal } => match signal {
             Signal::TermGroup => format!("term {child}"),
+            Signal::AskGroup(number) => format!("ask {child} {number}"),
             Signal::KillGroup => format!("kill {child}"),
             Signal::Process(number) => format!("signal {child} {number}"),
         },
