@@ -1,7 +1,7 @@
 //! The thread that keeps the output of workers in files. The loop of execd never waits for it: what
 //! it has no room to queue is counted and told in the file. `output_files` has the files.
 
-use super::output_files::{LastLines, OutputFiles, Owner};
+use super::output_files::{OutputFiles, Owner};
 use super::output_line;
 use super::output_read::LastLines;
 use crate::engine::action::KeptText;

@@ -288,10 +288,21 @@ impl OutputFiles {
             if age + 1 >= files.max(1) {
                 self.total -= known.counted();
                 remove(&path)?;
-            } else {
-                self.known.insert((owner.clone(), age + 1), known);
-                fs::rename(&path, self.path(owner, age + 1))?;
+                continue;
             }
+            match fs::rename(&path, self.path(owner, age + 1)) {
+                // Somebody has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.total -= known.counted();
+                    continue;
+                }
+                Err(error) => {
+                    self.known.insert((owner.clone(), age), known);
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
+            self.known.insert((owner.clone(), age + 1), known);
         }
         Ok(())
     }

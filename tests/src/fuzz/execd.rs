@@ -6,8 +6,8 @@
 use super::source::Source;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::kept::READ_LINES_MAX;
 use execd::engine::input::{Input, RecordedProcess, Watched};
+use execd::engine::kept::READ_LINES_MAX;
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Stream};
