@@ -28,7 +28,7 @@ With -k all messages are one conversation with one worker; the last has no 'more
 as soon as the one after each is there, and the replies are printed as they come.
 -c may be given several times: all are sent in order, and the status is that of the first failure.
 
-The verbs pub, sub and announce take no SERVICE; 'isdclient pub --help' explains one. A service of
+The verbs pub, sub, announce and logs take no SERVICE; 'isdclient pub --help' explains one. A service of
 such a name stands behind '--': isdclient -c hello -- pub
 
 Exit status: 0 done; 1 the broker or the worker answered with an error (its text on standard
@@ -43,6 +43,7 @@ Examples:
   isdclient pub orders.eu.created 17
   isdclient sub 'orders.>'
   isdclient announce pump -- /usr/local/bin/pump
+  isdclient logs echo -f
 
 'isdclient -c help' lists the operator's commands.";
 
@@ -55,7 +56,7 @@ Examples:
 #[command(
     override_usage = "isdclient [-h [tls://]HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] \
     [--json] [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]\n       \
-    isdclient [OPTIONS] pub|sub|announce ..."
+    isdclient [OPTIONS] pub|sub|announce|logs ..."
 )]
 pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
@@ -130,7 +131,7 @@ pub struct Cli {
     #[arg(value_name = "SERVICE", default_value = "op", value_parser = service)]
     pub service: ServiceName,
 
-    /// What to do on the bus instead
+    /// What to do instead
     #[command(subcommand)]
     pub verb: Option<Verb>,
 }

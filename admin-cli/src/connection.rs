@@ -309,10 +309,12 @@ fn not_a_service(mut error: Error, service: &ServiceName) -> Error {
     error
 }
 
-/// Whether the command's answer is a stream of events.
+/// Whether the command's answer is a stream of events or of lines.
 fn is_watch(body: &[u8]) -> bool {
     let mut words = body.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    words.next() == Some(Command::Watch.row().name.as_bytes())
+    let is = |word: Option<&[u8]>, command: Command| word == Some(command.row().name.as_bytes());
+    let first = words.next();
+    is(first, Command::Watch) || (is(first, Command::Logs) && words.any(|word| word == b"-f"))
 }
 
 fn sent(sequence: u32, send: &Send, body: &Bytes) -> String {
@@ -360,6 +362,7 @@ mod tests {
 
     #[test]
     fn watch_is_known_by_its_first_word() {
+        assert!(is_watch(b"logs echo -f") && !is_watch(b"logs f") && !is_watch(b"load -f"));
         assert!(is_watch(b" watch\n") && is_watch(b"watch worker_died\0"));
         assert!(!is_watch(b"") && !is_watch(b"watches") && !is_watch(b"help watch"));
     }

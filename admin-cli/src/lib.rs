@@ -9,8 +9,9 @@
 //! | [`output`] | standard output and standard error |
 //! | [`status`] | what can go wrong, and its exit status |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
-//! | [`verbs`] | the verbs `pub`, `sub` and `announce` |
+//! | [`verbs`] | the verbs `pub`, `sub`, `announce` and `logs` |
 //! | [`publish`], [`subscribe`] | the first two of them |
+//! | [`logs`] | what workers wrote |
 //! | [`announce`] | runs a program as an instance that the broker watches |
 //! | [`instance`], [`lines`] | tells the broker of that program; the lines that it writes |
 //! | [`stop`] | Ctrl-C as a flag |
@@ -26,6 +27,7 @@ pub mod generate;
 pub mod input;
 pub mod instance;
 pub mod lines;
+pub mod logs;
 pub mod output;
 pub mod publish;
 pub mod run;

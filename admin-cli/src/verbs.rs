@@ -4,13 +4,15 @@
 use crate::cli::Cli;
 use crate::output::Output;
 use crate::status::Failure;
-use crate::{publish, subscribe};
+use crate::{logs, publish, subscribe};
 use clap::{Args, Subcommand};
 use client::bus::{InstanceType, Options, Position};
 use protocol::instances::{ACTIVITY_TIMEOUT_MS_MAX, ACTIVITY_TIMEOUT_MS_MIN};
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::messages::EXPIRES_MS_MAX;
 use protocol::names::ServiceName;
+use protocol::op::parse::parse;
+use protocol::op::spec::{LOG_LINES, LOG_LINES_MAX, OpRequest, Target};
 use protocol::topics::{Pattern, check_topic};
 use std::ffi::OsString;
 use std::io::BufRead;
@@ -63,6 +65,16 @@ program: one that hangs is timed out.
 Example:
   isdclient announce pump --group night --activity --timeout 5000 -- /usr/local/bin/pump -v";
 
+const LOGS_AFTER: &str = "\
+The same as the operator's command 'logs': a line for each line, with the worker's id unless one
+worker is asked for, the time, and the stream. Lines in parentheses are the broker's own. Ctrl-C
+ends -f, with exit status 0.
+
+Examples:
+  isdclient logs echo
+  isdclient logs 3 -n 500
+  isdclient --json logs echo -f";
+
 /// What to do on the bus.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
@@ -72,6 +84,26 @@ pub enum Verb {
     Sub(SubArgs),
     /// Run a program as an instance that the broker watches
     Announce(AnnounceArgs),
+    /// Print what workers wrote on stdout and stderr
+    Logs(LogsArgs),
+}
+
+/// The words of `logs`.
+#[derive(Clone, Debug, Args)]
+#[command(disable_help_flag = true, after_help = LOGS_AFTER)]
+pub struct LogsArgs {
+    /// At most so many lines
+    #[arg(short = 'n', long = "lines", value_name = "COUNT", default_value_t = LOG_LINES,
+        value_parser = clap::value_parser!(u32).range(..=LOG_LINES_MAX as i64))]
+    pub lines: u32,
+
+    /// Go on with the lines that are written from now on
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+
+    /// A service's name, a worker's id, or all
+    #[arg(value_name = "TARGET", value_parser = target)]
+    pub target: Target,
 }
 
 /// The words of `pub`.
@@ -196,6 +228,14 @@ pub struct AnnounceArgs {
     pub program: Vec<OsString>,
 }
 
+fn target(text: &str) -> Result<Target, String> {
+    match parse(&format!("logs {text}")) {
+        Ok(OpRequest::Logs(wanted)) if !text.contains(char::is_whitespace) => Ok(wanted.target),
+        Ok(_) => Err("it is a service's name, a worker's id, or all".to_owned()),
+        Err(error) => Err(error.text),
+    }
+}
+
 fn topic(text: &str) -> Result<String, String> {
     check_topic(text).map(|()| text.to_owned())
 }
@@ -254,6 +294,7 @@ pub fn run(
     match verb {
         Verb::Pub(args) => publish::run(cli, args, input, out),
         Verb::Sub(args) => subscribe::run(cli, args, out),
+        Verb::Logs(args) => logs::run(cli, args, out),
         Verb::Announce(_) => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
-use execd::os::options::{Listen, Options, variable};
+use execd::os::options::{Listen, OUTPUT_TOTAL_BYTES, Options, OutputTo, variable};
 use execd::os::permit::{NamePattern, PermittedUser};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
@@ -79,6 +79,13 @@ pub(crate) struct Cli {
     /// directory; none for port 0
     #[arg(long, value_name = "DIR|none")]
     state: Option<PathBuf>,
+    /// Keep what the workers write on stdout and stderr in files here, as the settings output_bytes
+    /// and output_files of their services say. By default 'output' in the state directory
+    #[arg(long, value_name = "DIR|none")]
+    output_dir: Option<PathBuf>,
+    /// Most bytes of all these files; past it the one that was written to longest ago is removed
+    #[arg(long, value_name = "BYTES", default_value_t = OUTPUT_TOTAL_BYTES)]
+    output_total_bytes: u64,
     /// Working directory of the workers
     #[arg(long, alias = "chdir", value_name = "DIR", default_value = "/")]
     directory: PathBuf,
@@ -219,6 +226,12 @@ impl Cli {
             Some(directory) => Some(directory),
             None => default_state(&options.listen),
         };
+        options.output = match self.output_dir {
+            Some(none) if none.as_os_str() == "none" => OutputTo::Nothing,
+            Some(directory) => OutputTo::Directory(absolute(directory)),
+            None => OutputTo::State,
+        };
+        options.output_total_bytes = self.output_total_bytes;
         options.directory = self.directory;
         options.env = self
             .env

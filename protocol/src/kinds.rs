@@ -179,6 +179,7 @@ macro_rules! table {
             policy: String = unless(Shown, String::new()), [], "a digest of the rules that execd enforces on the processes it starts; empty = it does not say";
             binary: String = unless(Shown, String::new()), [], "a digest of the program file that execd runs; empty = it does not say";
             hands_over: bool = unless(Flag, false), [], "execd accepts `exec-end` with `keep`";
+            keeps_output: bool = unless(Flag, false), [], "execd knows `exec-read` and what `exec-start` says of memory and output";
             older: Vec<WorkerId> = Each(Number), [], "a worker of this broker whose process was started under another policy";
             signature: Option<String> = Maybe(Mac), [], "proves that execd knows the token; there if the broker proved one";
         };

@@ -42,6 +42,38 @@ pub fn children() -> Vec<u32> {
     others().filter(is_mine).collect()
 }
 
+/// The resident size in bytes of a process and of all that descend from it, as far as the first
+/// `most` of their threads are concerned; `None` = there is no such process. What several of them
+/// share counts for each.
+pub fn resident_tree(pid: u32, most: usize) -> Option<u64> {
+    let page = page_bytes();
+    let (mut bytes, mut left) = (0, most);
+    let mut pids = vec![pid];
+    while let Some(next) = pids.pop() {
+        if let Some(stat) = running(next) {
+            bytes += stat.rss * page;
+        } else if next == pid {
+            return None;
+        }
+        // The list is one for each thread that has started processes.
+        for thread in fs::read_dir(format!("/proc/{next}/task")).into_iter().flatten() {
+            left = left.saturating_sub(1);
+            let path = thread.ok().map(|thread| thread.path().join("children"));
+            let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+            pids.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+            if left == 0 {
+                return Some(bytes);
+            }
+        }
+    }
+    Some(bytes)
+}
+
+fn page_bytes() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+}
+
 /// The value of a variable in the environment that a process was started with, as far as it is
 /// within this many bytes; `None` = it has none, or is not to be looked at.
 pub fn variable(pid: u32, name: &str, bytes_max: u64) -> Option<Vec<u8>> {
@@ -73,6 +105,8 @@ mod tests {
         let own = running(process::id()).unwrap();
         assert_eq!(own.pid.cast_unsigned(), process::id());
         assert!(status(process::id()).unwrap().vmrss.unwrap() > 0);
+        let alone = running(process::id()).unwrap().rss * page_bytes();
+        assert!(resident_tree(process::id(), 1).unwrap() > alone / 2);
         let mut child = Command::new("/bin/sh");
         // Its name may contain anything.
         let child = child.args(["-c", "printf ') Z 1 (' >/proc/self/comm; read line"]);

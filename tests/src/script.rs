@@ -31,6 +31,7 @@ mod clients;
 mod file;
 mod hosts;
 mod item;
+mod kept_lines;
 mod show;
 mod stimulus;
 mod tokens;

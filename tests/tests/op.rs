@@ -81,6 +81,10 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Host, &["host localhost", "host h2", "host h9"]),
     (Command::Last, &["last 2", "last 5"]),
     (Command::Load, &["load", "load echo"]),
+    (
+        Command::Logs,
+        &["logs echo", "logs 1 -n 2", "logs echo -f", "logs all -n 1", "logs eat", "logs 99"],
+    ),
     (Command::Latency, &["latency", "latency echo"]),
     (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
     (Command::Queue, &["queue", "queue echo", "queue eat"]),
@@ -147,6 +151,19 @@ fn then(command: &str) -> &'static [&'static str] {
         "source /bad/commands" => {
             &[r#"broker reads "config service print\nbogus\nset stall_ms 1""#]
         }
+        "logs echo" | "logs 1 -n 2" => &[
+            r#"echo#1 keeps "colours read|ready" from=40"#,
+            r#"echo#2 keeps "a \x1b line" stdout lost=3 at=500"#,
+            "+4s",
+        ],
+        "logs echo -f" => &[
+            r#"echo#1 keeps "ready" from=41"#,
+            r#"echo#1 writes "served" number=42"#,
+            "+4s",
+            r#"echo#1 writes stdout "more" number=45 dropped=2"#,
+        ],
+        "logs all -n 1" => &[r#"eat#6 keeps because "no output of it is kept""#, "+4s"],
+        "logs eat" => &["+4s"],
         "watch worker_died" => &["echo#1 dies", "echo#2 dies"],
         _ => &[],
     }

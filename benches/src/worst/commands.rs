@@ -115,6 +115,7 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Host => &[(First, "host h0000"), (First, "host h000")],
         Command::Hosts => &[(First, "hosts")],
         Command::Last => &[(First, "last 1")],
+        Command::Logs => &[(First, "logs s0000"), (First, "logs all -n 10000 -f")],
         Command::Latency => &[(First, "latency"), (First, "latency s0000")],
         Command::Load => &[(First, "load"), (First, "load s000")],
         Command::Poison => &[(First, "poison"), (First, "poison 1"), (First, "poison clear")],

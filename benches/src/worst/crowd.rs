@@ -527,6 +527,7 @@ pub fn welcome() -> Report {
         policy: String::new(),
         binary: String::new(),
         hands_over: true,
+        keeps_output: true,
         older: Vec::new(),
         signature: None,
     };

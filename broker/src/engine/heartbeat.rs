@@ -90,6 +90,7 @@ fn close_idle(hub: &mut Engine, link: LinkId, idle_ms: u64) {
     let is_over = !hub.dispatch.flow().is_unread(link)
         && hub.dispatch.caller(key).in_flight.is_empty()
         && hub.facts.watch_of(id).is_none()
+        && hub.logs.follows(id).is_none()
         && !hub.topics.has_subscriptions(link)
         && hub.sessions.is_silent_for(link, idle_ms, context!(hub))
         && !answer::owes_answer(hub, id, link);

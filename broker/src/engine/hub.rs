@@ -19,6 +19,7 @@ use super::timers::Timers;
 use super::topics::Topics;
 use super::wall_clock::WallClock;
 use super::work::Works;
+use crate::engine::operator::log_queries::Logs;
 use crate::engine::operator::open_listing::Listings;
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::operator::status_query::StatusQuery;
@@ -68,6 +69,7 @@ pub struct Engine {
     pub(super) is_started: bool,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) listings: Listings,
+    pub(super) logs: Logs,
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
     pub(super) store: Store,

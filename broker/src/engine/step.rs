@@ -5,7 +5,7 @@ use super::context::context;
 use super::effect::Effect;
 use super::hub::Engine;
 use super::input::Input;
-use super::operator::{certificates, listing, run, save, script, status, tokens, why};
+use super::operator::{certificates, listing, logs, run, save, script, status, tokens, why};
 use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
@@ -183,6 +183,7 @@ impl Engine {
             Input::Report { link, report } => {
                 self.heard(link);
                 if let Some(key) = self.sessions.host_at(link) {
+                    logs::on_report(self, link, &report);
                     self.supervision.on_report(link, key, *report, context!(self));
                 }
             }
@@ -385,6 +386,7 @@ impl Engine {
                 Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self)),
                 Timer::LeftOut => self.on_left_out_due(),
                 Timer::Heartbeat => heartbeat::on_heartbeat(self),
+                Timer::LogsAnswer(query) => logs::finish(self, query),
                 Timer::StatusAnswer(query) => status::answer_status_query(self, query),
                 Timer::Store => self.store.retry(),
                 Timer::StoreWait(number) => save::on_store_wait_due(self, number),

@@ -39,6 +39,8 @@ pub(crate) enum Timer {
     Heartbeat,
     /// When to answer the `send … status` with this number with what has come.
     StatusAnswer(u64),
+    /// When to answer the `logs` with this number with what has come.
+    LogsAnswer(u64),
     /// When to try again to store the configuration.
     Store,
     /// When to answer operators whose changes wait for the `Action::Store` with this number.
@@ -82,6 +84,7 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::SelfStart(_)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
+        | Timer::LogsAnswer(_)
         | Timer::Store
         | Timer::StoreWait(_)
         | Timer::Listing

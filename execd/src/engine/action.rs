@@ -2,6 +2,7 @@
 //! carries both out.
 
 use super::child::ChildId;
+use protocol::bodies::{ExecRead, Stream};
 use protocol::{Claim, ExecStart, ExitCause, Frame, HostName, LinkId, Proof, RunId, WorkerId};
 use std::sync::Arc;
 
@@ -45,6 +46,19 @@ pub enum Action {
     },
     /// Sends a signal to a child that was not reported as exited.
     Signal { child: ChildId, signal: Signal },
+    /// Keeps lines that a child wrote.
+    Keep { child: ChildId, lines: KeptText },
+    /// Sends the last lines that are kept of a worker, after those that were kept before.
+    ReadKept {
+        /// The link that gets the answer.
+        link: LinkId,
+        /// The broker that the worker belongs to.
+        broker: Arc<str>,
+        /// Which worker, and how many lines.
+        read: ExecRead,
+    },
+    /// Looks how much memory a child has; `Memory` follows, unless it is gone.
+    Measure { child: ChildId },
     /// Drops everything kept for a child: its streams and its line in the state directory.
     Forget { child: ChildId },
     /// Writes a line to the log.
@@ -53,6 +67,24 @@ pub enum Action {
     Exit,
     /// As `Exit`, but the processes stay for the next execd of the state directory.
     HandOver,
+}
+
+/// Lines of one stream, in the order in which they were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptText {
+    /// The stream that they came from.
+    pub stream: Stream,
+    /// The number of the first line; each further one has the next number.
+    pub first: u64,
+    /// The lines, each with a line end.
+    pub text: String,
+}
+
+impl KeptText {
+    /// No lines yet.
+    pub(super) const fn new(stream: Stream, first: u64) -> Self {
+        Self { stream, first, text: String::new() }
+    }
 }
 
 /// A signal and the processes that get it.

@@ -1,6 +1,7 @@
 //! A child: one process from the request to start it to the report of its end, as one exhaustive
 //! match of state and event. The engine carries out the effects.
 
+use super::memory::MemoryWatch;
 use super::output::Output;
 use protocol::{ExitCause, RunId, Tick, WorkerId, all_variants};
 use std::fmt;
@@ -226,6 +227,8 @@ pub(super) struct Child {
     pub(super) end: Option<(ExitCause, u64, u64)>,
     /// The lines that it writes.
     pub(super) output: Output,
+    /// How its memory is watched.
+    pub(super) memory: MemoryWatch,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::child::ChildId;
 use protocol::bodies::Stream;
-use protocol::{ExitCause, Frame, LinkId, PeerGroup, RunId, WireError, WorkerId};
+use protocol::{ExecStart, ExitCause, Frame, LinkId, PeerGroup, RunId, WireError, WorkerId};
 
 /// Something that happened.
 #[expect(missing_docs, reason = "each variant says what happened; the rest are its facts")]
@@ -78,6 +78,12 @@ pub enum Input {
         /// Largest resident size in KiB.
         rss_kib_max: u64,
     },
+    /// The answer to [`Action::Measure`](super::action::Action::Measure).
+    Memory {
+        child: ChildId,
+        /// The resident size in bytes of its process and of all that descend from it.
+        bytes: u64,
+    },
     /// The state directory names a process of an earlier execd. All of these come before other
     /// inputs.
     Recorded(RecordedProcess),
@@ -104,4 +110,32 @@ pub struct RecordedProcess {
     pub alive: bool,
     /// Whether it was started under another policy than the one in force.
     pub is_older: bool,
+    /// How it is watched and ended.
+    pub watched: Watched,
+}
+
+/// What an `exec-start` says of how its process is watched and ended, which the next execd has to
+/// know, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// The number of the signal that asks it to end; 0 = TERM.
+    pub stop_signal: i32,
+    /// Bytes of memory past which its broker is told; 0 = it is not told.
+    pub memory_max: u64,
+    /// Bytes of one file in which its output is kept; 0 = nothing is kept.
+    pub output_bytes: u64,
+    /// How many such files are kept.
+    pub output_files: u32,
+}
+
+impl Watched {
+    /// What this start says.
+    pub fn of(start: &ExecStart) -> Self {
+        Self {
+            stop_signal: start.process.as_ref().and_then(|set| set.stop_signal).unwrap_or(0),
+            memory_max: start.memory_max,
+            output_bytes: start.output_bytes,
+            output_files: start.output_files,
+        }
+    }
 }

@@ -112,7 +112,7 @@ impl Engine {
             Frame::ExecStop(stop) => self.stop((id, &broker), stop),
             Frame::ExecSignal(signal) => self.signal((id, &broker), signal),
             Frame::ExecList => self.list(id, &broker),
-            Frame::ExecRead(read) => self.read_lines(id, read),
+            Frame::ExecRead(read) => self.read_lines(id, &broker, read),
             Frame::ExecEnd(ExecEnd { keep: true, .. }) => self.hand_over(id),
             Frame::ExecEnd(end) => {
                 self.flush_missed(&broker);
@@ -220,6 +220,7 @@ impl Engine {
             policy: self.config.policy.clone(),
             binary: self.config.binary.clone(),
             hands_over: self.config.hands_over,
+            keeps_output: true,
             older,
             signature,
         };

@@ -9,14 +9,18 @@
 //! | `start`, `stop` | how children begin, and how they end: TERM, wait, KILL, last output, report
 //! |
 //! | `links` | the links of brokers: hello, ping, silence, one link for each broker |
+//! | [`kept`] | the numbers of the lines that are kept |
+//! | `memory` | which children have more memory than they should |
 //! | `output` | bytes to lines, rate limits, last lines of stderr |
 //! | [`limits`] | every limit by name |
 
 pub mod action;
 pub mod child;
 pub mod input;
+pub mod kept;
 pub mod limits;
 mod links;
+mod memory;
 mod output;
 mod proofs;
 mod start;
@@ -25,8 +29,9 @@ mod stop;
 mod tests;
 
 use action::{Action, Note, Who};
-use child::{Child, ChildId, Event};
+use child::{Child, ChildId, Event, State};
 use input::Input;
+use kept::{Kept, KeptNumbers};
 use limits::{CHILDREN_CAP, Limits};
 use links::Link;
 use output::Bucket;
@@ -57,6 +62,8 @@ pub struct Config {
     pub built_in: bool,
     /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
     pub exits_with_broker: bool,
+    /// The number of the last line that is kept of each worker; `None` = no lines are kept.
+    pub kept: Option<KeptNumbers>,
 }
 
 /// A broker that has said hello. While it is away, its children and reports are kept.
@@ -107,6 +114,7 @@ pub struct Engine {
     /// The tick at which the latest start that was put off should be repeated.
     start_slot: Tick,
     lines: Bucket,
+    kept: Kept,
     shutdown: Shutdown,
     /// The tick at which execd ends although children are left.
     give_up: Option<Tick>,
@@ -137,6 +145,7 @@ impl Engine {
             starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),
             lines: Bucket::new(limits.all_lines_per_second, limits.all_lines_burst, Tick(0)),
             start_slot: Tick(0),
+            kept: Kept(config.kept.take()),
             config,
             links: BTreeMap::new(),
             brokers: BTreeMap::new(),
@@ -191,6 +200,7 @@ impl Engine {
                     self.note_output_end(child);
                 }
             }
+            Input::Memory { child, bytes } => self.measured(child, bytes),
             Input::Recorded(recorded) => self.recorded(recorded),
             Input::Terminate => self.terminate(),
             Input::PartialFrame { link, bytes } => self.partial_frame(link, bytes),
@@ -205,6 +215,7 @@ impl Engine {
         let links = self.links.values().map(|link| link.due(&self.config.limits));
         let children = self.children.values().filter_map(|child| child.due);
         let own = self.idle_due().into_iter().chain(self.orphan_due()).chain(self.give_up);
+        let own = own.chain(self.memory_due());
         links.chain(children).chain(own).min()
     }
 
@@ -215,6 +226,7 @@ impl Engine {
 
     fn deadline(&mut self) {
         self.links_due();
+        self.look_at_memory();
         let due = |child: &Child| child.due.is_some_and(|due| due <= self.now);
         let ids: Vec<ChildId> =
             self.children.iter().filter(|(_, child)| due(child)).map(|(id, _)| *id).collect();

@@ -1,6 +1,7 @@
 //! The output of a child: bytes split into lines, lines limited by a rate, and the last lines of
 //! stderr kept for the report of the end. The engine sends the lines.
 
+use super::action::KeptText;
 use super::limits::{LINE_BYTES_MAX, Limits};
 use protocol::bodies::Stream;
 use protocol::time::Tick;
@@ -14,6 +15,8 @@ pub(super) struct Line {
     pub(super) text: String,
     /// Lines of this stream that were dropped since the last one that was sent.
     pub(super) dropped: u64,
+    /// Its number among the lines that are kept; 0 = it is not kept.
+    pub(super) number: u64,
 }
 
 /// A token bucket: a burst, then a sustained rate.
@@ -55,8 +58,8 @@ struct LineSplitter {
     /// Whether the stream has ended.
     ended: bool,
     dropped: u64,
-    /// The last line that was dropped; it is sent at the end.
-    last_dropped: Option<String>,
+    /// The last line that was dropped, and its number; it is sent at the end.
+    last_dropped: Option<(String, u64)>,
 }
 
 impl LineSplitter {
@@ -108,17 +111,26 @@ pub(super) struct Output {
     rate: Bucket,
     tail: VecDeque<String>,
     tail_lines_max: usize,
+    /// Whether its lines are kept. Independent of all else: it never changes.
+    pub(super) is_kept: bool,
+    /// The number of the last line of its worker. Valid while lines are taken.
+    pub(super) last: u64,
+    /// The lines to keep of what was pushed last.
+    pub(super) kept: Option<KeptText>,
 }
 
 impl Output {
     /// The state before the child writes anything.
-    pub(super) fn new(limits: &Limits, now: Tick) -> Self {
+    pub(super) fn new(limits: &Limits, is_kept: bool, now: Tick) -> Self {
         Self {
             stdout: LineSplitter::default(),
             stderr: LineSplitter::default(),
             rate: Bucket::new(limits.lines_per_second, limits.lines_burst, now),
             tail: VecDeque::new(),
             tail_lines_max: limits.tail_lines_max,
+            is_kept,
+            last: 0,
+            kept: None,
         }
     }
 
@@ -132,12 +144,20 @@ impl Output {
         mut shared: Option<&mut Bucket>,
     ) -> Vec<Line> {
         let mut passed = Vec::new();
-        let Self { stdout, stderr, rate, tail, tail_lines_max } = self;
+        let Self { stdout, stderr, rate, tail, tail_lines_max, is_kept, last, kept } = self;
         let splitter = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
         splitter.push(bytes, |splitter, text| {
+            let mut number = 0;
+            if *is_kept {
+                *last += 1;
+                number = *last;
+                let kept = kept.get_or_insert_with(|| KeptText::new(stream, number));
+                kept.text.push_str(&text);
+                kept.text.push('\n');
+            }
             if stream == Stream::Stderr && *tail_lines_max > 0 {
                 if tail.len() == *tail_lines_max {
                     tail.pop_front();
@@ -149,10 +169,10 @@ impl Output {
             if is_passed {
                 let dropped = std::mem::take(&mut splitter.dropped);
                 splitter.last_dropped = None;
-                passed.push(Line { stream, text, dropped });
+                passed.push(Line { stream, text, dropped, number });
             } else {
                 splitter.dropped += 1;
-                splitter.last_dropped = Some(text);
+                splitter.last_dropped = Some((text, number));
             }
         });
         passed
@@ -183,11 +203,12 @@ impl Output {
         let mut lines = Vec::new();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let splitter = self.splitter(stream);
-            if let Some(text) = splitter.last_dropped.take() {
+            if let Some((text, number)) = splitter.last_dropped.take() {
                 let dropped = std::mem::take(&mut splitter.dropped).saturating_sub(1);
-                lines.push(Line { stream, text, dropped });
+                lines.push(Line { stream, text, dropped, number });
             }
         }
+        lines.sort_by_key(|line| line.number);
         lines
     }
 
@@ -226,7 +247,7 @@ mod tests {
         let whole = b"one\ntwo\r\n\nth\xffree\n";
         let want = ["one", "two", "", "th\u{fffd}ree"];
         for at in 0..=whole.len() {
-            let mut output = Output::new(&Limits::default(), Tick(0));
+            let mut output = Output::new(&Limits::default(), false, Tick(0));
             let mut got = texts(&mut output, &whole[..at]);
             got.extend(texts(&mut output, &whole[at..]));
             assert_eq!(got, want, "split at {at}");
@@ -235,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_last_line_without_an_end_is_a_line() {
-        let mut output = Output::new(&Limits::default(), Tick(0));
+        let mut output = Output::new(&Limits::default(), false, Tick(0));
         assert!(texts(&mut output, b"half").is_empty());
         let end = output.end(Tick(0), Stream::Stderr, Some(&mut wide()));
         assert_eq!(end.len(), 1);
@@ -248,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_line_at_the_limit_passes_and_one_over_is_truncated() {
-        let mut output = Output::new(&Limits::default(), Tick(0));
+        let mut output = Output::new(&Limits::default(), false, Tick(0));
         let at = "x".repeat(LINE_BYTES_MAX);
         assert_eq!(texts(&mut output, format!("{at}\nnext\n").as_bytes()), [&at, "next"]);
         let truncated = format!("{at}…");
@@ -264,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_character_is_never_cut_in_two() {
-        let mut output = Output::new(&Limits::default(), Tick(0));
+        let mut output = Output::new(&Limits::default(), false, Tick(0));
         let text = format!("x{}\n", "é".repeat(LINE_BYTES_MAX));
         let got = texts(&mut output, text.as_bytes());
         assert_eq!(got.len(), 1);
@@ -274,7 +295,7 @@ mod tests {
     #[test]
     fn past_the_rate_lines_are_counted_and_the_last_one_is_told_at_the_end() {
         let limits = Limits { lines_per_second: 10, lines_burst: 2, ..Limits::default() };
-        let mut output = Output::new(&limits, Tick(0));
+        let mut output = Output::new(&limits, false, Tick(0));
         let got = lines(&mut output, 0, b"1\n2\n3\n4\n");
         assert_eq!(got, [("1".into(), 0), ("2".into(), 0)]);
         assert_eq!(lines(&mut output, 99, b"5\n"), []);
@@ -289,7 +310,7 @@ mod tests {
     #[test]
     fn the_tail_keeps_the_last_lines_of_stderr_only() {
         let limits = Limits { tail_lines_max: 2, lines_burst: 0, ..Limits::default() };
-        let mut output = Output::new(&limits, Tick(0));
+        let mut output = Output::new(&limits, false, Tick(0));
         output.push(Tick(0), Stream::Stdout, b"out\n", Some(&mut wide()));
         assert!(texts(&mut output, b"a\nb\nc\n").is_empty());
         assert_eq!(output.tail(), ["b", "c"]);
@@ -300,7 +321,7 @@ mod tests {
         let mut shared = Bucket::new(1, 3, Tick(0));
         let mut passed = 0;
         for _ in 0..2 {
-            let mut output = Output::new(&Limits::default(), Tick(0));
+            let mut output = Output::new(&Limits::default(), false, Tick(0));
             passed += output.push(Tick(0), Stream::Stdout, b"1\n2\n", Some(&mut shared)).len();
         }
         assert_eq!(passed, 3);

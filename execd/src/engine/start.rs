@@ -3,7 +3,8 @@
 
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
-use super::input::RecordedProcess;
+use super::input::{RecordedProcess, Watched};
+use super::memory::MemoryWatch;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
 use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStarted};
@@ -16,6 +17,7 @@ impl Engine {
             self.fail(broker, &start, again_ms, text);
             return;
         }
+        let watched = Watched::of(&start);
         let child = self.enter(Child {
             broker: Arc::clone(broker),
             worker: start.worker,
@@ -27,7 +29,8 @@ impl Engine {
             state: State::START,
             due: None,
             end: None,
-            output: Output::new(&self.config.limits, self.now),
+            output: self.new_output(watched),
+            memory: self.new_memory(watched),
         });
         self.out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
     }
@@ -87,6 +90,15 @@ impl Engine {
         self.report(broker, Frame::ExecFailed(body));
     }
 
+    fn new_output(&self, watched: Watched) -> Output {
+        let is_kept = self.kept.0.is_some() && watched.output_bytes > 0;
+        Output::new(&self.config.limits, is_kept, self.now)
+    }
+
+    fn new_memory(&self, watched: Watched) -> MemoryWatch {
+        MemoryWatch::new(watched.memory_max, self.children_ever, self.now)
+    }
+
     fn enter(&mut self, child: Child) -> ChildId {
         let id = ChildId(self.children_ever);
         self.children_ever += 1;
@@ -129,7 +141,8 @@ impl Engine {
             state: State::Up,
             due: None,
             end: None,
-            output: Output::new(&self.config.limits, self.now),
+            output: self.new_output(recorded.watched),
+            memory: self.new_memory(recorded.watched),
         });
         self.out.push(Action::Adopt { child, pid: recorded.pid });
         if let Some(known) = self.children.get(&child) {
@@ -147,7 +160,7 @@ impl Engine {
         self.happens(id, Event::Refused);
     }
 
-    /// Sends lines that a child wrote to its broker.
+    /// Keeps lines that a child wrote, and sends them to its broker.
     pub(super) fn output(
         &mut self,
         id: ChildId,
@@ -158,7 +171,20 @@ impl Engine {
         let known = self.brokers.get(&child.broker).filter(|broker| broker.has_list);
         let link = known.and_then(|broker| broker.link);
         let shared = link.map(|_| &mut self.lines);
-        for line in feed(&mut child.output, shared) {
+        let lines = if child.output.is_kept
+            && let Some(last) = self.kept.last_mut(&child.broker, child.worker)
+        {
+            child.output.last = *last;
+            let lines = feed(&mut child.output, shared);
+            *last = child.output.last;
+            if let Some(kept) = child.output.kept.take() {
+                self.out.push(Action::Keep { child: id, lines: kept });
+            }
+            lines
+        } else {
+            feed(&mut child.output, shared)
+        };
+        for line in lines {
             if let Some(link) = link {
                 self.out.push(Action::Send { link, frame: line.frame(child) });
             }
@@ -262,7 +288,7 @@ impl Line {
             stream: self.stream,
             line: self.text,
             dropped: self.dropped,
-            number: 0,
+            number: self.number,
         })
     }
 }

@@ -4,7 +4,7 @@
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
 use super::{Engine, Shutdown};
-use protocol::bodies::{ExecLines, ExecRead, ExecSignal, ExecStop};
+use protocol::bodies::{ExecSignal, ExecStop};
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, RunId, WorkerId};
 use std::sync::Arc;
 
@@ -51,14 +51,6 @@ impl Engine {
             self.out.push(complaint(link, (worker, run), ErrorCode::NotFound, text));
         }
         found
-    }
-
-    /// Handles `exec-read`: nothing is kept.
-    pub(super) fn read_lines(&mut self, link: LinkId, read: ExecRead) {
-        let ExecRead { request, worker, .. } = read;
-        let text = "this execd keeps no output".to_owned();
-        let lines = ExecLines { request, worker, more: false, lines: Vec::new(), lost: 0, text };
-        self.out.push(Action::Send { link, frame: Frame::ExecLines(lines) });
     }
 
     /// Handles `exec-end`: the broker shuts down.

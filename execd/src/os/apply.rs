@@ -2,18 +2,22 @@
 //! an input.
 
 use super::check::StartFailure;
+use super::clock::Clock;
 use super::link::Link;
 use super::log;
 use super::run::ExecLoop;
 use super::state_dir::Entry;
-use crate::engine::action::Action;
+use crate::engine::action::{Action, KeptText};
 use crate::engine::child::ChildId;
-use crate::engine::input::Input;
+use crate::engine::input::{Input, Watched};
 use protocol::login_failures::Check;
 use protocol::{ExecStart, Frame, LinkId, Proof, Tick};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
+
+/// Bytes that wait on a connection, past which no lines that were read are added.
+const KEPT_UNSENT_MAX: usize = 1 << 20;
 
 impl ExecLoop {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
@@ -101,6 +105,16 @@ impl ExecLoop {
                 }
             }
             Action::GiveUp { child } => self.inputs.extend(self.children.give_up(child)),
+            Action::Keep { child, lines } => self.keep(child, lines),
+            Action::ReadKept { link, broker, read } => {
+                if let Some(output) = &self.output {
+                    output.read(link, (broker, read.worker), read);
+                }
+            }
+            Action::Measure { child } => {
+                let bytes = self.children.memory(child);
+                self.inputs.extend(bytes.map(|bytes| Input::Memory { child, bytes }));
+            }
             Action::Forget { child } => {
                 self.children.remove(child);
                 self.is_state_stale = true;
@@ -144,6 +158,30 @@ impl ExecLoop {
                 self.lost(id, why);
             }
         }
+    }
+
+    /// Has lines kept that a child wrote.
+    fn keep(&self, child: ChildId, lines: KeptText) {
+        if let (Some(output), Some(entry)) = (&self.output, self.children.entry(child)) {
+            let owner = (Arc::clone(&entry.broker), entry.worker);
+            output.keep(owner, entry.watched, Clock::epoch_ms(), lines);
+        }
+    }
+
+    /// Passes on lines that were read, as far as the connections have room.
+    pub(super) fn pass_kept(&mut self) {
+        let Some(output) = &self.output else { return };
+        let (links, dirty) = (&mut self.links, &mut self.dirty);
+        output.answers(|id, frame| {
+            let Some(link) = links.get_mut(&id) else { return true };
+            if link.unsent() > KEPT_UNSENT_MAX {
+                return false;
+            }
+            // There is room, so this can't be past the limit.
+            let _ = link.send(frame.clone());
+            dirty.insert(id);
+            true
+        });
     }
 
     /// Forgets a link that broke, and queues the input for the engine.
@@ -191,10 +229,11 @@ impl ExecLoop {
         start: ExecStart,
     ) -> Result<u32, StartFailure> {
         let (worker, run, digest) = (start.worker, start.run, start.digest);
+        let watched = Watched::of(&start);
         let spawned = self.spawn_config.spawn(start)?;
         let pid = spawned.pid;
         let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
-        let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };
+        let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy, watched };
         let entry = self.children.add(child, spawned, entry);
         if let Some(state) = &self.state {
             state.append(&entry);

@@ -17,6 +17,7 @@ use protocol::time::Micros;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use sys::proc;
 use sys::processes::{self, Reaped};
 use tracing::info;
 
@@ -25,6 +26,9 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Most reads from a pipe of a process that has ended: enough for a pipe of the largest size.
 const LAST_READS_MAX: usize = 16;
+
+/// Most threads that are looked at for the memory of a child.
+const THREADS_MAX: usize = 1024;
 
 /// The process of one child.
 #[derive(Debug)]
@@ -132,6 +136,17 @@ impl Children {
                 .any(|process| Some(process.entry.run) == origin.run && !process.is_over)
             // As process 1 of a container execd becomes the parent of other processes, too.
             || (origin.run.is_none() && std::process::id() == 1)
+    }
+
+    /// What the state directory says of a child.
+    pub(super) fn entry(&self, child: ChildId) -> Option<&Entry> {
+        self.table.get(&child).map(|process| &process.entry)
+    }
+
+    /// The resident size in bytes of a child's process and of all that descend from it.
+    pub(super) fn memory(&self, child: ChildId) -> Option<u64> {
+        let process = self.table.get(&child).filter(|process| !process.is_over)?;
+        proc::resident_tree(process.entry.pid, THREADS_MAX)
     }
 
     pub(super) fn remove(&mut self, child: ChildId) {

@@ -1,7 +1,8 @@
-//! The only clock of execd: ticks since it started. The log adds the wall-clock time.
+//! The only clock of execd: ticks since it started, and the wall-clock time of kept output. The log
+//! adds its own.
 
 use protocol::time::Tick;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Counts ticks from its creation.
 #[derive(Clone, Copy, Debug)]
@@ -16,5 +17,11 @@ impl Clock {
     pub(super) fn read(self) -> Tick {
         let passed = Instant::now().duration_since(self.0).as_micros();
         Tick(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
+    /// The wall-clock time in milliseconds since 1970.
+    pub(super) fn epoch_ms() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }

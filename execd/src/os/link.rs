@@ -145,6 +145,11 @@ impl Link {
         }
     }
 
+    /// How many bytes wait to be sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Queues a frame; `false` = the outbox is past its limit.
     #[must_use]
     pub(super) fn send(&mut self, frame: Frame) -> bool {

@@ -22,6 +22,9 @@
 //! | `children` | the process and the pipes of each child |
 //! | `state_dir` | the state directory, for adopting processes of an execd that died |
 //! | `writer` | the thread that writes it |
+//! | `output` | the thread that keeps what workers write |
+//! | `output_files`, `output_line` | the files in which it does, and a line there |
+//! | `output_read` | reads the last of them |
 //! | `clock` | the only clock |
 
 mod apply;
@@ -36,6 +39,10 @@ mod listen;
 mod log;
 pub mod options;
 mod orphans;
+mod output;
+mod output_files;
+mod output_line;
+mod output_read;
 mod peer;
 pub mod permit;
 pub mod policy;

@@ -102,9 +102,27 @@ pub struct Options {
     /// that the broker can finish its turn. That is a quarter more requests on a machine with few
     /// cores, see docs/performance.md. Otherwise workers have the scheduling policy of execd.
     pub batch: bool,
+    /// Where the output of workers is kept.
+    pub output: OutputTo,
+    /// Most bytes of all files in which it is kept.
+    pub output_total_bytes: u64,
     /// The limits of the engine; options of the command line set some of them.
     pub limits: Limits,
 }
+
+/// Where the output of workers is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputTo {
+    /// In the directory `output` of the state directory; nowhere, if there is none.
+    State,
+    /// In this directory, of which nobody else may use anything.
+    Directory(PathBuf),
+    /// Nowhere.
+    Nothing,
+}
+
+/// Most bytes of all files of kept output, unless an option says otherwise.
+pub const OUTPUT_TOTAL_BYTES: u64 = 1 << 30;
 
 impl Options {
     /// The options of a standalone execd with the defaults of `isdexecd`.
@@ -129,12 +147,23 @@ impl Options {
             directory: PathBuf::from("/"),
             env: Vec::new(),
             batch: true,
+            output: OutputTo::State,
+            output_total_bytes: OUTPUT_TOTAL_BYTES,
             limits: Limits::default(),
         }
     }
 }
 
 impl Options {
+    /// The directory in which the output of workers is kept; `None` = nothing is kept.
+    pub(super) fn output_directory(&self) -> Option<PathBuf> {
+        match &self.output {
+            OutputTo::State => self.state.as_ref().map(|state| state.join("output")),
+            OutputTo::Directory(directory) => Some(directory.clone()),
+            OutputTo::Nothing => None,
+        }
+    }
+
     /// Refuses options that contradict each other or are too dangerous to be meant.
     ///
     /// # Errors

@@ -8,9 +8,10 @@ use super::link::{self, Link, Received};
 use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
+use super::output::OutputKeeper;
 use super::policy::{self, Identity};
 use super::spawn::SpawnConfig;
-use super::startup::{announce, check_options, fit, take_signals};
+use super::startup::{announce, check_options, fit, keep_output, take_signals};
 use super::state_dir::{Entry, StateDir};
 use super::{launch, orphans, reap};
 use crate::engine::input::{Input, RecordedProcess};
@@ -78,6 +79,8 @@ pub(super) struct ExecLoop {
     pub(super) turn_wait: Micros,
     pub(super) state: Option<StateDir>,
     pub(super) is_state_stale: bool,
+    /// Keeps the output of the workers.
+    pub(super) output: Option<OutputKeeper>,
     /// Processes of an earlier execd by process id, until the engine adopts them.
     pub(super) recorded: BTreeMap<u32, Entry>,
     pub(super) is_exiting: bool,
@@ -94,6 +97,8 @@ enum Token {
     Listener,
     Link(LinkId),
     Child(crate::engine::child::ChildId, Source),
+    /// Lines that were asked for have been read.
+    Output,
 }
 
 /// Runs an execd until it is asked to end. Call it once, on the main thread. Other threads must
@@ -133,6 +138,7 @@ impl ExecLoop {
                 (Some(state), recorded)
             }
         };
+        let (output, kept) = keep_output(&options)?.unzip();
         let authenticator = options
             .tokens
             .map(Authenticator::open)
@@ -153,6 +159,7 @@ impl ExecLoop {
                 hands_over: options.built_in && options.state.is_some(),
                 built_in: options.built_in,
                 exits_with_broker: options.exits_with_broker,
+                kept,
             }),
             signals,
             is_spent: false,
@@ -172,6 +179,7 @@ impl ExecLoop {
             turn_wait: TURN_WAIT_MAX,
             state,
             is_state_stale: false,
+            output,
             recorded: BTreeMap::new(),
             is_exiting: false,
             keeps_children: false,
@@ -195,10 +203,11 @@ impl ExecLoop {
             );
         }
         for (entry, alive) in recorded {
-            let Entry { worker, run, digest, pid, .. } = entry;
+            let Entry { worker, run, digest, pid, watched, .. } = entry;
             let broker = entry.broker.to_string();
             let is_older = entry.policy != self.policy;
-            let recorded = RecordedProcess { broker, worker, run, digest, pid, alive, is_older };
+            let recorded =
+                RecordedProcess { broker, worker, run, digest, pid, alive, is_older, watched };
             self.inputs.push_back(Input::Recorded(recorded));
             if alive {
                 self.recorded.insert(pid, entry);
@@ -230,6 +239,7 @@ impl ExecLoop {
                 Token::Child(child, Source::Launch) => {
                     self.inputs.extend(self.children.launched(child));
                 }
+                Token::Output => {}
                 Token::Signals => self.take_signals(),
                 Token::Link(link) => self.read(now, link),
                 Token::Listener => self.accept(now),
@@ -241,6 +251,7 @@ impl ExecLoop {
             self.inputs.push_back(Input::Deadline);
             self.step(now);
         }
+        self.pass_kept();
         self.flush(now);
         self.step(now);
         if std::mem::take(&mut self.is_state_stale)
@@ -287,6 +298,10 @@ impl ExecLoop {
             tokens.push(Token::Child(child, source));
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
+        if let Some(output) = &self.output {
+            tokens.push(Token::Output);
+            fds.push(PollFd::new(output.source(), PollFlags::POLLIN));
+        }
         for (id, link) in &self.links {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, link.wants_bytes());
@@ -304,7 +319,7 @@ impl ExecLoop {
         }
         let is_unread = |token: &Token| match token {
             Token::Link(link) => self.unread.contains(link),
-            Token::Signals | Token::Listener | Token::Child(..) => false,
+            Token::Signals | Token::Listener | Token::Child(..) | Token::Output => false,
         };
         let ready = tokens.into_iter().zip(&fds);
         Ok(ready

@@ -48,6 +48,9 @@ impl ExecLoop {
         if self.state.as_ref().is_some_and(|state| !state.finish(wait)) {
             error!("the state directory could not be written in time");
         }
+        if self.output.as_ref().is_some_and(|output| !output.finish(LAST_WRITES)) {
+            error!("the last output of workers could not be written in time");
+        }
     }
 
     /// Closes the listener and sends the last frames. Each link stays open, for a limited time,

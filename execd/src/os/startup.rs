@@ -4,8 +4,11 @@
 
 use super::options::{Failure, Options};
 use super::permit::PermittedUser;
+use super::output::OutputKeeper;
+use super::output_files::OPEN_MAX;
 use super::run::LINGERING_MAX;
 use super::user;
+use crate::engine::kept::KeptNumbers;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
 use nix::unistd::{Gid, Uid, getgroups};
@@ -18,8 +21,8 @@ use sys::signals::SignalReader;
 use tracing::warn;
 
 /// Descriptors of execd that are not for children: streams, listener, signals, state, programs
-/// being checked.
-const FILES_RESERVED: u64 = 64;
+/// being checked; files of kept output.
+const FILES_RESERVED: u64 = 64 + OPEN_MAX as u64;
 
 /// Descriptors for each child: two pipes, and one that watches it if it was adopted.
 const FILES_A_CHILD: u64 = 3;
@@ -91,6 +94,22 @@ fn check_permitted(permitted: &PermittedUser, may_be_root: bool) -> Result<(), F
 pub(super) fn has_just(gid: Gid) -> bool {
     let others = getgroups().unwrap_or_default();
     Gid::effective() == gid && others.iter().all(|other| *other == gid)
+}
+
+/// Opens the directory in which the output of workers is kept, if there is one.
+pub(super) fn keep_output(
+    options: &Options,
+) -> Result<Option<(OutputKeeper, KeptNumbers)>, Failure> {
+    let Some(directory) = options.output_directory() else { return Ok(None) };
+    let opened = OutputKeeper::start(&directory, options.output_total_bytes);
+    opened.map(Some).map_err(|error| {
+        let shown = directory.display();
+        let text = format!(
+            "the output of workers can't be kept in {shown}: {error}; name another directory with \
+             --output-dir, or none"
+        );
+        Failure::new(Exit::State, text)
+    })
 }
 
 /// Starts to receive signals for the loop.

@@ -3,6 +3,7 @@
 
 use super::options::Failure;
 use super::writer::{Target, Writer, put};
+use crate::engine::input::Watched;
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
 use auth::lock::{Fault, Lock};
@@ -21,7 +22,9 @@ use tracing::warn;
 
 /// First word of the first line. The second is the boot id of the machine, the third the id of the
 /// directory: a copy of the directory describes processes of the original's execd.
-const MAGIC: &str = "isect-execd-3";
+const MAGIC: &str = "isect-execd-4";
+/// First word of older files, whose lines don't say how the process is watched.
+const MAGIC_3: &str = "isect-execd-3";
 /// First word of older files, whose lines have no policy.
 const MAGIC_2: &str = "isect-execd-2";
 /// First word of the oldest files: no directory id, and lines without a digest.
@@ -41,6 +44,8 @@ enum FileFormat {
     WithDigest = 8,
     /// Lines with the digest, and the policy under which the process was started.
     WithPolicy = 9,
+    /// Lines with all that, and how the process is watched and ended.
+    WithWatch = 13,
 }
 
 /// The line of one child.
@@ -62,6 +67,8 @@ pub(super) struct Entry {
     pub(super) pipes: [u64; 2],
     /// Digest of the policy under which it was started; empty = not known.
     pub(super) policy: Arc<str>,
+    /// What of its `exec-start` holds as long as it runs.
+    pub(super) watched: Watched,
 }
 
 impl Entry {
@@ -72,7 +79,7 @@ impl Entry {
 
     fn line(&self) -> String {
         format!(
-            "{} {} {} {} {} {} {} {} {}\n",
+            "{} {} {} {} {} {} {} {} {} {} {} {} {}\n",
             self.worker,
             self.run,
             self.digest,
@@ -81,6 +88,10 @@ impl Entry {
             self.pipes[0],
             self.pipes[1],
             self.policy,
+            self.watched.stop_signal,
+            self.watched.memory_max,
+            self.watched.output_bytes,
+            self.watched.output_files,
             self.broker
         )
     }
@@ -97,6 +108,17 @@ impl Entry {
             start_time: word()?.parse().ok()?,
             pipes: [word()?.parse().ok()?, word()?.parse().ok()?],
             policy: Arc::from(if form >= FileFormat::WithPolicy { word()? } else { "" }),
+            watched: match form {
+                FileFormat::WithWatch => Watched {
+                    stop_signal: word()?.parse().ok()?,
+                    memory_max: word()?.parse().ok()?,
+                    output_bytes: word()?.parse().ok()?,
+                    output_files: word()?.parse().ok()?,
+                },
+                FileFormat::Bare | FileFormat::WithDigest | FileFormat::WithPolicy => {
+                    Watched::default()
+                }
+            },
             broker: Arc::from(word()?),
         })
     }
@@ -241,7 +263,7 @@ fn go_on(file: &Path, head: &str) -> Option<File> {
 pub fn count(text: &str, boot: &str) -> Result<usize, String> {
     let found = read(text, boot, "")?;
     for (entry, _) in &found {
-        let again = Entry::parse(entry.line().trim_end_matches('\n'), FileFormat::WithPolicy);
+        let again = Entry::parse(entry.line().trim_end_matches('\n'), FileFormat::WithWatch);
         assert_eq!(again.as_ref(), Some(entry), "what is written down is read back");
     }
     Ok(found.len())
@@ -254,9 +276,14 @@ fn read(text: &str, boot: &str, directory_id: &str) -> Result<Vec<(Entry, bool)>
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
     let (then, form) = match first.split_once(' ') {
-        Some((magic @ (MAGIC | MAGIC_2), rest)) => match rest.split_once(' ') {
+        Some((magic @ (MAGIC | MAGIC_3 | MAGIC_2), rest)) => match rest.split_once(' ') {
             Some((then, whose)) if whose == directory_id => {
-                (then, if magic == MAGIC { FileFormat::WithPolicy } else { FileFormat::WithDigest })
+                let form = match magic {
+                    MAGIC => FileFormat::WithWatch,
+                    MAGIC_3 => FileFormat::WithPolicy,
+                    _ => FileFormat::WithDigest,
+                };
+                (then, form)
             }
             Some(_) => {
                 warn!("the state directory is a copy: what the original started is left alone");
@@ -296,6 +323,12 @@ mod tests {
             start_time: start_time(pid).unwrap(),
             pipes: [11, 12],
             policy: Arc::from("0123"),
+            watched: Watched {
+                stop_signal: 2,
+                memory_max: u64::MAX,
+                output_bytes: 1 << 20,
+                output_files: 3,
+            },
         }
     }
 
@@ -369,12 +402,18 @@ mod tests {
         let before = format!("{MAGIC_1} boot\n3 7 {} 5 11 12 a broker\n", std::process::id());
         let found = read(&before, "boot").unwrap();
         assert_eq!((found[0].0.digest, found[0].0.broker.as_ref()), (0, "a broker"));
+        let before = format!("{MAGIC_3} boot instance\n3 7 21 {} 5 11 12 0123 a broker\n", 77);
+        let found = read(&before, "boot").unwrap();
+        assert_eq!((found[0].0.policy.as_ref(), found[0].0.broker.as_ref()), ("0123", "a broker"));
+        assert_eq!(found[0].0.watched, Watched::default());
     }
 
     #[test]
     fn numbers_at_their_limits_are_read_and_no_process_id_names_a_group() {
         let line = |word: &str, pid: &str| {
-            format!("{MAGIC} boot m\n{word} {word} {word} {pid} {word} {word} {word} p b\n")
+            format!(
+                "{MAGIC} boot m\n{word} {word} {word} {pid} {word} {word} {word} p 2 {word} {word} 3 b\n"
+            )
         };
         for word in ["0", "1", "4294967294", "4294967295"] {
             let found = read(&line(word, "2147483647"), "boot", "m").unwrap();

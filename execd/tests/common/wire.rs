@@ -217,3 +217,20 @@ impl Wire {
         (listed.unwrap(), exited.unwrap(), number.unwrap())
     }
 }
+
+impl Wire {
+    /// Waits for the report of an end, past that of the start and lines of output.
+    pub(crate) fn exited_after_start(&mut self) -> ExecExited {
+        loop {
+            match self.next() {
+                Frame::ExecExited(exited) => return exited,
+                Frame::ExecOutput(_) | Frame::ExecStarted(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn stop_run(&mut self, worker: u32, run: u64, grace_ms: u64) {
+        self.send(Frame::ExecStop(ExecStop { worker: WorkerId(worker), run: RunId(run), grace_ms }));
+    }
+}

@@ -9,6 +9,8 @@ pub mod help;
 mod instance_args;
 mod instance_shape;
 mod layout;
+mod log_args;
+mod log_shapes;
 mod params;
 pub mod parse;
 pub mod reply;

@@ -4,9 +4,9 @@
 use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
-    Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName,
-    RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf,
-    Takes, Target, WhyOf, WorkerFilter,
+    Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, LOG_LINES, LogsWanted, PoisonWhat,
+    RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat,
+    SubscriptionsOf, Takes, Target, WhyOf, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -225,6 +225,19 @@ params! {
         |what, f| match what {
             ServiceWhat::Page(name) => plain(name, f),
             ServiceWhat::Move(client, name) => write!(f, " {client} {name}"),
+        };
+    LOGS_WANTED: LogsWanted = [
+            arg("target", Takes::Target, "a service's name, a worker's id, or all"),
+            arg("-n lines", Takes::Any, "at most so many lines, 0 to 10000; 20 if nothing is said"),
+            arg("-f", Takes::Any, "go on with the lines that are written from now on"),
+        ],
+        |args| args.logs_wanted(),
+        |wanted, f| {
+            plain(&wanted.target, f)?;
+            if wanted.lines != LOG_LINES {
+                write!(f, " -n {}", wanted.lines)?;
+            }
+            if wanted.follow { write!(f, " -f") } else { Ok(()) }
         };
     SETTING: (Setting, u64) = [
             arg("name", Takes::Setting, "a setting, column 'setting' of 'settings'"),

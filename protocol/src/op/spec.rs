@@ -141,6 +141,22 @@ pub const BUCKET_SECS_MAX: u32 = 86_400;
 /// Most events that `config events` keeps and `listevents` lists.
 pub const EVENTS_MAX: u64 = Setting::EventsMax.row().max;
 
+/// Most lines that `logs` shows.
+pub const LOG_LINES_MAX: u64 = 10_000;
+/// How many lines `logs` shows if nothing is said.
+pub const LOG_LINES: u32 = 20;
+
+/// What `logs` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogsWanted {
+    /// The workers.
+    pub target: Target,
+    /// How many lines at most.
+    pub lines: u32,
+    /// Whether it goes on with the lines that are written from now on.
+    pub follow: bool,
+}
+
 /// The workers that `pause`, `ready`, `start`, `stop` and `send` act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -6,20 +6,21 @@
 use super::args::Args;
 use super::commands::{beyond, commands, manual};
 use super::instance_shape as instances;
+use super::log_shapes as logs;
 use super::params::{
     ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
     HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED,
-    NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY, PROGRAM,
-    REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS,
-    SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF,
-    WHY_OF, WORKER, WORKER_FILTER,
+    LOGS_WANTED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY,
+    PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL,
+    SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET,
+    TOPIC, TOPICS_OF, WHY_OF, WORKER, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
-    Effect, GroupMembers, InstanceWanted, InstancesOf, PoisonWhat, RequestName, RequestsOf,
-    SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec, SubscriptionsOf, Target,
-    WhyOf, WorkerFilter,
+    Effect, GroupMembers, InstanceWanted, InstancesOf, LogsWanted, PoisonWhat, RequestName,
+    RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec,
+    SubscriptionsOf, Target, WhyOf, WorkerFilter,
 };
 use super::topic_shapes as topics;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -411,6 +412,19 @@ commands! {
         long: "Per service: clients, requests that wait, workers idle and busy; since the start or 'reset': requests answered, failed, refused because the service is overloaded, given to another worker after a death ('retried'), not given to one because the retry budget was used up ('denied'); then how many repetitions the last 10 to 20 s had, and how many they may have (retry_percent, retry_min).",
         example: "load echo",
         answer: &[shape::LOAD],
+    }
+    Logs(wanted: LogsWanted = LOGS_WANTED) = beyond "logs" Read {
+        usage: "logs target [-n lines] [-f]",
+        syntax: "logs target [-n lines] [-f]",
+        short: "shows what workers wrote on stdout and stderr",
+        long: "The last lines that the hosts of these workers have kept (output_bytes, output_files), 20 or as many as -n says, in the order of their times; before each line stands its worker's id, unless one worker was asked for. Of a host that is away or too old it says so. With -f further lines follow as they are written, until the client leaves; a host passes on only so many a second, and what it did not is counted.",
+        example: "logs echo",
+        answer: &[
+            array("lines", logs::LOG_LINE),
+            array("log_notes", &[shape::WORKER.maybe(), shape::TEXT]).sometimes(),
+            array("missing", &[shape::WORKER, logs::MISSING]).sometimes(),
+            object("following", &[shape::TEXT]).sometimes(),
+        ],
     }
     Poison(what: PoisonWhat = POISON_WHAT) = beyond "poison" Change (Read if PoisonWhat::List | PoisonWhat::Show(_)) {
         usage: "poison [n | clear]",

@@ -6,7 +6,8 @@
 use super::source::Source;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Input, RecordedProcess};
+use execd::engine::input::{Input, RecordedProcess, Watched};
+use execd::engine::kept::READ_LINES_MAX;
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Stream};
@@ -57,6 +58,8 @@ struct ExecdPlayer {
     unproven: BTreeSet<LinkId>,
     /// Links that answered their challenge.
     proofs: VecDeque<LinkId>,
+    /// Children of which the memory is looked at.
+    looks: Vec<ChildId>,
     /// Answers on their way.
     later: Vec<(LinkId, Frame)>,
 }
@@ -83,6 +86,7 @@ pub fn execd(data: &[u8]) {
         policy: String::new(),
         binary: String::new(),
         hands_over: flags & 4 != 0,
+        kept: (flags & 8 != 0).then(BTreeMap::new),
     };
     let mut player = ExecdPlayer {
         engine: Engine::new(config),
@@ -95,6 +99,7 @@ pub fn execd(data: &[u8]) {
         has_left: false,
         unproven: BTreeSet::new(),
         proofs: VecDeque::new(),
+        looks: Vec::new(),
         later: Vec::new(),
     };
     for _ in 0..usize::from(flags >> 6) {
@@ -105,6 +110,9 @@ pub fn execd(data: &[u8]) {
             break;
         }
         player.next(&mut source);
+        for child in std::mem::take(&mut player.looks) {
+            player.step(Input::Memory { child, bytes: source.byte().into() });
+        }
         for (link, frame) in std::mem::take(&mut player.later) {
             player.receive(link, &encode::to_bytes(frame));
         }
@@ -173,8 +181,10 @@ impl ExecdPlayer {
         let (worker, run) = ids(source);
         let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
         let alive = source.is_yes();
+        let watched = Watched { memory_max: 9, output_bytes: 9, ..Watched::default() };
+        let (digest, pid, is_older) = (5, 700, false);
         let recorded =
-            RecordedProcess { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
+            RecordedProcess { broker, worker, run, digest, pid, alive, is_older, watched };
         self.step(Input::Recorded(recorded));
     }
 
@@ -371,6 +381,18 @@ impl ExecdPlayer {
                 assert!(asks.is_none_or(|asks| asks == named), "{signal:?}, and not {named:?}");
                 let is_group = signal == Signal::KillGroup;
                 assert!(!is_dead || is_group, "{signal:?} for child {child}, which has exited");
+            }
+            Action::Keep { child, lines } => {
+                assert!(self.children.contains_key(&child), "lines of child {child}, gone");
+                assert!(lines.first > 0 && lines.text.ends_with('\n'), "{lines:?} are kept");
+            }
+            Action::ReadKept { link, broker, read } => {
+                assert!(self.links.contains_key(&link), "{link} of {broker} reads, and is gone");
+                assert!(read.lines <= READ_LINES_MAX, "{} lines are read", read.lines);
+            }
+            Action::Measure { child } => {
+                assert!(self.children.contains_key(&child), "a look at child {child}, gone");
+                self.looks.push(child);
             }
             Action::Forget { child } => {
                 assert!(self.children.remove(&child).is_some(), "{child} is forgotten twice");

@@ -21,7 +21,7 @@ impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects [must=POLICY] [token=NAME] [and waits], is greeted [token=NAME], \
 refuses \"WHY\", welcomes [signed] [signed wrongly] [policy=POLICY] [older=WORKER] \
-[able to hand over], challenges, says goodbye [about=WORKER], declines \"WHY\", remains unproven \"WHY\", \
+[able to hand over] [without output], challenges, says goodbye [about=WORKER], declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
         let verb = line.word(KNOWN)?;
@@ -60,8 +60,9 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
                 let older = line.number("older")?.map(WorkerId);
                 let hands_over =
                     line.is("able") && line.is("to") && line.is("hand") && line.is("over");
+                let keeps_output = !(line.is("without") && line.is("output"));
                 let older = older.into_iter().collect();
-                let welcome = ExecWelcome { policy, older, hands_over, ..welcome() };
+                let welcome = ExecWelcome { policy, older, hands_over, keeps_output, ..welcome() };
                 self.host_welcomes(name, welcome, signature)?;
             }
             "challenges" => {
@@ -224,6 +225,7 @@ fn welcome() -> ExecWelcome {
         hostpid: 90,
         version: "0.1.0".into(),
         children_max: 1000,
+        keeps_output: true,
         ..ExecWelcome::default()
     }
 }

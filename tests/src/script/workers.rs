@@ -23,7 +23,7 @@ impl World {
         const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof] [concurrency=N] [cancel], \
 comes itself [on HOST] [as other-user] [token=X] [concurrency=N] [cancel], comes back [pid=N], connects, gets ready [concurrency=N] [cancel], cannot start \"WHY\" [permanent], \
 replies BODY [more] [error=N] [trans=N] [deadline=MS], exits N | signal N [stderr=\"LINE\"] [run=N], \
-dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
+dies, writes \"LINE\" [stdout] [dropped=N] [number=N], keeps \"LINES\" [from=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
         let verb = line.word(KNOWN)?;
         let (concurrency, hears_cancel) = (line.number("concurrency")?, line.flag("cancel"));
@@ -90,11 +90,13 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let run = self.run_of(id, line)?;
                 let stream = if line.flag("stdout") { Stream::Stdout } else { Stream::Stderr };
                 let dropped = line.number("dropped")?.unwrap_or(0);
+                let number = line.number("number")?.unwrap_or(0);
                 let line = text(line);
                 let output =
-                    ExecOutput { worker: WorkerId(id), run, stream, line, dropped, number: 0 };
+                    ExecOutput { worker: WorkerId(id), run, stream, line, dropped, number };
                 self.report(id, Report::Output(output))?;
             }
+            "keeps" => self.keeps(id, line)?,
             "reports" => {
                 let asked = self.workers.get(&id).map_or(0, |end| end.status);
                 let sequence = line.number("seq")?.unwrap_or(asked);

@@ -52,6 +52,8 @@ pub struct WorkerEnd {
     pub has: VecDeque<u64>,
     /// Sequence of the last status frame.
     pub status: u32,
+    /// Number of the last `exec-read` for it.
+    pub read: u32,
 }
 
 /// What the disk does with the configuration.

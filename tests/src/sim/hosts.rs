@@ -9,7 +9,7 @@ use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Input, RecordedProcess};
+use execd::engine::input::{Input, RecordedProcess, Watched};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{ExecStart, ExitCause, Stream};
@@ -115,6 +115,7 @@ impl World {
             policy: String::new(),
             binary: String::new(),
             hands_over: false,
+            kept: None,
         };
         host.execd = Some(Engine::new(config));
         let records: Vec<(u32, Record)> =
@@ -126,8 +127,9 @@ impl World {
             if !alive {
                 self.hosts[index].records.remove(&pid);
             }
+            let (is_older, watched) = (false, Watched::default());
             let recorded =
-                RecordedProcess { broker, worker, run, digest, pid, alive, is_older: false };
+                RecordedProcess { broker, worker, run, digest, pid, alive, is_older, watched };
             self.feed_execd(index, Input::Recorded(recorded));
         }
     }
@@ -333,6 +335,8 @@ impl World {
                     Signal::Process(_) => {}
                 }
             }
+            // The hosts of this world keep nothing and watch no memory.
+            Action::Keep { .. } | Action::ReadKept { .. } | Action::Measure { .. } => {}
             Action::Forget { child } => {
                 let host = &mut self.hosts[index];
                 if let Some(pid) = host.children.remove(&child) {

@@ -21,6 +21,7 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
     hub.store.holds_answer(link)
         || hub.works.owes_answer(client, link)
         || hub.listings.0.iter().any(|open| open.link == link)
+        || hub.logs.owes_answer(client)
         || hub.status_queries.values().any(|query| query.client == client)
 }
 
@@ -45,7 +46,8 @@ pub(crate) fn answer_stored(
     hub.store.count(answer.is_ok(), &mut hub.scripts.entry(client.id).or_default().summary);
     let action = match answer {
         Ok(reply) if head.reply != 0 => {
-            let is_watch = hub.facts.watch_of(client.id) == Some(head.sequence);
+            let watch = hub.facts.watch_of(client.id).or_else(|| hub.logs.follows(client.id));
+            let is_watch = watch == Some(head.sequence);
             let head =
                 Header { sequence: head.sequence, more: u16::from(is_watch), ..Header::default() };
             Action::Answer { link, head, reply: Box::new(reply), format: client.format }

@@ -10,6 +10,7 @@
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `begin_listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
+//! | `logs`, `log_queries` | what workers wrote, as their hosts keep it |
 //! | `requests` | the requests under way |
 //! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
@@ -30,6 +31,8 @@ pub(crate) mod groups;
 pub(crate) mod instances;
 pub(crate) mod lines;
 pub(crate) mod listing;
+pub(crate) mod log_queries;
+pub(crate) mod logs;
 pub(crate) mod names;
 pub(crate) mod open_listing;
 pub(crate) mod read;

@@ -4,8 +4,8 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, facts, groups, instances, read, save, seek, settings, show, start_stop,
-    status, tokens,
+    answer, change, config, facts, groups, instances, logs, read, save, seek, settings, show,
+    start_stop, status, tokens,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -96,6 +96,10 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
             None => return,
         },
         Ok(OpRequest::Cancel(name)) => match seek::begin_cancel(hub, client, head, name) {
+            Some(answer) => answer,
+            None => return,
+        },
+        Ok(OpRequest::Logs(wanted)) => match logs::begin(hub, client, head, wanted) {
             Some(answer) => answer,
             None => return,
         },
@@ -261,6 +265,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Shutdown(what) => change::shutdown(hub, origin, what),
         request @ (OpRequest::Send(_, SendWhat::Status)
         | OpRequest::Cancel(_)
+        | OpRequest::Logs(_)
         | OpRequest::Source(_)
         | OpRequest::Summary
         | OpRequest::Watch(_)

@@ -101,6 +101,7 @@ impl Supervision {
             return;
         }
         host.older = welcome.older;
+        host.connection.keeps_output = welcome.keeps_output;
         cx.out.push(Action::Send { link, frame: Frame::ExecList });
         self.record_policy(key, &before, cx);
     }

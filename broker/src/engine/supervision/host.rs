@@ -59,6 +59,8 @@ pub(super) struct HostConnection {
     /// It answers no pings for now, and is not yet taken for lost. Independent of the state and of
     /// `is_shutting_down`: an execd that shuts down may be unreachable as well.
     pub(super) is_silent: bool,
+    /// Its execd keeps output and reads it back, as its welcome said. Valid from `Listing` on.
+    pub(super) keeps_output: bool,
     /// Invalid reports.
     pub(super) rejected_reports: u64,
 }

@@ -90,6 +90,14 @@ impl Supervision {
         Some(link)
     }
 
+    /// Whether the execd of a host keeps output; if not, its version.
+    pub(crate) fn keeps_output(&self, name: &HostName) -> Result<(), &str> {
+        match self.hosts.named(name) {
+            Some(host) if host.connection.keeps_output => Ok(()),
+            host => Err(host.map_or("", |host| host.version.as_str())),
+        }
+    }
+
     /// `Action::Dial` succeeded. Returns which host is at the link, and its address; `None` if the
     /// link is to be closed.
     pub(crate) fn on_host_opened(

@@ -135,6 +135,7 @@ fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
             pid: 50 + worker,
             alive,
             is_older: false,
+            watched: Watched::default(),
         })
     };
     assert_eq!(b.give(recorded(1, true)), ["adopt 0 51"]);

@@ -3,13 +3,14 @@
 
 mod children;
 mod ends;
+mod kept;
 mod laws;
 mod links;
 mod proofs;
 
 use super::action::{Action, Note, Signal};
 use super::child::ChildId;
-use super::input::{Input, RecordedProcess};
+use super::input::{Input, RecordedProcess, Watched};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
@@ -83,6 +84,14 @@ fn word(action: &Action) -> Option<String> {
             Signal::KillGroup => format!("kill {child}"),
             Signal::Process(number) => format!("signal {child} {number}"),
         },
+        Action::Keep { child, lines } => {
+            let text = lines.text.replace('\n', "|");
+            format!("keep {child} {} {} {text}", lines.first, lines.stream)
+        }
+        Action::ReadKept { link, broker, read } => {
+            format!("{}>{} lines of {broker}/{}", link.index, read.lines, read.worker)
+        }
+        Action::Measure { child } => format!("measure {child}"),
         Action::Forget { child } => format!("forget {child}"),
         Action::Exit => "exit".into(),
         Action::HandOver => "hand over".into(),
@@ -113,7 +122,12 @@ fn frame_word(frame: &Frame) -> String {
             let each = b.children.iter().map(|c| format!("{}/{}/{}", c.worker, c.run, c.pid));
             format!("listed {}", each.collect::<Vec<_>>().join(","))
         }
+        Frame::ExecOutput(b) if b.number > 0 => {
+            format!("output {} {} {} number={}", b.stream, b.line, b.dropped, b.number)
+        }
         Frame::ExecOutput(b) => format!("output {} {} {}", b.stream, b.line, b.dropped),
+        Frame::ExecLines(b) => format!("lines of {}: {}", b.worker, b.text),
+        Frame::ExecMemory(b) => format!("memory {}/{} {}", b.worker, b.run, b.rss_bytes),
         Frame::Error { error, .. } => format!("error {}", error.code),
         other => other.kind().to_string(),
     }
@@ -131,6 +145,7 @@ impl Bench {
             hands_over: false,
             built_in: false,
             exits_with_broker: false,
+            kept: None,
         };
         change(&mut config);
         Self { engine: Engine::new(config), now: Tick(0) }
