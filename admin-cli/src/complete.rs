@@ -4,6 +4,7 @@
 use protocol::op::help;
 use protocol::op::spec::{Arg, TOPIC_SETTING, Takes};
 use protocol::op::table::COMMANDS;
+use protocol::op::worker_settings::WORKER_SETTINGS;
 use protocol::{ServiceName, ServiceSetting, Setting};
 use serde_json::Value;
 
@@ -86,6 +87,12 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
             }
             // This argument may be repeated.
             (Takes::ServiceSetting, _) => {}
+            (Takes::WorkerSetting, word) if !word.starts_with('/') => {}
+            // The path stands behind the settings.
+            (Takes::WorkerSetting, _) => {
+                args.next();
+                args.next();
+            }
             (Takes::Command, first) => return help_topics(first),
             _ => {
                 args.next();
@@ -112,7 +119,12 @@ fn values(takes: Takes, known: &Known) -> Vec<String> {
         Takes::Setting => Setting::ALL.iter().map(|s| s.row().name.to_owned()).collect(),
         Takes::ServiceSetting => {
             let names = ServiceSetting::ALL.iter().map(|s| s.row().name);
-            names.chain([TOPIC_SETTING]).map(|name| format!("{name}=")).collect()
+            let of_workers = WORKER_SETTINGS.iter().map(|row| row.name);
+            let names = names.chain([TOPIC_SETTING]).chain(of_workers);
+            names.map(|name| format!("{name}=")).collect()
+        }
+        Takes::WorkerSetting => {
+            WORKER_SETTINGS.iter().map(|row| format!("{}=", row.name)).collect()
         }
         Takes::Command => COMMANDS.iter().map(|row| row.first().to_owned()).collect(),
         Takes::Any | Takes::Worker | Takes::Client => Vec::new(),

@@ -31,6 +31,15 @@ pub const LINES_MAX: usize = 4096;
 /// Most bytes in one operator command.
 pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 
+/// Most variables that a service or a worker sets for its processes.
+pub const ENV_VARIABLES_MAX: usize = 128;
+
+/// Most bytes of these, names and values together.
+pub const ENV_BYTES_MAX: usize = 8 * 1000;
+
+/// Most bytes in the name of a user or group of a host: that of Linux.
+pub const USER_BYTES_MAX: usize = 32;
+
 /// Most words in one operator command, and so most arguments of a worker program.
 pub const WORDS_MAX: usize = 256;
 
@@ -100,6 +109,9 @@ pub const TLS_PREFIX: &str = "tls://";
 
 // A command, quoted into a control body, still fits in it.
 const _: () = assert!(COMMAND_BYTES_MAX * 2 < CONTROL_BODY_BYTES_MAX);
+// All variables fit in a command, and each in a line.
+const _: () = assert!(ENV_VARIABLES_MAX < WORDS_MAX - 32);
+const _: () = assert!(ENV_BYTES_MAX < VALUE_BYTES_MAX && VALUE_BYTES_MAX < COMMAND_BYTES_MAX);
 // A path is the value of a line.
 const _: () = assert!(PATH_BYTES_MAX <= VALUE_BYTES_MAX);
 // By default a data frame may be as large as any control frame.

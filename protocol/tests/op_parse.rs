@@ -6,7 +6,7 @@ use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
     OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
-    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerFilter,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -161,10 +161,13 @@ fn config_takes_ids_settings_and_quoted_arguments() {
         parse("config worker #12 echo localhost '/opt/my app/run' -v \"a b\""),
         Ok(Op::ConfigWorker {
             id: Some(WorkerId(12)),
-            service: name("echo"),
-            host: host("localhost"),
-            path: "/opt/my app/run".into(),
-            args: vec!["-v".into(), "a b".into()],
+            config: WorkerConfig::Whole {
+                service: name("echo"),
+                host: host("localhost"),
+                own: Vec::new(),
+                path: "/opt/my app/run".into(),
+                args: vec!["-v".into(), "a b".into()],
+            },
         })
     );
     assert_eq!(

@@ -96,6 +96,11 @@ fn an_effect_is_what_the_request_does_not_only_its_command() {
     assert_eq!(effect("poison 3"), Ok(Effect::Read));
     assert_eq!(effect("poison clear"), Ok(Effect::Change));
     assert_eq!(effect("stop all"), Ok(Effect::Danger));
+    assert_eq!(effect("config service a retry=1 topic=x"), Ok(Effect::Change));
+    assert_eq!(effect("config service a retry=1 cwd="), Ok(Effect::Danger));
+    assert_eq!(effect("config worker a b /c cwd=/d"), Ok(Effect::Change));
+    assert_eq!(effect("config worker a b cwd=/d /c"), Ok(Effect::Danger));
+    assert_eq!(effect("config worker #3 cwd="), Ok(Effect::Danger));
     assert_eq!(effect(""), Ok(Effect::Read));
 }
 

@@ -8,6 +8,7 @@ use protocol::errors::ERRORS;
 use protocol::header::FIELDS;
 use protocol::kinds::{BodyKind, KINDS};
 use protocol::op::help;
+use protocol::op::worker_settings::WORKER_SETTINGS;
 use protocol::settings::{SERVICE_SETTINGS, SETTINGS, SettingRow};
 use std::fmt::Write as _;
 
@@ -280,6 +281,14 @@ fn setting_rows(rows: &[SettingRow]) -> String {
     out
 }
 
+fn worker_setting_rows() -> String {
+    let mut out = String::from("| setting | value | what it does |\n| --- | --- | --- |\n");
+    for row in WORKER_SETTINGS {
+        let _ = writeln!(out, "| `{}` | `{}` | {} |", row.name, row.form, row.text);
+    }
+    out
+}
+
 fn config() -> String {
     format!(
         "# Settings\n\nMade from the tables of settings (`protocol/src/settings.rs`); a test keeps it fresh.\n\n\
@@ -288,9 +297,12 @@ fn config() -> String {
          command line says wins over what is kept, and is not kept itself.\n\n{}\n\
          ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}\n\
          One more is a pattern and no number: with `topic=orders.>` each message of a topic that\n\
-         matches is a one-way request of the service ([topics](topics.md)); `topic=` ends that.\n\n{}",
+         matches is a one-way request of the service ([topics](topics.md)); `topic=` ends that.\n\n\
+         ## The processes of workers\n\n{}\n{}\n{}",
         setting_rows(SETTINGS),
         setting_rows(SERVICE_SETTINGS),
+        include_str!("config_workers.md"),
+        worker_setting_rows(),
         include_str!("config_files.md")
     )
 }

@@ -172,6 +172,8 @@ impl RunningScript {
 pub(crate) struct SavedScript {
     /// What is written.
     pub(crate) text: String,
+    /// The values of variables of processes are written, too.
+    pub(crate) is_shown: bool,
     /// Hosts to configure.
     pub(crate) hosts: VecDeque<HostName>,
     /// Then the services.

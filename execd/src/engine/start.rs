@@ -137,7 +137,8 @@ impl Engine {
             digest: recorded.digest,
             pid: recorded.pid,
             is_older: recorded.is_older,
-            stop_signal: None,
+            stop_signal: (recorded.watched.stop_signal != 0)
+                .then_some(recorded.watched.stop_signal),
             state: State::Up,
             due: None,
             end: None,

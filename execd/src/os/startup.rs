@@ -3,9 +3,9 @@
 //! pipe (`ready`). The broker waits for neither, and dials its built-in execd until it answers.
 
 use super::options::{Failure, Options};
-use super::permit::PermittedUser;
 use super::output::OutputKeeper;
 use super::output_files::OPEN_MAX;
+use super::permit::PermittedUser;
 use super::run::LINGERING_MAX;
 use super::user;
 use crate::engine::kept::KeptNumbers;

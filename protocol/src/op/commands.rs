@@ -32,6 +32,7 @@ macro_rules! commands {
         $command:ident $(($($value:ident: $type:ty = $param:expr),*))?
             $({$($field:ident: $field_type:ty = $field_param:expr),* $(,)?})?
             = $from:ident $name:literal $effect:ident $((Read if $shows:pat))?
+            $((Danger if $risk:pat => $is:expr))?
             { $($key:ident: $text:expr,)* }
     )*) => {
         /// Every command, one for each row of the table, in the order of the table.
@@ -65,10 +66,12 @@ macro_rules! commands {
             }
 
             /// The most that this request may change. A command that only shows something without
-            /// an argument has the effect `Read` then.
-            pub const fn effect(&self) -> Effect {
+            /// an argument has the effect `Read` then, and one that is a risk with some arguments
+            /// has the effect `Danger` with those.
+            pub fn effect(&self) -> Effect {
                 match self {
                     $($(Self::$command($shows) => Effect::Read,)?)*
+                    $($($risk if $is => Effect::Danger,)?)*
                     _ => self.command().row().effect,
                 }
             }

@@ -5,6 +5,7 @@ use super::layout::wrap;
 use super::reply::{Block, OpReply};
 use super::spec::{Effect, Spec, Takes};
 use super::table::COMMANDS;
+use super::worker_settings::{WORKER_SETTINGS, WorkerSettingRow};
 use super::{foreign, words};
 use crate::settings::{SERVICE_SETTINGS, SettingRow};
 
@@ -198,9 +199,28 @@ fn page(row: &Spec) -> String {
     if row.args().iter().any(|arg| arg.takes == Takes::ServiceSetting) {
         out.push_str("\n  settings of a service, 'settings SERVICE' shows those in force:\n");
         SERVICE_SETTINGS.iter().for_each(|row| setting(row, &mut out));
+        out.push_str("\n  settings of all its workers:\n");
+    }
+    if row.args().iter().any(|arg| arg.takes == Takes::WorkerSetting) {
+        out.push_str("\n  settings of a worker:\n");
+    }
+    if row
+        .args()
+        .iter()
+        .any(|arg| matches!(arg.takes, Takes::ServiceSetting | Takes::WorkerSetting))
+    {
+        WORKER_SETTINGS.iter().for_each(|row| worker_setting(row, &mut out));
     }
     out.push_str(&format!("\n  example: isdclient -c \"{}\"", row.example));
     out
+}
+
+/// Prints a setting of workers with its form and meaning.
+fn worker_setting(row: &WorkerSettingRow, out: &mut String) {
+    out.push_str(&format!("  {:17}{}\n", row.name, row.form));
+    for line in wrap(row.text, RIGHT_WIDTH + LEFT_WIDTH - 6) {
+        out.push_str(&format!("      {line}\n"));
+    }
 }
 
 /// Prints a setting with its range and meaning.

@@ -22,3 +22,6 @@ mod text;
 mod topic_args;
 mod topic_shapes;
 mod words;
+mod worker_setting_args;
+pub mod worker_settings;
+mod worker_shapes;

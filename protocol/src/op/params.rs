@@ -6,7 +6,7 @@ use super::parse::OpError;
 use super::spec::{
     Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, LOG_LINES, LogsWanted, PoisonWhat,
     RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat,
-    SubscriptionsOf, Takes, Target, WhyOf, WorkerFilter,
+    SubscriptionsOf, Takes, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -42,6 +42,8 @@ fn new_id<T: Display>(id: &Option<T>, f: &mut Formatter<'_>) -> Written {
 
 const ONE_SERVICE: Arg =
     arg("service", Takes::Service, "a service's name, column 'service' of 'services'");
+const ONE_HOST: Arg =
+    arg("host", Takes::Host, "a host's name, column 'hostname' of 'hosts'; localhost is built in");
 const ONE_CLIENT: Arg =
     arg("clientid", Takes::Client, "a client's id, column 'client id' of 'clients'");
 
@@ -118,9 +120,7 @@ params! {
             group.min.iter().try_for_each(|min| write!(f, " min={min}"))?;
             group.members.iter().try_for_each(|member| plain(member, f))
         };
-    HOST: HostName = [
-            arg("host", Takes::Host, "a host's name, column 'hostname' of 'hosts'; localhost is built in"),
-        ],
+    HOST: HostName = [ONE_HOST],
         |args| args.host("host"), plain;
     HOST_NAME: HostName = [arg("name", Takes::Host, "what the host is called here")],
         |args| args.host("name"), plain;
@@ -186,8 +186,6 @@ params! {
             PoisonWhat::Clear => plain(&"clear", f),
         };
     PRIORITY: u8 = [arg("n", Takes::Any, "priority, 1 to 255")], |args| args.priority(), plain;
-    PROGRAM: String = [arg("path", Takes::Any, "the program on that host, an absolute path")],
-        |args| args.program(), FILE.write;
     REQUEST_NAME: RequestName = [ONE_REQUEST, ITS_SEQUENCE], |args| args.request_name(), plain;
     REQUESTS_OF: RequestsOf = [
             arg("service", Takes::Service, "a service, 'client' and a client's id, or 'worker' and a worker's id; 'all' or none = all"),
@@ -213,12 +211,15 @@ params! {
     SERVICE_OR_ALL: Option<ServiceName> = [ONE_SERVICE],
         |args| args.maybe(SERVICE.read), maybe;
     SERVICE_SETTINGS: Vec<ServiceChange> = [
-            arg("setting=value", Takes::ServiceSetting, "a setting of the service; docs/config.md has the table"),
+            arg("setting=value", Takes::ServiceSetting, "a setting of the service, or of all its workers; docs/config.md has the tables"),
         ],
         |args| args.service_settings(),
         |settings, f| {
             let mut settings = settings.iter();
-            settings.try_for_each(|setting| write!(f, " {setting}"))
+            settings.try_for_each(|setting| {
+                f.write_str(" ")?;
+                setting.fmt(f)
+            })
         };
     SERVICE_WHAT: ServiceWhat = [ONE_CLIENT, NEW_SERVICE],
         |args| args.service_what(),
@@ -296,6 +297,14 @@ params! {
             arg("workerid", Takes::Worker, "a worker's id, column 'worker id' of 'workers'"),
         ],
         |args| args.worker(), plain;
+    WORKER_CONFIG: WorkerConfig = [
+            ONE_SERVICE,
+            ONE_HOST,
+            arg("setting=value", Takes::WorkerSetting, "a setting of this worker alone, which wins over that of its service; docs/config.md has the table"),
+            arg("path", Takes::Any, "the program on that host, an absolute path"),
+            arg("argument", Takes::Any, "arguments of the program"),
+        ],
+        |args| args.worker_config(), |config, f| config.fmt(f);
     WORKER_FILTER: WorkerFilter = [
             arg(
                 "list",

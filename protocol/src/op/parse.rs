@@ -4,7 +4,7 @@
 use super::args::Args;
 use super::spec::{Command, OpRequest, Spec};
 use super::table::COMMANDS;
-use super::{help, words};
+use super::{help, words, worker_settings};
 use crate::errors::ErrorCode;
 use std::fmt;
 
@@ -41,7 +41,20 @@ impl std::error::Error for OpError {}
 /// The text names the wrong word and gives the syntax of the command.
 pub fn parse(line: &str) -> Result<OpRequest, OpError> {
     let words = words::split(line)?;
+    let error = match read(&words) {
+        Ok(request) => return Ok(request),
+        Err(error) => error,
+    };
+    // An error may show any word, and reaches readers who may not see the values of variables: it is
+    // made once more of words without them. Only what is wrong with a value itself is missing then,
+    // and those texts never show it.
+    let hidden: Vec<String> = words.iter().map(|word| worker_settings::hidden(word)).collect();
+    if hidden == words { Err(error) } else { Err(read(&hidden).err().unwrap_or(error)) }
+}
+
+fn read(words: &[String]) -> Result<OpRequest, OpError> {
     let Some(first) = words.first() else { return Ok(OpRequest::Status) };
+    worker_settings::check_controls(words)?;
     let (row, used) = find(first, words.get(1).map(String::as_str))?;
     let mut args = Args::new(row, &words[used..]);
     let request = OpRequest::read(&mut args)?;

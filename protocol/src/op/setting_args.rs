@@ -4,6 +4,7 @@ use super::args::Args;
 use super::parse::OpError;
 use super::spec::{ServiceChange, SettingsOf, TOPIC_SETTING};
 use super::words;
+use super::worker_settings::WORKER_SETTINGS;
 use crate::names::ServiceName;
 use crate::settings::{ServiceSetting, Setting};
 use crate::topics::Pattern;
@@ -19,6 +20,10 @@ impl Args<'_> {
                     words::shown(word)
                 )));
             };
+            if let Some(change) = self.service_worker_setting(name, value, &settings)? {
+                settings.push(ServiceChange::Worker(change));
+                continue;
+            }
             if settings.iter().any(|other| other.name() == name) {
                 return Err(self.error(format_args!("setting '{name}' is given twice")));
             }
@@ -36,7 +41,8 @@ impl Args<'_> {
 
     fn no_service_setting(&self, name: &str) -> OpError {
         let all = ServiceSetting::ALL.iter().map(|s| s.row().name);
-        let all: Vec<&str> = all.chain([TOPIC_SETTING]).collect();
+        let of_workers = WORKER_SETTINGS.iter().map(|row| row.name);
+        let all: Vec<&str> = all.chain([TOPIC_SETTING]).chain(of_workers).collect();
         let hint = words::nearest(name, all.iter().copied());
         let broker =
             Setting::named(name).map_or("", |_| "; it is one of the broker: 'set NAME VALUE'");

@@ -177,6 +177,8 @@ pub(super) const WORKER_PAGE: Shape = object(
         field("failed", Type::Text, "why it is not started any more").maybe(),
         field("run", Type::Number, "number of its last start").maybe(),
         field("started", Type::Time, "when it was started").maybe(),
+        field("settings_changed", Type::Flag, "whether its process has earlier settings; null: no")
+            .maybe(),
         TRANSACTION.maybe(),
         field("held", Type::Number, "further requests that it holds"),
         field("running", Type::Number, "how many requests it works on"),

@@ -6,8 +6,9 @@ pub use super::table::{Command, OpRequest};
 use super::shape::Shape;
 use super::table::COMMANDS;
 use super::words;
+use super::worker_settings::WorkerChange;
 use crate::ids::{ClientId, TransactionId, WorkerId};
-use crate::names::ServiceName;
+use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use crate::topics::Pattern;
 use std::fmt;
@@ -42,6 +43,58 @@ pub enum ServiceChange {
     /// The setting `topic`: each message of a topic that matches is a one-way request of the
     /// service; `None` = none is.
     Topic(Option<Pattern>),
+    /// A setting of all its workers.
+    Worker(WorkerChange),
+}
+
+/// What `config worker` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerConfig {
+    /// All of a worker: a new one, or one that is there and is so already.
+    Whole {
+        /// The service that it serves.
+        service: ServiceName,
+        /// The host that it runs on.
+        host: HostName,
+        /// What is set of it alone.
+        own: Vec<WorkerChange>,
+        /// Its program, an absolute path.
+        path: String,
+        /// Arguments of its program.
+        args: Vec<String>,
+    },
+    /// Settings of a worker that is there.
+    Change(Vec<WorkerChange>),
+}
+
+impl WorkerConfig {
+    /// Whether it sets anything of a process, or takes it back.
+    pub const fn has_settings(&self) -> bool {
+        match self {
+            Self::Whole { own, .. } => !own.is_empty(),
+            Self::Change(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for WorkerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = |changes: &[WorkerChange], f: &mut fmt::Formatter<'_>| {
+            changes.iter().try_for_each(|change| {
+                f.write_str(" ")?;
+                change.fmt(f)
+            })
+        };
+        match self {
+            Self::Whole { service, host, own, path, args } => {
+                write!(f, " {service} {host}")?;
+                settings(own, f)?;
+                write!(f, " {}", words::quote(path))?;
+                args.iter().try_for_each(|arg| write!(f, " {}", words::quote(arg)))
+            }
+            Self::Change(changes) => settings(changes, f),
+        }
+    }
 }
 
 /// The name of the setting `topic`, which is a pattern and no number.
@@ -53,7 +106,13 @@ impl ServiceChange {
         match self {
             Self::Number(setting, _) => setting.row().name,
             Self::Topic(_) => TOPIC_SETTING,
+            Self::Worker(change) => change.setting().row().name,
         }
+    }
+
+    /// Whether one of these is a setting of processes.
+    pub fn has_worker(changes: &[Self]) -> bool {
+        changes.iter().any(|change| matches!(change, Self::Worker(_)))
     }
 }
 
@@ -65,6 +124,7 @@ impl fmt::Display for ServiceChange {
             }
             Self::Topic(Some(pattern)) => write!(f, "{TOPIC_SETTING}={pattern}"),
             Self::Topic(None) => write!(f, "{TOPIC_SETTING}="),
+            Self::Worker(change) => change.fmt(f),
         }
     }
 }
@@ -91,6 +151,8 @@ pub enum Takes {
     Setting,
     /// A setting of a service, with `=VALUE`.
     ServiceSetting,
+    /// A setting of a worker, with `=VALUE`; there may be several, or none.
+    WorkerSetting,
     /// A command of the table.
     Command,
 }

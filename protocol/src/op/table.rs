@@ -8,21 +8,22 @@ use super::commands::{beyond, commands, manual};
 use super::instance_shape as instances;
 use super::log_shapes as logs;
 use super::params::{
-    ADDRESS, ARGUMENTS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
-    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED,
-    LOGS_WANTED, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY,
-    PROGRAM, REQUEST_NAME, REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL,
-    SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET,
-    TOPIC, TOPICS_OF, WHY_OF, WORKER, WORKER_FILTER,
+    ADDRESS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS, HOST,
+    HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, LOGS_WANTED,
+    NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY, REQUEST_NAME,
+    REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT,
+    SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHY_OF,
+    WORKER, WORKER_CONFIG, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::shape::{self, array, object, text};
 use super::spec::{
     Effect, GroupMembers, InstanceWanted, InstancesOf, LogsWanted, PoisonWhat, RequestName,
     RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec,
-    SubscriptionsOf, Target, WhyOf, WorkerFilter,
+    SubscriptionsOf, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use super::topic_shapes as topics;
+use super::worker_shapes;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::settings::Setting;
@@ -192,6 +193,7 @@ commands! {
             object("moved", &[shape::CLIENT, shape::SERVICE]).sometimes(),
             shape::SERVICE_PAGE,
             array("settings", shape::SETTING_ROW).sometimes(),
+            worker_shapes::OF_SERVICE,
         ],
     }
     Shutdown(what: ShutdownWhat = SHUTDOWN_WHAT) = manual "shutdown" Danger {
@@ -232,7 +234,7 @@ commands! {
         short: "examine the worker structure for worker id id",
         long: "Everything the broker knows about one worker: state, process, counters, times, restarts, the last lines of its stderr.",
         example: "worker 1",
-        answer: &[shape::WORKER_PAGE],
+        answer: &[shape::WORKER_PAGE, worker_shapes::OF_WORKER],
     }
     Workers(filter: WorkerFilter = WORKER_FILTER) = manual "workers" Read {
         usage: "workers [lazy | idle | busy | all]",
@@ -286,33 +288,33 @@ commands! {
         id: Option<ServiceId> = NEW_SERVICE_ID,
         name: ServiceName = SERVICE_NAME,
         settings: Vec<ServiceChange> = SERVICE_SETTINGS,
-    } = beyond "config service" Change {
+    } = beyond "config service" Change (Danger if OpRequest::ConfigService { settings, .. } => ServiceChange::has_worker(settings)) {
         usage: "config service [#id] name [setting=value]...",
         syntax: "config service [#id] name [setting=value]...",
         short: "makes a service, or changes its settings",
-        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed. topic=PATTERN makes each message of a topic that matches a one-way request of the service (its body is that of the message, lines and payload), which one worker gets; 'topic=' ends that.",
+        long: "A service is a name and the workers that do the same thing. Of a service that exists already only the settings named are changed. topic=PATTERN makes each message of a topic that matches a one-way request of the service (its body is that of the message, lines and payload), which one worker gets; 'topic=' ends that. Settings of processes (env, cwd, user, limit and others) hold for all its workers, from their next start on; with them the command has the effect danger.",
         example: "config service echo deadline_ms=5000",
         answer: &[
             object("configured", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
             object("changed", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
             object("unchanged", &[shape::SERVICE, shape::SERVICE_ID]).sometimes(),
+            worker_shapes::EARLIER,
         ],
     }
     ConfigWorker {
         id: Option<WorkerId> = NEW_WORKER_ID,
-        service: ServiceName = SERVICE,
-        host: HostName = HOST,
-        path: String = PROGRAM,
-        args: Vec<String> = ARGUMENTS,
-    } = beyond "config worker" Change {
-        usage: "config worker [#id] service host path [argument]...",
+        config: WorkerConfig = WORKER_CONFIG,
+    } = beyond "config worker" Change (Danger if OpRequest::ConfigWorker { config, .. } => config.has_settings()) {
+        usage: "config worker [#id] service host [setting=value]... path [argument]...\nconfig worker #id setting=value...",
         syntax: "config worker [#id] service host path [argument]...",
         short: "makes a worker of a service on a host",
-        long: "The program is run by the host's execd, never through a shell. Its own arguments begin at argv[ISDARGMAX]. Words with blanks stand in quotes. The worker is lazy until 'start'.",
+        long: "The program is run by the host's execd, never through a shell. Its own arguments begin at argv[ISDARGMAX]. Words with blanks stand in quotes. The worker is lazy until 'start'. Settings before the path hold for this worker alone, and win over those of its service one by one; 'config worker #ID SETTING=VALUE' changes them, from its next start on. With settings, and for a service that has some, the command has the effect danger.",
         example: "config worker echo localhost /usr/local/bin/isdecho",
         answer: &[
             object("configured", shape::TARGETED).sometimes(),
+            object("changed", shape::TARGETED).sometimes(),
             object("unchanged", shape::TARGETED).sometimes(),
+            worker_shapes::EARLIER,
         ],
     }
     DeleteGroup(group: ServiceName = GROUP) = beyond "delete group" Change {
@@ -480,7 +482,7 @@ commands! {
         short: "lists the broker's settings",
         long: "Name, value, unit, range, default and meaning of each setting.",
         example: "settings stall_ms",
-        answer: &[array("settings", shape::SETTING_ROW)],
+        answer: &[array("settings", shape::SETTING_ROW), worker_shapes::OF_SERVICE],
     }
     Source(file: String = FILE) = beyond "source" Danger {
         usage: "source file",

@@ -6,8 +6,8 @@ use crate::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
 /// Most characters of a foreign word that an error text shows.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// Quotes a word so that [`parse`](super::parse::parse) reads it back as one word. A line break
-/// can't be quoted; a word of a command never has one.
+/// Quotes a word so that [`parse`](super::parse::parse) reads it back as one word. Control characters
+/// are written as in `$'…'` of a shell, so that the line stays one line.
 pub fn quote(word: &str) -> String {
     let is_plain = |c: char| {
         c.is_alphanumeric()
@@ -15,6 +15,9 @@ pub fn quote(word: &str) -> String {
     };
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
+    }
+    if word.chars().any(is_control) {
+        return quote_controls(word);
     }
     if !word.contains('\'') {
         return format!("'{word}'");
@@ -28,6 +31,26 @@ pub fn quote(word: &str) -> String {
         out.push(c);
     }
     out.push('"');
+    out
+}
+
+/// A character that can't stand in a line of a script as it is.
+fn is_control(c: char) -> bool {
+    c.is_control() && c != '\t'
+}
+
+fn quote_controls(word: &str) -> String {
+    let mut out = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\\' | '\'' => out.extend(['\\', c]),
+            c if is_control(c) => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
     out
 }
 
@@ -55,7 +78,8 @@ fn trim(line: &str) -> &str {
 }
 
 /// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: single quotes keep
-/// everything as it is; between double quotes `\` escapes `"` and `\` only.
+/// everything as it is; between double quotes `\` escapes `"` and `\` only. `$'…'` has `\n`, `\r`,
+/// `\t`, `\\`, `\'` and `\uXXXX`.
 pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
     check_size(line.len())?;
     let line = trim(line);
@@ -80,6 +104,9 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
         match c {
             '\'' => quoted(&mut chars, at, c, word)?,
             '"' => quoted(&mut chars, at, c, word)?,
+            '$' if chars.next_if(|(_, next)| *next == '\'').is_some() => {
+                quoted_controls(&mut chars, at, word)?;
+            }
             '\\' => match chars.next() {
                 Some((_, next)) => word.push(next),
                 None => {
@@ -113,6 +140,49 @@ fn quoted(
         word.push(escaped.unwrap_or(c));
     }
     Err(OpError::usage(format!("the quotation mark {mark} at byte {at} is not closed")))
+}
+
+/// Reads what stands in `$'…'`; the first two characters are read already.
+fn quoted_controls(
+    chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
+    at: usize,
+    word: &mut String,
+) -> Result<(), OpError> {
+    while let Some((_, c)) = chars.next() {
+        let c = match c {
+            '\'' => return Ok(()),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => '\n',
+                Some((_, 'r')) => '\r',
+                Some((_, 't')) => '\t',
+                Some((_, c @ ('\\' | '\''))) => c,
+                Some((_, 'u')) => {
+                    let digits: String = chars.by_ref().take(4).map(|(_, digit)| digit).collect();
+                    let code = u32::from_str_radix(&digits, 16).ok();
+                    let code = code.filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+                    code.filter(|_| digits.len() == 4).and_then(char::from_u32).ok_or_else(
+                        || {
+                            OpError::usage(format!(
+                                "\\u in the quotation that begins at byte {at} has not four \
+                             hexadecimal digits of a character behind it"
+                            ))
+                        },
+                    )?
+                }
+                Some((at, c)) => {
+                    return Err(OpError::usage(format!(
+                        "'\\{}' at byte {at} means nothing in $'…'; there are \\n, \\r, \\t, \\\\, \
+                         \\' and \\uXXXX",
+                        c.escape_debug()
+                    )));
+                }
+                None => break,
+            },
+            c => c,
+        };
+        word.push(c);
+    }
+    Err(OpError::usage(format!("the quotation $' at byte {at} is not closed")))
 }
 
 /// A foreign word fit for an error text: no control characters, bounded length.

@@ -14,6 +14,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, WorkerId};
 use protocol::messages::{MessageLines, Removed};
+use protocol::process::WorkerSettings;
 
 impl Player for World {
     type End = String;
@@ -69,6 +70,15 @@ impl World {
                 (end.run, end.digest, end.pid) = (start.run.0, start.digest, 0);
                 end.has.clear();
                 self.services.insert(start.worker.0, start.service.to_string());
+                if let Some(process) = &start.process {
+                    let process = (**process).clone();
+                    let settings = WorkerSettings { process, ..WorkerSettings::default() };
+                    let changes = settings.changes();
+                    let words = changes.iter().map(|change| format!("{change:#}"));
+                    let words = words.collect::<Vec<_>>().join(" ");
+                    let head = format!("settings {}#{}", start.service, start.worker);
+                    self.items.push(Item::new(head).saying(words, true));
+                }
                 return;
             }
             Frame::Ping { .. } if !self.silent.contains(&name) => {

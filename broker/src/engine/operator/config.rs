@@ -1,8 +1,12 @@
 //! Commands that make, change and delete services, workers and hosts, and `config events`.
 
-use super::lines::{events_command, host_command, service_command, unless, worker_line};
-use super::names;
+use super::lines::{
+    events_command, host_command, service_command, service_settings_command, settings_words,
+    unless, worker_line,
+};
 use super::save::check_saved_size;
+use super::{names, worker_settings};
+use crate::engine::catalog::Service;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
@@ -14,7 +18,8 @@ use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::WorkerSpec;
 use crate::engine::topic_frames::publish_facts;
-use protocol::op::spec::ServiceChange;
+use protocol::op::spec::{ServiceChange, WorkerConfig};
+use protocol::process::WorkerSettings;
 use protocol::{
     ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
 };
@@ -32,6 +37,8 @@ pub(crate) fn config_service(
     } else {
         hub.catalog.find(name.as_str())
     };
+    let now = known.map(|key| hub.catalog[key].of_workers.clone()).unwrap_or_default();
+    let of_workers = worker_settings::changed_of_service(&now, &name, settings)?;
     let key = match known {
         Some(key) if id.is_some_and(|id| id != hub.catalog[key].id) => {
             return Err(refused(format!(
@@ -53,6 +60,8 @@ pub(crate) fn config_service(
     let is_new = |change: &&ServiceChange| match change {
         ServiceChange::Number(setting, value) => service.settings.get(*setting) != *value,
         ServiceChange::Topic(pattern) => service.topic != *pattern,
+        // They are stored all or none: one of them may be undone by another.
+        ServiceChange::Worker(_) => of_workers != now,
     };
     let different: Vec<_> = settings.iter().filter(is_new).cloned().collect();
     if known.is_some() && different.is_empty() {
@@ -76,34 +85,64 @@ pub(crate) fn config_service(
                     None => hub.topics.unsubscribe_service(key, hub.now),
                 }
             }
+            ServiceChange::Worker(_) => {}
         }
         words += &format!(" {change}");
     }
-    let line = service_command(&hub.catalog[key], &different);
-    hub.changed(origin, format!("config service {name}{words}"), vec![line]);
+    let lines = service_lines(&hub.catalog[key], &different);
+    hub.supervision.settings_changed(key, &of_workers.changes_since(&now));
+    hub.catalog[key].of_workers = of_workers;
+    hub.changed(origin, format!("config service {name}{words}"), lines);
     hub.dispatch.service_changed(key, context!(hub));
     hub.supervision.service_changed(key, context!(hub));
     let verb = if known.is_some() { "changed" } else { "configured" };
-    Ok(OpReply::line(verb, format!("{verb} service->id = {id}, service->name = {name}"), fields))
+    let said = format!("{verb} service->id = {id}, service->name = {name}");
+    let mut reply = OpReply::line(verb, said, fields);
+    let is_of_workers = ServiceChange::has_worker(&different);
+    reply.blocks.extend(worker_settings::earlier_of(hub, key).filter(|_| is_of_workers));
+    Ok(reply)
+}
+
+/// The lines of a change: settings of the service, and those of its workers, which have a line of
+/// their own, because both may be as long as a line may be.
+fn service_lines(service: &Service, changes: &[ServiceChange]) -> Vec<String> {
+    let of_workers = worker_settings::of_workers(changes);
+    let is_other = |change: &&ServiceChange| !matches!(change, ServiceChange::Worker(_));
+    let others: Vec<_> = changes.iter().filter(is_other).cloned().collect();
+    let mut lines = vec![service_command(service, &others)];
+    if !of_workers.is_empty() {
+        lines.push(service_settings_command(&service.name, &of_workers, true));
+    }
+    lines
 }
 
 pub(crate) fn config_worker(
     hub: &mut Engine,
     origin: &Origin,
     id: Option<WorkerId>,
-    (service, host): (ServiceName, HostName),
-    (path, args): (String, Vec<String>),
+    config: WorkerConfig,
 ) -> OpResult {
+    let (service, host, own, path, args) = match config {
+        WorkerConfig::Whole { service, host, own, path, args } => (service, host, own, path, args),
+        WorkerConfig::Change(changes) => {
+            let id = id.ok_or_else(|| refused("the id of the worker is missing"))?;
+            return worker_settings::change_worker(hub, origin, id, &changes);
+        }
+    };
     let key = names::plain_service(hub, &service)?;
     names::host_named(hub, &host)?;
-    check_saved_size((&service, &host), &path, &args).map_err(refused)?;
-    let words = format!("config worker {service} {host} {path}");
+    let words = settings_words(&own, false);
+    let words = format!("config worker {service} {host}{words} {path}");
+    let own = worker_settings::changed(&WorkerSettings::default(), own.iter())?;
+    check_saved_size((&service, &host), &own, &path, &args).map_err(refused)?;
+    let own = Box::new(own);
     let spec =
-        WorkerSpec { service: key, host, path, args, is_self_started: false, since: hub.now };
+        WorkerSpec { service: key, host, path, args, own, is_self_started: false, since: hub.now };
     let (verb, id) = if let Some(id) = same_worker(hub, origin, id, &spec) {
         hub.store.changed(Vec::new(), false);
         ("unchanged", id)
     } else {
+        worker_settings::may_add(hub, origin, &spec, id)?;
         let (id, lines) = add_worker(hub, spec, id)?;
         hub.changed(origin, format!("{words}: worker {id}"), lines);
         ("configured", id)
@@ -195,6 +234,7 @@ pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> O
         host: worker.host.clone(),
         path: worker.path.clone(),
         args: worker.args.clone(),
+        own: worker.own.clone(),
         is_self_started: false,
         since: hub.now,
     };

@@ -9,6 +9,7 @@ use crate::engine::supervision::workers::Worker;
 use protocol::op::parse::quote;
 use protocol::op::spec::GroupMembers;
 use protocol::op::spec::ServiceChange;
+use protocol::op::worker_settings::WorkerChange;
 use protocol::{HostName, OpRequest, ServiceName, WorkerId};
 use std::collections::BTreeSet;
 
@@ -70,9 +71,34 @@ pub(crate) fn events_command(hub: &Engine) -> String {
 pub(crate) fn service_command(service: &Service, changes: &[ServiceChange]) -> String {
     let mut out = format!("config service #{} {}", service.id, service.name);
     for change in changes {
-        out += &format!(" {change}");
+        out += &format!(" {change:#}");
     }
     out
+}
+
+/// The command that gives a service that is there these settings of its workers; the values of
+/// variables stand in it only if they are shown.
+pub(crate) fn service_settings_command(
+    name: &ServiceName,
+    changes: &[WorkerChange],
+    is_shown: bool,
+) -> String {
+    format!("config service {name}{}", settings_words(changes, is_shown))
+}
+
+/// The command that gives a worker that is there these settings of its own.
+pub(crate) fn own_changes_command(
+    id: WorkerId,
+    changes: &[WorkerChange],
+    is_shown: bool,
+) -> String {
+    format!("config worker #{id}{}", settings_words(changes, is_shown))
+}
+
+/// Settings as words of a command, a blank before each.
+pub(crate) fn settings_words(changes: &[WorkerChange], is_shown: bool) -> String {
+    let word = |change| if is_shown { format!(" {change:#}") } else { format!(" {change}") };
+    changes.iter().map(word).collect()
 }
 
 /// The command that says of a group what is said of it.
@@ -89,18 +115,27 @@ pub(crate) fn host_command(name: &HostName, address: &str) -> String {
 /// The command that makes this worker again.
 pub(crate) fn worker_line(hub: &Engine, worker: &Worker) -> String {
     let place = (&hub.catalog[worker.service].name, &worker.host);
-    worker_command(worker.id, place, &worker.path, &worker.args)
+    let own = settings_words(&worker.own.changes(), true);
+    worker_command(worker.id, place, &own, &worker.path, &worker.args)
 }
 
-/// The command that makes a worker again. It may be longer than the one that made it, because words
+/// The same without the values of variables.
+pub(crate) fn hidden_worker_line(hub: &Engine, worker: &Worker) -> String {
+    let place = (&hub.catalog[worker.service].name, &worker.host);
+    let own = settings_words(&worker.own.changes(), false);
+    worker_command(worker.id, place, &own, &worker.path, &worker.args)
+}
+
+/// The command that makes a worker again; `own` are its settings as words. It may be longer than the one that made it, because words
 /// are quoted in only one way.
 pub(crate) fn worker_command(
     id: WorkerId,
     (service, host): (&ServiceName, &HostName),
+    own: &str,
     path: &str,
     args: &[String],
 ) -> String {
-    let mut out = format!("config worker #{id} {service} {host} {}", quote(path));
+    let mut out = format!("config worker #{id} {service} {host}{own} {}", quote(path));
     for arg in args {
         out.push(' ');
         out += &quote(arg);

@@ -7,6 +7,7 @@
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `targets` | the workers and services that a command is for |
 //! | `config` | what makes and unmakes services, workers and hosts |
+//! | `worker_settings` | settings of workers' processes: their changes, and what is shown to whom |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `begin_listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
@@ -54,3 +55,4 @@ pub(crate) mod targets;
 pub(crate) mod tokens;
 pub(crate) mod topics;
 pub(crate) mod why;
+pub(crate) mod worker_settings;

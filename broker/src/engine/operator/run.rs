@@ -5,7 +5,7 @@ use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
     answer, change, config, facts, groups, instances, logs, read, save, seek, settings, show,
-    start_stop, status, tokens,
+    start_stop, status, tokens, worker_settings,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -105,7 +105,8 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
         },
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
         Ok(OpRequest::Save) => {
-            let script = Box::new(save::begin_script(hub));
+            let is_shown = worker_settings::sees_values(hub, &origin);
+            let script = Box::new(save::begin_script(hub, is_shown));
             hub.works.begin(Work::Save { link, head, script }, &mut hub.effects);
             return;
         }
@@ -218,9 +219,13 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Last(id) => show::show_last(hub, id),
         OpRequest::Poison(what) => facts::run_poison(hub, origin, what),
         OpRequest::Save => Ok(OpReply::ok()),
-        OpRequest::Settings(of) => settings::show_settings(hub, &of),
+        OpRequest::Settings(of) => {
+            settings::show_settings(hub, &of, worker_settings::sees_values(hub, origin))
+        }
         OpRequest::Version => Ok(read::show_version(hub)),
-        OpRequest::Worker(id) => show::show_worker(hub, id),
+        OpRequest::Worker(id) => {
+            show::show_worker(hub, id, worker_settings::sees_values(hub, origin))
+        }
         OpRequest::Abort => Ok(change::abort(hub, origin)),
         OpRequest::Halt => Ok(change::halt(hub, origin)),
         OpRequest::Block(id) => change::change_blocked(hub, origin, id, true),
@@ -234,9 +239,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::ConfigService { id, name, settings } => {
             config::config_service(hub, origin, (id, name), &settings)
         }
-        OpRequest::ConfigWorker { id, service, host, path, args } => {
-            config::config_worker(hub, origin, id, (service, host), (path, args))
-        }
+        OpRequest::ConfigWorker { id, config } => config::config_worker(hub, origin, id, config),
         OpRequest::ConfigHost { name, address } => {
             config::config_host(hub, origin, &name, &address)
         }
@@ -257,7 +260,9 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Reject(on) => Ok(change::reject(hub, origin, on)),
         OpRequest::Reset => Ok(change::reset(hub, origin)),
         OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target),
-        OpRequest::Service(ServiceWhat::Page(name)) => settings::show_service(hub, &name),
+        OpRequest::Service(ServiceWhat::Page(name)) => {
+            settings::show_service(hub, &name, worker_settings::sees_values(hub, origin))
+        }
         OpRequest::Service(ServiceWhat::Move(id, name)) => {
             change::change_service(hub, origin, id, &name)
         }

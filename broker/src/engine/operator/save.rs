@@ -3,17 +3,21 @@
 //! end with the broker.
 
 use super::lines::{
-    events_command, group_command, host_command, service_command, worker_command, worker_line,
+    events_command, group_command, hidden_worker_line, host_command, service_command,
+    service_settings_command, settings_words, worker_command, worker_line,
 };
 use crate::engine::action::Action;
 use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
+use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
-use protocol::limits::COMMAND_BYTES_MAX;
+use protocol::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
 use protocol::op::spec::ServiceChange;
+use protocol::op::worker_settings::WorkerChange;
+use protocol::process::WorkerSettings;
 use protocol::{HostName, ServiceName, ServiceSetting, Setting, WorkerId};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -21,13 +25,17 @@ use std::fmt::Write as _;
 /// Milliseconds until the next attempt, after the configuration could not be written.
 const RETRY_MS: u64 = 5000;
 
+/// Stands before a line that is a comment, because its reader may not see all of it.
+const LEFT_OUT: &str = "# left out here are values of variables ('…'), which only the role \
+                        operator:danger shows:";
+
 /// How many workers of a service have their lines written at once, with its own.
 const STATES_EACH: usize = 16;
 
 impl Engine {
     /// The configuration as a script of commands, with the ids of services and workers.
     pub fn save_script(&self) -> String {
-        let mut script = begin_script(self);
+        let mut script = begin_script(self, true);
         while !script.is_done() {
             go_on_script(self, &mut script, usize::MAX);
         }
@@ -35,8 +43,9 @@ impl Engine {
     }
 }
 
-/// Begins the script: the settings of the broker.
-pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
+/// Begins the script: the settings of the broker. `is_shown`: the values of variables of processes
+/// are written, too.
+pub(crate) fn begin_script(hub: &Engine, is_shown: bool) -> SavedScript {
     let mut text = String::from("# isect configuration; replay it with: isdclient < FILE\n");
     save_broker(hub, &mut text);
     let hosts = hub.supervision.hosts().filter(|(_, host)| !host.is_builtin);
@@ -46,6 +55,7 @@ pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
     let groups = hub.instances.groups().iter().filter(|(_, group)| group.config.is_some());
     SavedScript {
         text,
+        is_shown,
         hosts: hosts.map(|(_, host)| host.name.clone()).collect(),
         states: services.clone(),
         services,
@@ -65,14 +75,15 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
             host.into_iter().for_each(|h| line(out, host_command(&h.name, &h.address)));
         } else if let Some(id) = script.services.pop_front() {
             let key = hub.catalog.find_id(id);
-            key.into_iter().for_each(|key| save_service(&hub.catalog[key], out));
+            let is_shown = script.is_shown;
+            key.into_iter().for_each(|key| save_service(&hub.catalog[key], is_shown, out));
         } else if let Some(name) = script.groups.pop_front() {
             let group = hub.instances.groups().get(&name);
             let config = group.and_then(|group| group.config.as_ref());
             config.into_iter().for_each(|config| line(out, group_command(&name, config)));
         } else if let Some(id) = script.workers.pop_front() {
             let worker = hub.supervision.find_worker(id).map(|key| hub.supervision.worker(key));
-            worker.into_iter().for_each(|worker| line(out, worker_line(hub, worker)));
+            worker.into_iter().for_each(|worker| save_worker(hub, worker, script.is_shown, out));
         } else if let Some(id) = script.states.pop_front() {
             let key = hub.catalog.find_id(id);
             let lines = key.map_or(0, |key| save_state(hub, key, out));
@@ -84,7 +95,7 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
     count
 }
 
-fn save_service(service: &Service, out: &mut String) {
+fn save_service(service: &Service, is_shown: bool, out: &mut String) {
     let settings = ServiceSetting::ALL.iter();
     let settings = settings.filter(|setting| service.settings.is_changed(**setting));
     let settings =
@@ -92,6 +103,27 @@ fn save_service(service: &Service, out: &mut String) {
     let topic = service.topic.clone().map(|pattern| ServiceChange::Topic(Some(pattern)));
     let changes: Vec<_> = settings.chain(topic).collect();
     line(out, service_command(service, &changes));
+    let of_workers = service.of_workers.changes();
+    let is_left_out = |change: &WorkerChange| change.has_hidden() && !is_shown;
+    let (left_out, others): (Vec<_>, Vec<_>) = of_workers.into_iter().partition(is_left_out);
+    if !others.is_empty() {
+        line(out, service_settings_command(&service.name, &others, true));
+    }
+    if !left_out.is_empty() {
+        line(out, LEFT_OUT);
+        let command = service_settings_command(&service.name, &left_out, false);
+        line(out, format_args!("# {command}"));
+    }
+}
+
+/// A worker with values that are not shown is a comment as a whole: without them it would be
+/// another worker.
+fn save_worker(hub: &Engine, worker: &Worker, is_shown: bool, out: &mut String) {
+    if is_shown || worker.own.process.env.is_empty() {
+        return line(out, worker_line(hub, worker));
+    }
+    line(out, LEFT_OUT);
+    line(out, format_args!("# {}", hidden_worker_line(hub, worker)));
 }
 
 /// Whether a service and its workers are stopped, paused, started. Returns how many workers it has.
@@ -184,19 +216,38 @@ fn save_broker(hub: &Engine, out: &mut String) {
 /// Says how long the command would be, and what to do.
 pub(crate) fn check_saved_size(
     place: (&ServiceName, &HostName),
+    own: &WorkerSettings,
     path: &str,
     args: &[String],
 ) -> Result<(), String> {
+    let own = own.changes();
+    // The name of the command, id, service, host and path.
+    let words = 6 + own.len() + args.len();
+    let own = settings_words(&own, true);
     // With the longest id, so that a worker that is accepted now can be read again, and cloned.
-    let size = worker_command(WorkerId(u32::MAX), place, path, args).len();
-    if size <= COMMAND_BYTES_MAX {
-        return Ok(());
+    check_command(&worker_command(WorkerId(u32::MAX), place, &own, path, args), words)
+}
+
+/// Refuses a command that could not be read again.
+///
+/// # Errors
+/// Says how long it is, and what to do.
+pub(crate) fn check_command(line: &str, words: usize) -> Result<(), String> {
+    let size = line.len();
+    if size > COMMAND_BYTES_MAX {
+        return Err(format!(
+            "the command has {size} bytes as it is saved, with its words quoted; at most \
+             {COMMAND_BYTES_MAX} can be read again; use fewer quotation marks and backslashes, or \
+             let the program read a file"
+        ));
     }
-    Err(format!(
-        "the command has {size} bytes as it is saved, with its words quoted; at most \
-         {COMMAND_BYTES_MAX} can be read again; use fewer quotation marks and backslashes, or let \
-         the program read a file"
-    ))
+    if words > WORDS_MAX {
+        return Err(format!(
+            "the command has {words} words as it is saved; at most {WORDS_MAX} can be read again; \
+             let the program read a file"
+        ));
+    }
+    Ok(())
 }
 
 fn line(out: &mut String, command: impl std::fmt::Display) {

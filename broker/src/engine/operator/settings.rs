@@ -1,7 +1,7 @@
 //! Commands that show the configuration: the settings of the broker and of a service, the page of a
 //! service, and the kinds of facts that are kept. `config` and `change` change it.
 
-use super::names;
+use super::{names, worker_settings};
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
 use crate::engine::operator::cells::{flag, number, table, text, yes};
@@ -40,7 +40,7 @@ pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
 }
 
 /// `settings`: all of the broker, one of them, or those of a service.
-pub(crate) fn show_settings(hub: &Engine, of: &SettingsOf) -> OpResult {
+pub(crate) fn show_settings(hub: &Engine, of: &SettingsOf, is_shown: bool) -> OpResult {
     let mine = |&setting: &Setting| setting_row(setting.row(), hub.settings.get(setting));
     let rows = match of {
         SettingsOf::All => Setting::ALL.iter().map(mine).collect(),
@@ -49,7 +49,10 @@ pub(crate) fn show_settings(hub: &Engine, of: &SettingsOf) -> OpResult {
             if !name.is_op() && hub.catalog.find(name.as_str()).is_none() {
                 return Err(not_found(no_settings(hub, name)));
             }
-            settings_of(hub, names::plain_service(hub, name)?)
+            let key = names::plain_service(hub, name)?;
+            let mut reply = table("settings", settings_of(hub, key));
+            reply.blocks.push(worker_settings::of_service(hub, key, is_shown));
+            return Ok(reply);
         }
     };
     Ok(table("settings", rows))
@@ -78,7 +81,7 @@ fn settings_of(hub: &Engine, service: ServiceKey) -> Vec<Vec<Value>> {
 }
 
 /// `service NAME`: the page of a service, and its settings.
-pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
+pub(crate) fn show_service(hub: &Engine, name: &ServiceName, is_shown: bool) -> OpResult {
     let key = names::plain_service(hub, name)?;
     let service = &hub.catalog[key];
     let mine = hub.supervision.workers_of(key);
@@ -95,6 +98,7 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));
     reply.blocks.insert(0, page);
+    reply.blocks.push(worker_settings::of_service(hub, key, is_shown));
     Ok(reply)
 }
 

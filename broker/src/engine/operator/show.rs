@@ -1,7 +1,7 @@
 //! Commands that only show: the manual's three lists of workers, the page of one worker, the
 //! request that it was sent last, hosts, and latency.
 
-use super::states;
+use super::{states, worker_settings};
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
@@ -89,7 +89,7 @@ fn fd_of(hub: &Engine, key: WorkerKey) -> Value {
 
 /// `worker ID`: the manual's page, with the ids of its neighbours in its list where the
 /// original broker printed pointers.
-pub(crate) fn show_worker(hub: &Engine, id: WorkerId) -> OpResult {
+pub(crate) fn show_worker(hub: &Engine, id: WorkerId, is_shown: bool) -> OpResult {
     let key = worker_named(hub, id)?;
     let (w, seat) = (hub.supervision.worker(key), hub.dispatch.seat(key));
     let in_list = |(other, _): &(WorkerKey, &Worker)| hub.dispatch.seat(*other).list == seat.list;
@@ -129,6 +129,7 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId) -> OpResult {
         ("failed", w.failed.as_ref().map_or(Value::None, text)),
         ("run", Value::maybe(w.run.id.0)),
         ("started", if w.run.id.0 == 0 { Value::None } else { hub.clock(w.run.started) }),
+        ("settings_changed", worker_settings::changed_since_start(w)),
         ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
         ("held", number(seat.held.len())),
         ("running", number(seat.running())),
@@ -143,7 +144,9 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId) -> OpResult {
         ("reason", state.reason),
         ("notes", state.notes),
     ];
-    Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
+    let page = Block::Record { name: "worker", prefix: "worker->", width: 0, fields };
+    let settings = worker_settings::of_worker(hub, key, is_shown);
+    Ok(OpReply { blocks: [page].into_iter().chain(settings).collect() })
 }
 
 /// `last`: a hex dump of the request that a worker has or was sent last, which the author of

@@ -58,6 +58,7 @@ impl Supervision {
             host: login.host.clone(),
             path: String::new(),
             args: Vec::new(),
+            own: Box::default(),
             is_self_started: true,
             since: cx.now,
         };

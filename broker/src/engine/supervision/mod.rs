@@ -7,6 +7,7 @@
 //! | `workers`, `process_state` | a worker as it is configured, and how far its process is |
 //! | `run` | what is known of one start of its process |
 //! | `launch` | a worker is started |
+//! | `own_settings` | settings of processes change |
 //! | `process` | up, lost, ended, started again |
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
@@ -32,6 +33,7 @@ mod laws;
 pub(crate) mod logins;
 mod machine;
 mod outlook;
+mod own_settings;
 mod process;
 pub(crate) mod process_state;
 mod restart;

@@ -48,6 +48,9 @@ pub(crate) struct Run {
     /// It answered a request. Independent of the state: it counts when the process ends, until the
     /// next start.
     pub(super) has_served: bool,
+    /// Settings of its process changed after it was started, so that it has earlier ones.
+    /// Independent of the state: it stays when the process has ended, until the next start.
+    pub(super) has_earlier_settings: bool,
     /// What its host said of its end.
     pub(super) end_report: EndReport,
     /// How many of the last lines of stderr are of this process.
@@ -130,6 +133,7 @@ impl Run {
             kill_due: Tick(0),
             is_unreachable: false,
             has_served: false,
+            has_earlier_settings: false,
             end_report: EndReport::None,
             tail_new: 0,
         }

@@ -108,7 +108,7 @@ impl Supervision {
 
     /// Digest of a worker's configuration: FNV-1a over service, host, path and arguments. A start
     /// with another digest is not of this configuration. It is never 0, which stands for "not
-    /// known".
+    /// known". Settings of the process are not part of it, so that a change of those ends none.
     pub(super) fn digest(&self, key: WorkerKey, catalog: &Catalog) -> u32 {
         let worker = &self.workers[key];
         let service = catalog[worker.service].name.as_str();

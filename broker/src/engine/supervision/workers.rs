@@ -121,6 +121,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) path: String,
     /// Arguments of its program from `argv[ISDARGMAX]` on.
     pub(crate) args: Vec<String>,
+    /// What is set of it alone.
+    pub(crate) own: Box<WorkerSettings>,
     /// It started itself.
     pub(crate) is_self_started: bool,
     /// The present tick.
@@ -133,6 +135,7 @@ impl WorkerSpec {
         !worker.is_self_started
             && (self.service, &self.host) == (worker.service, &worker.host)
             && (&self.path, &self.args) == (&worker.path, &worker.args)
+            && self.own == worker.own
     }
 }
 
@@ -182,7 +185,7 @@ impl Workers {
         wanted: Option<WorkerId>,
     ) -> Result<WorkerKey, String> {
         let id = self.take_id(wanted)?;
-        let WorkerSpec { service, host, path, args, is_self_started, since } = spec;
+        let WorkerSpec { service, host, path, args, own, is_self_started, since } = spec;
         let name = host.clone();
         let key = self.table.insert(Worker {
             id,
@@ -190,7 +193,7 @@ impl Workers {
             host,
             path,
             args,
-            own: Box::default(),
+            own,
             is_self_started,
             is_wanted: false,
             is_paused: false,
