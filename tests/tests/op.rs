@@ -47,7 +47,7 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Unblock, &["unblock 3", "unblock 99"]),
     (Command::Cancel, &["cancel 6", "cancel 2 1", "cancel 3 1", "cancel 2", "cancel 99"]),
     (Command::Client, &["client 2", "client 3", "client 99"]),
-    (Command::Clone, &["clone 2", "clone 99"]),
+    (Command::Clone, &["clone 2", "clone 2 2", "clone 99", "clone 2 501"]),
     (Command::ConfigGroup, &["config group night min=2 pump", "config group echo min=2"]),
     (Command::DeleteGroup, &["delete group day", "delete group echo", "delete group 7"]),
     (Command::Group, &["group echo", "group day", "group nosuch"]),
@@ -84,6 +84,11 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Latency, &["latency", "latency echo"]),
     (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
     (Command::Queue, &["queue", "queue echo", "queue eat"]),
+    (Command::Restart, &["restart echo", "restart 99", "restart echo min 9", "restart echo 2"]),
+    (
+        Command::Scale,
+        &["scale echo 3", "scale echo 1", "scale echo 0", "scale echo 9 nosuch", "scale nosuch 2"],
+    ),
     (Command::Topics, &["topics", "topics orders.*", "topics nothing", "topics a..b"]),
     (
         Command::Subscriptions,

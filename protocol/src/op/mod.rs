@@ -12,6 +12,8 @@ mod layout;
 mod params;
 pub mod parse;
 pub mod reply;
+mod rollout_args;
+mod rollout_shapes;
 mod setting_args;
 pub mod shape;
 pub mod spec;

@@ -22,6 +22,7 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
         || hub.works.owes_answer(client, link)
         || hub.listings.0.iter().any(|open| open.link == link)
         || hub.status_queries.values().any(|query| query.client == client)
+        || hub.restarts.values().any(|restart| restart.client == client)
 }
 
 /// Answers an operator, and counts the command. If this step changed the configuration, the answer
