@@ -84,7 +84,10 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Latency, &["latency", "latency echo"]),
     (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
     (Command::Queue, &["queue", "queue echo", "queue eat"]),
-    (Command::Restart, &["restart echo", "restart 99", "restart echo min 9", "restart echo 2"]),
+    (
+        Command::Restart,
+        &["restart echo", "restart 1", "restart 99", "restart echo min 9", "restart echo 2"],
+    ),
     (
         Command::Scale,
         &["scale echo 3", "scale echo 1", "scale echo 0", "scale echo 9 nosuch", "scale nosuch 2"],
@@ -152,6 +155,17 @@ fn then(command: &str) -> &'static [&'static str] {
         "source /bad/commands" => {
             &[r#"broker reads "config service print\nbogus\nset stall_ms 1""#]
         }
+        "restart echo" => &["echo#3221225472 exits 1"],
+        "restart 1" => &[
+            "echo#3221225472 gets ready",
+            "+1s",
+            "echo#1 closes",
+            "echo#1 exits 0",
+            "echo#1 gets ready",
+            "+1s",
+            "echo#3221225472 closes",
+            "echo#3221225472 exits 0",
+        ],
         "watch worker_died" => &["echo#1 dies", "echo#2 dies"],
         _ => &[],
     }

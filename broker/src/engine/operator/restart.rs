@@ -240,7 +240,7 @@ fn finish(hub: &mut Engine, restart: u64) {
             Block::Line { text, .. } => Some(text),
             _ => None,
         });
-        let lines: Vec<String> = lines.chain(open.failures).collect();
+        let lines: Vec<String> = open.failures.into_iter().chain(lines).collect();
         Err(refused(lines.join("\n")))
     };
     let command = OpRequest::Restart { target: Target::All, min: None }.command();
