@@ -121,7 +121,8 @@ fn what_a_worker_writes_is_kept_and_read_back_and_rotation_loses_no_line() {
     let whole = whole.concat();
     let numbers = whole.lines().map(|line| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
     assert!(numbers.eq(1..=20_002));
-    let written = whole.lines().filter_map(|line| line.split_once(" stdout ")?.1.parse::<u64>().ok());
+    let written =
+        whole.lines().filter_map(|line| line.split_once(" stdout ")?.1.parse::<u64>().ok());
     assert!(written.eq(1..=20_000_u64));
     let (lines, ..) = read(&mut broker, 3, 2);
     assert_eq!(lines.len(), 2);

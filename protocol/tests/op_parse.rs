@@ -55,7 +55,7 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("buckets 1440 86400", Op::Buckets(Some((1440, 86_400)))),
         ("client 404", Op::Client(ClientId(404))),
         ("clients", Op::Clients),
-        ("clone 2", Op::Clone(WorkerId(2))),
+        ("clone 2", Op::Clone(WorkerId(2), None)),
         ("config events 100", Op::ConfigEvents { count: 100, kinds: vec![] }),
         ("delete worker 3", Op::DeleteWorker(WorkerId(3))),
         ("delete client 3", Op::DeleteClient(ClientId(3))),

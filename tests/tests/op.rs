@@ -47,7 +47,7 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Unblock, &["unblock 3", "unblock 99"]),
     (Command::Cancel, &["cancel 6", "cancel 2 1", "cancel 3 1", "cancel 2", "cancel 99"]),
     (Command::Client, &["client 2", "client 3", "client 99"]),
-    (Command::Clone, &["clone 2", "clone 99"]),
+    (Command::Clone, &["clone 2", "clone 2 2", "clone 99", "clone 2 501"]),
     (Command::ConfigGroup, &["config group night min=2 pump", "config group echo min=2"]),
     (Command::DeleteGroup, &["delete group day", "delete group echo", "delete group 7"]),
     (Command::Group, &["group echo", "group day", "group nosuch"]),
@@ -88,6 +88,14 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::Latency, &["latency", "latency echo"]),
     (Command::Poison, &["poison", "poison 2", "poison 99", "poison clear"]),
     (Command::Queue, &["queue", "queue echo", "queue eat"]),
+    (
+        Command::Restart,
+        &["restart echo", "restart 1", "restart 99", "restart echo min 9", "restart echo 2"],
+    ),
+    (
+        Command::Scale,
+        &["scale echo 3", "scale echo 1", "scale echo 0", "scale echo 9 nosuch", "scale nosuch 2"],
+    ),
     (Command::Topics, &["topics", "topics orders.*", "topics nothing", "topics a..b"]),
     (
         Command::Subscriptions,
@@ -164,6 +172,17 @@ fn then(command: &str) -> &'static [&'static str] {
         ],
         "logs all -n 1" => &[r#"eat#6 keeps because "no output of it is kept""#, "+4s"],
         "logs eat" => &["+4s"],
+        "restart echo" => &["echo#3221225472 exits 1"],
+        "restart 1" => &[
+            "echo#3221225472 gets ready",
+            "+1s",
+            "echo#1 closes",
+            "echo#1 exits 0",
+            "echo#1 gets ready",
+            "+1s",
+            "echo#3221225472 closes",
+            "echo#3221225472 exits 0",
+        ],
         "watch worker_died" => &["echo#1 dies", "echo#2 dies"],
         _ => &[],
     }

@@ -93,6 +93,8 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         Command::Pri => &[(First, "pri 9 10")],
         Command::Reject => &[(First, "reject on"), (First, "reject off")],
         Command::Reset => &[(Late, "reset")],
+        Command::Restart => &[(Late, "restart s0001"), (Late, "restart 5"), (Late, "restart all")],
+        Command::Scale => &[(First, "scale s0002 20"), (Late, "scale s0002 1")],
         Command::Send => &[(Late, "send all status"), (Late, "send all reinit")],
         Command::Service => &[(First, "service s0000"), (First, "service 9 s0001")],
         Command::Shutdown => &[(First, "shutdown 5000"), (Late, "shutdown all")],

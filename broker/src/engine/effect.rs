@@ -98,6 +98,8 @@ pub(crate) enum Effect {
     Traced,
     /// A fact was recorded that is to be published.
     Fact(Box<Fact>),
+    /// The process of a worker has more memory than its service allows.
+    Memory { worker: WorkerKey, bytes: u64 },
     /// The process of a worker is in another state.
     Turned { worker: WorkerKey },
     /// A group has another state: the broker publishes it, with how many members are expected.
@@ -138,6 +140,7 @@ impl Effect {
             | Self::Disconnect { worker, .. }
             | Self::RefuseWorker { worker, .. }
             | Self::Turned { worker }
+            | Self::Memory { worker, .. }
             | Self::Forget { worker } => Some(worker),
             Self::Refuse { .. }
             | Self::RefuseLogin { .. }

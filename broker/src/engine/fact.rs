@@ -163,6 +163,12 @@ facts! {
     InstanceTimedOut = 70, "instance_timed_out", Warn, "no beat came of an instance for its time-out", [Instance];
     InstanceBack = 71, "instance_back", Info, "an instance that was timed out goes on", [Instance];
     InstanceLost = 72, "instance_lost", Warn, "the connection of an instance that ran ended without a logout", [Instance];
+    RestartBegun = 80, "restart_begun", Info, "the workers of a service begin to be replaced by new processes, one after another ('restart')", [Service, Who];
+    RestartStep = 81, "restart_step", Info, "a worker was replaced: its new process is ready and stayed so for stable_ms; or a temporary one stands in, or has ended", [Worker, Service, Host];
+    RestartDone = 82, "restart_done", Info, "all workers that a restart was for are replaced", [Service, Who];
+    RestartFailed = 83, "restart_failed", Error, "a worker's new process did not become ready or stay so, or could not be started: the restart, or the recycling, of its service stopped there", [Worker, Service, Host, Who];
+    WorkerRecycled = 84, "worker_recycled", Info, "a worker is replaced by a new process because of recycle_requests, recycle_age_ms or recycle_memory", [Worker, Service, Host];
+    MemoryMaxTooLow = 85, "memory_max_too_low", Warn, "a worker has more memory than recycle_memory before it has answered 20 requests, so it is not replaced: each new one would be, too; one fact each time that the limit is set", [Worker, Service, Host];
 }
 
 /// One event, as it is logged, kept and shown.

@@ -21,6 +21,7 @@ use super::wall_clock::WallClock;
 use super::work::Works;
 use crate::engine::operator::log_queries::Logs;
 use crate::engine::operator::open_listing::Listings;
+use crate::engine::operator::restart::OpenRestart;
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::{Origin, Requester};
@@ -72,6 +73,7 @@ pub struct Engine {
     pub(super) logs: Logs,
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
+    pub(super) restarts: BTreeMap<u64, OpenRestart>,
     pub(super) store: Store,
     /// While lines of a script are run.
     pub(super) script_workers: Option<ScriptWorkers>,

@@ -36,6 +36,8 @@ pub mod origin;
 mod outlook;
 mod quotas;
 mod recent;
+mod recycle;
+mod rollouts;
 mod sessions;
 mod shutdown;
 mod shutdown_step;

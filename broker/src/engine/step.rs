@@ -11,8 +11,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, shutdown, start,
-    topic_frames, work_parts, worker_instances,
+    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, recycle,
+    rollouts, shutdown, start, topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -245,8 +245,13 @@ impl Engine {
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
                     worker_instances::on_turned(self, worker);
+                    rollouts::on_turned(self, worker);
                 }
-                Effect::Turned { worker } => worker_instances::on_turned(self, worker),
+                Effect::Turned { worker } => {
+                    worker_instances::on_turned(self, worker);
+                    rollouts::on_turned(self, worker);
+                }
+                Effect::Memory { worker, bytes } => recycle::on_memory(self, worker, bytes),
                 Effect::GroupTurned { group, members, topic, lines } => {
                     worker_instances::on_group_turned(self, (&group, members), &topic, lines);
                 }
@@ -383,6 +388,8 @@ impl Engine {
                 Timer::SelfStart(service) => {
                     self.supervision.on_self_start_due(service, context!(self));
                 }
+                Timer::Rollout(service) => rollouts::on_due(self, service),
+                Timer::Recycle => recycle::on_due(self),
                 Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self)),
                 Timer::LeftOut => self.on_left_out_due(),
                 Timer::Heartbeat => heartbeat::on_heartbeat(self),

@@ -30,6 +30,10 @@ pub(crate) enum Timer {
     Overlong(WorkerId),
     /// When to wait no longer for a worker of a service that starts itself.
     SelfStart(ServiceId),
+    /// When to look how far the workers of a service are that are replaced one after another.
+    Rollout(ServiceId),
+    /// When to look which workers are to be replaced by new ones (`recycle_requests` …).
+    Recycle,
     /// When to record how many facts were left out.
     LeftOut,
     /// When to dial a host again. It names the host, which may be deleted by then; hosts that are
@@ -82,6 +86,8 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Unlisted(..)
         | Timer::Overlong(_)
         | Timer::SelfStart(_)
+        | Timer::Rollout(_)
+        | Timer::Recycle
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
         | Timer::LogsAnswer(_)
@@ -111,6 +117,7 @@ impl Timers {
             matches!(
                 due,
                 Timer::Heartbeat
+                    | Timer::Recycle
                     | Timer::Store
                     | Timer::Listing
                     | Timer::Work

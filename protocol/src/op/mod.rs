@@ -14,6 +14,8 @@ mod log_shapes;
 mod params;
 pub mod parse;
 pub mod reply;
+mod rollout_args;
+mod rollout_shapes;
 mod setting_args;
 pub mod shape;
 pub mod spec;

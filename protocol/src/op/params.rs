@@ -5,8 +5,8 @@ use super::args::Args;
 use super::parse::OpError;
 use super::spec::{
     Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, LOG_LINES, LogsWanted, PoisonWhat,
-    RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat,
-    SubscriptionsOf, Takes, Target, WhyOf, WorkerConfig, WorkerFilter,
+    RequestName, RequestsOf, SCALE_STEP_MAX, SendWhat, ServiceChange, ServiceWhat, SettingsOf,
+    ShutdownWhat, SubscriptionsOf, Takes, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -99,6 +99,8 @@ params! {
         |args| args.buckets(),
         |size, f| size.iter().try_for_each(|(num, secs)| write!(f, " {num} {secs}"));
     CLIENT: ClientId = [ONE_CLIENT], |args| args.client(), plain;
+    CLONE_COUNT: Option<u64> = [arg("n", Takes::Any, "how many; none = one, and its answer is the manual's")],
+        |args| args.maybe(|args| args.number("n", "number of clones", 1, SCALE_STEP_MAX)), maybe;
     EVENTS_KEPT: u64 = [arg("n", Takes::Any, "how many events, 0 to 1000000")],
         |args| args.number("n", "number of events", 0, EVENTS_MAX), plain;
     EVENTS_LISTED: Option<u64> = [
@@ -161,6 +163,11 @@ params! {
             arg("kind", Takes::Any, "a kind of event to watch, as 'listevents' prints it; none = all kinds"),
         ],
         |args| args.kinds(), ARGUMENTS.write;
+    MIN_READY: Option<u64> = [
+            arg("min n", Takes::Words(&["min"]), "'min' and how many stay ready; none = all but one, or a tenth"),
+        ],
+        |args| args.maybe(Args::min_ready),
+        |min, f| min.iter().try_for_each(|min| write!(f, " min {min}"));
     NEW_SERVICE_ID: Option<ServiceId> = [
             arg("#id", Takes::Any, "the id to give it, as 'save' prints it; only for a new service"),
         ],
@@ -197,6 +204,12 @@ params! {
             RequestsOf::Client(id) => write!(f, " client {id}"),
             RequestsOf::Worker(id) => write!(f, " worker {id}"),
         };
+    SCALE_COUNT: u64 = [arg("n", Takes::Any, "how many workers it is to have")],
+        |args| args.scale_count(), plain;
+    SCALE_HOSTS: Vec<HostName> = [
+            arg("host", Takes::Host, "where new ones are made; none = where its workers are"),
+        ],
+        |args| args.hosts(), |hosts, f| hosts.iter().try_for_each(|host| plain(host, f));
     SEND_WHAT: SendWhat = [arg("command", Takes::Words(&["reinit", "status"]), "reinit or status")],
         |args| {
             let is_long = args.peek().is_some_and(|word| word.starts_with("command:"));

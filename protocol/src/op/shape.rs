@@ -266,6 +266,12 @@ pub(super) const SERVICE_PAGE: Shape = object(
         WAITING.label("Waiting"),
         field("topic", Type::Text, "the pattern of the topics whose messages are its requests")
             .maybe(),
+        field(
+            "rollout",
+            Type::Text,
+            "how far the replacement of its workers is; null: there is none",
+        )
+        .maybe(),
     ],
 )
 .sometimes();

@@ -289,6 +289,11 @@ pub struct GroupMembers {
     pub members: Vec<ServiceName>,
 }
 
+/// Most workers that one `scale` or `clone` makes or takes out.
+pub const SCALE_STEP_MAX: u64 = 500;
+/// Most workers that `scale` takes for a number.
+pub const SCALE_MAX: u64 = 1_000_000;
+
 /// Most members that a group may need.
 pub const GROUP_MIN_MAX: u64 = 1_000_000;
 

@@ -8,14 +8,16 @@ use super::commands::{beyond, commands, manual};
 use super::instance_shape as instances;
 use super::log_shapes as logs;
 use super::params::{
-    ADDRESS, BUCKETS, CLIENT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS, HOST,
-    HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED, LOGS_WANTED,
-    NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY, REQUEST_NAME,
-    REQUESTS_OF, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT,
-    SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHY_OF,
-    WORKER, WORKER_CONFIG, WORKER_FILTER,
+    ADDRESS, BUCKETS, CLIENT, CLONE_COUNT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
+    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED,
+    LOGS_WANTED, MIN_READY, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT,
+    PRIORITY, REQUEST_NAME, REQUESTS_OF, SCALE_COUNT, SCALE_HOSTS, SEND_WHAT, SERVICE,
+    SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
+    SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHY_OF, WORKER, WORKER_CONFIG,
+    WORKER_FILTER,
 };
 use super::parse::OpError;
+use super::rollout_shapes as rollouts;
 use super::shape::{self, array, object, text};
 use super::spec::{
     Effect, GroupMembers, InstanceWanted, InstancesOf, LogsWanted, PoisonWhat, RequestName,
@@ -68,13 +70,16 @@ commands! {
         long: "The attached clients in serving order, with service, priority, host, pid, requests waiting and under way.",
         answer: &[shape::CLIENTS, shape::MORE],
     }
-    Clone(worker: WorkerId = WORKER) = manual "clone" Change {
-        usage: "clone workerid",
+    Clone(worker: WorkerId = WORKER, count: Option<u64> = CLONE_COUNT) = manual "clone" Change {
+        usage: "clone workerid [n]",
         syntax: "clone workerid",
         short: "clones a worker id",
-        long: "Makes a worker with the same service, host, path and arguments, a new id and counters at zero. It is lazy until 'start'.",
+        long: "Makes a worker with the same service, host, path and arguments, a new id and counters at zero. It is lazy until 'start'. With n it makes n of them; 'scale' makes and starts them.",
         example: "clone 2",
-        answer: &[object("cloned", &[shape::WORKER, shape::CLONED_FROM])],
+        answer: &[
+            object("cloned", &[shape::WORKER, shape::CLONED_FROM]).sometimes(),
+            array("clones", &[shape::WORKER, shape::CLONED_FROM]).sometimes(),
+        ],
     }
     ConfigEvents { count: u64 = EVENTS_KEPT, kinds: Vec<String> = KINDS_KEPT } = manual "config events" Change {
         usage: "config events n [kind]...",
@@ -460,10 +465,26 @@ commands! {
         example: "requests echo",
         answer: &[shape::REQUESTS, shape::MORE],
     }
+    Restart { target: Target = TARGET, min: Option<u64> = MIN_READY } = beyond "restart" Change {
+        usage: "restart {service | worker | all} [min n]",
+        syntax: "restart service | worker | all [min n]",
+        short: "replaces processes by new ones, without an outage",
+        long: "For a new version of a program. A temporary worker is started first; when it is ready and stayed so for stable_ms, the first old process gets no more requests, answers what it has, and ends, and the new one starts under the same id; then the next. At least n of each service stay ready; without it all but one, of 20 and more all but a tenth, and as many are replaced at a time. A new process that ends before it was ready for stable_ms, or is not ready within worker_login_ms, stops it there: the old ones stay, and the answer is an error that names the worker, why, and how many are done and left. Several services are restarted one after another; one that fails does not end the others. Stopped and paused workers, and those that started themselves, stay as they are. The answer comes at the end; the restart goes on without the one who asked.",
+        example: "restart echo",
+        answer: &[array("restarted", rollouts::RESTARTED).sometimes(), shape::NOTE],
+    }
     Save = beyond "save" Read {
         short: "prints the configuration as a script",
         long: "The commands that make this configuration again: 'isdclient < file' or 'source FILE' replays them.",
         answer: &[text("script")],
+    }
+    Scale { service: ServiceName = SERVICE, count: u64 = SCALE_COUNT, hosts: Vec<HostName> = SCALE_HOSTS } = beyond "scale" Change {
+        usage: "scale service n [host]...",
+        syntax: "scale service n [host]...",
+        short: "gives a service n workers",
+        long: "More: workers like the newest one are made and started, on the hosts named, or on those that its workers use, where there are fewest first. Fewer: the newest get no more requests, answer what they have, and end; each is removed then. Workers that started themselves do not count. At least one stays: 'stop' ends the service. The configuration has the new workers, and not those that go, from now on.",
+        example: "scale echo 2",
+        answer: &[array("added", shape::TARGETED).sometimes(), array("leaving", shape::TARGETED).sometimes(), shape::NOTE],
     }
     Set(setting: (Setting, u64) = SETTING) = beyond "set" Change {
         usage: "set name value",

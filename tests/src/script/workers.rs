@@ -11,7 +11,7 @@ use super::world::World;
 use broker::engine::input::{Close, Input, Report, Start};
 use bytes::Bytes;
 use protocol::bodies::{
-    ExecExited, ExecFailed, ExecOutput, ExecStarted, ExitCause, Stream, WorkerLogin,
+    ExecExited, ExecFailed, ExecMemory, ExecOutput, ExecStarted, ExitCause, Stream, WorkerLogin,
 };
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -23,7 +23,7 @@ impl World {
         const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof] [concurrency=N] [cancel], \
 comes itself [on HOST] [as other-user] [token=X] [concurrency=N] [cancel], comes back [pid=N], connects, gets ready [concurrency=N] [cancel], cannot start \"WHY\" [permanent], \
 replies BODY [more] [error=N] [trans=N] [deadline=MS], exits N | signal N [stderr=\"LINE\"] [run=N], \
-dies, writes \"LINE\" [stdout] [dropped=N] [number=N], keeps \"LINES\" [from=N], reports \"STATUS\" [seq=N]";
+dies, uses BYTES [run=N], writes \"LINE\" [stdout] [dropped=N] [number=N], keeps \"LINES\" [from=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
         let verb = line.word(KNOWN)?;
         let (concurrency, hears_cancel) = (line.number("concurrency")?, line.flag("cancel"));
@@ -97,6 +97,12 @@ dies, writes \"LINE\" [stdout] [dropped=N] [number=N], keeps \"LINES\" [from=N],
                 self.report(id, Report::Output(output))?;
             }
             "keeps" => self.keeps(id, line)?,
+            "uses" => {
+                let run = self.run_of(id, line)?;
+                let rss_bytes = line.word(KNOWN)?.parse().map_err(|e| format!("bytes: {e}"))?;
+                let memory = ExecMemory { worker: WorkerId(id), run, rss_bytes };
+                self.report(id, Report::Memory(memory))?;
+            }
             "reports" => {
                 let asked = self.workers.get(&id).map_or(0, |end| end.status);
                 let sequence = line.number("seq")?.unwrap_or(asked);

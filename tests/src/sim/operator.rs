@@ -51,11 +51,13 @@ impl World {
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
         }
-        // The first three wait for others; the lists do if there is much to list.
+        // The first four wait for others; the lists do if there is much to list.
         let lists =
             ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
-        let comes_later =
-            ["send", "source", "reload"].iter().chain(&lists).any(|word| command.starts_with(word));
+        let comes_later = ["send", "source", "reload", "restart"]
+            .iter()
+            .chain(&lists)
+            .any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
         if count != 1 && !(count == 0 && (comes_later || is_held)) {
             self.hold(Err(format!("'{command}' has {count} answers: {answers:?}")));
@@ -85,7 +87,12 @@ impl World {
             1..=5 => format!("ready {target}"),
             6 => format!("stop {target}"),
             7 => format!("stop {worker}"),
+            // What is drawn already decides among these, so that a seed draws what it always drew.
+            8..=14 if number % 5 == 0 => format!("restart {target}"),
+            8..=14 if number % 25 == 1 => format!("restart {target} min {}", number % 4),
             8..=14 => format!("start {target}"),
+            15 if number < 80 => format!("clone {worker} {}", number % 3 + 1),
+            15 if number < 220 => format!("scale {name} {}", number % 5 + 1),
             15 => format!("clone {worker}"),
             16 => format!("delete worker {worker}"),
             17 | 18 => format!("idle {worker}"),
@@ -106,6 +113,11 @@ impl World {
                 format!("shutdown {}", if number < 30 { "all".into() } else { worker.to_string() })
             }
             32 => format!("config service {name} prefetch={}", number % 5),
+            33 if number < 60 => format!("config service {name} recycle_requests={}", number % 30),
+            33 if number < 100 => {
+                format!("config service {name} recycle_age_ms={}", number % 4 * 5000)
+            }
+            33 if number < 130 => format!("config service {name} stable_ms={}", number * 10),
             33 => format!("config service {name} queue_max={number}"),
             34 => format!("config service {name} kill_after_ms={}", number * 10),
             35 => {

@@ -178,6 +178,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// How many requests it was given on its connection, or its last.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests_sent.into()
+    }
+
     /// The seat of a worker that has not logged in.
     pub(super) fn new(id: WorkerId, service: ServiceKey) -> Self {
         Self {

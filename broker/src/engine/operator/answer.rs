@@ -23,6 +23,7 @@ pub(crate) fn owes_answer(hub: &Engine, client: ClientId, link: LinkId) -> bool 
         || hub.listings.0.iter().any(|open| open.link == link)
         || hub.logs.owes_answer(client)
         || hub.status_queries.values().any(|query| query.client == client)
+        || hub.restarts.values().any(|restart| restart.client == client)
 }
 
 /// Answers an operator, and counts the command. If this step changed the configuration, the answer

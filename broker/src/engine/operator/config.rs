@@ -5,13 +5,13 @@ use super::lines::{
     unless, worker_line,
 };
 use super::save::check_saved_size;
-use super::{names, worker_settings};
+use super::{names, targets, worker_settings};
 use crate::engine::catalog::Service;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
-use crate::engine::keys::ServiceKey;
+use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, fact_kinds, refused};
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
@@ -21,7 +21,8 @@ use crate::engine::topic_frames::publish_facts;
 use protocol::op::spec::{ServiceChange, WorkerConfig};
 use protocol::process::WorkerSettings;
 use protocol::{
-    ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting, WorkerId,
+    Block, ClientId, HostName, OpError, OpReply, ServiceId, ServiceName, ServiceSetting, Setting,
+    WorkerId,
 };
 use std::collections::BTreeMap;
 
@@ -221,32 +222,59 @@ fn add_worker(
 }
 
 /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
-/// `start`.
-pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
-    let worker = hub.supervision.worker(names::worker_named(hub, id)?);
-    if worker.is_self_started {
+/// `start`; with a number so many.
+pub(crate) fn clone_worker(
+    hub: &mut Engine,
+    origin: &Origin,
+    id: WorkerId,
+    count: Option<u64>,
+) -> OpResult {
+    let key = targets::lasting_worker(hub, id)?;
+    if hub.supervision.worker(key).is_self_started {
         return Err(refused(format!(
             "worker {id} started itself; it can't be cloned: start another process like it"
         )));
     }
+    let settings = &hub.catalog[hub.supervision.worker(key).service].settings;
+    if count.is_some_and(|count| count > 1) && settings.get(ServiceSetting::Single) == 1 {
+        return Err(refused(format!("the service of worker {id} may have one worker (single)")));
+    }
+    let mut blocks = Vec::new();
+    for _ in 0..count.unwrap_or(1) {
+        let host = hub.supervision.worker(key).host.clone();
+        let (new, lines) = add_like(hub, key, host)?;
+        hub.changed(origin, format!("clone {id}: worker {new}"), lines);
+        name_worker(hub, origin, new);
+        blocks.push(Block::Line {
+            name: if count.is_some() { "clones" } else { "cloned" },
+            text: format!("cloned {new} from {id}"),
+            fields: vec![("worker", number(new.0)), ("from", number(id.0))],
+        });
+    }
+    Ok(OpReply { blocks })
+}
+
+/// Makes a worker like this one on a host; returns its id, and the lines of the change.
+pub(crate) fn add_like(
+    hub: &mut Engine,
+    like: WorkerKey,
+    host: HostName,
+) -> Result<(WorkerId, Vec<String>), OpError> {
+    let worker = hub.supervision.worker(like);
     let spec = WorkerSpec {
         service: worker.service,
-        host: worker.host.clone(),
+        host,
         path: worker.path.clone(),
         args: worker.args.clone(),
         own: worker.own.clone(),
         is_self_started: false,
         since: hub.now,
     };
-    let (new, lines) = add_worker(hub, spec, None)?;
-    hub.changed(origin, format!("clone {id}: worker {new}"), lines);
-    name_worker(hub, origin, new);
-    let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
-    Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
+    add_worker(hub, spec, None)
 }
 
 pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
-    let key = names::worker_named(hub, id)?;
+    let key = targets::lasting_worker(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);
     let list = match seat.list {

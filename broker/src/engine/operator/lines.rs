@@ -26,7 +26,7 @@ pub(crate) fn services_of(
     is_so: impl Fn(&Worker) -> bool,
 ) -> BTreeSet<ServiceKey> {
     let workers = keys.iter().map(|&key| hub.supervision.worker(key));
-    workers.filter(|w| !w.is_self_started && is_so(w)).map(|w| w.service).collect()
+    workers.filter(|w| w.is_configured() && is_so(w)).map(|w| w.service).collect()
 }
 
 /// The command for each of these services for which it `is_so`.
@@ -55,7 +55,7 @@ pub(crate) fn start_lines(hub: &Engine, key: WorkerKey) -> Vec<String> {
     // It opens its service, but the configured workers of the service stay as they are.
     let mut lines = vec![format!("start {}", service.name)];
     let others = hub.supervision.workers_of(worker.service);
-    let others = others.filter(|(_, w)| !w.is_self_started && !w.is_wanted);
+    let others = others.filter(|(_, w)| w.is_configured() && !w.is_wanted);
     lines.extend(others.map(|(_, w)| format!("stop {}", w.id)));
     lines
 }

@@ -6,6 +6,8 @@
 //! | `run` | commands come in and are answered |
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `targets` | the workers and services that a command is for |
+//! | `restart` | workers are replaced by new processes; it is answered when that has ended |
+//! | `scale` | how many workers a service has |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `worker_settings` | settings of workers' processes: their changes, and what is shown to whom |
 //! | `read`, `show`, `states` | what they show |
@@ -38,9 +40,11 @@ pub(crate) mod names;
 pub(crate) mod open_listing;
 pub(crate) mod read;
 pub(crate) mod requests;
+pub(crate) mod restart;
 pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;
+pub(crate) mod scale;
 pub(crate) mod script;
 pub(crate) mod script_workers;
 pub(crate) mod seek;

@@ -4,8 +4,8 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, facts, groups, instances, logs, read, save, seek, settings, show,
-    start_stop, status, tokens, worker_settings,
+    answer, change, config, facts, groups, instances, logs, read, restart, save, scale, seek,
+    settings, show, start_stop, status, tokens, worker_settings,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -103,6 +103,12 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
             Some(answer) => answer,
             None => return,
         },
+        Ok(OpRequest::Restart { target, min }) => {
+            match restart::begin_restart(hub, client, head, &target, min) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            }
+        }
         Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
         Ok(OpRequest::Save) => {
             let is_shown = worker_settings::sees_values(hub, &origin);
@@ -166,7 +172,7 @@ const fn is_stored(request: &OpRequest) -> bool {
     matches!(
         request,
         OpRequest::Buckets(Some(_))
-            | OpRequest::Clone(_)
+            | OpRequest::Clone(..)
             | OpRequest::ConfigEvents { .. }
             | OpRequest::ConfigGroup { .. }
             | OpRequest::ConfigHost { .. }
@@ -180,6 +186,7 @@ const fn is_stored(request: &OpRequest) -> bool {
             | OpRequest::Preempt(Some(_))
             | OpRequest::Ready(_)
             | OpRequest::Reject(_)
+            | OpRequest::Scale { .. }
             | OpRequest::Set(..)
             | OpRequest::Start(_)
             | OpRequest::Stop(_)
@@ -231,7 +238,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Block(id) => change::change_blocked(hub, origin, id, true),
         OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false),
         OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size)),
-        OpRequest::Clone(id) => config::clone_worker(hub, origin, id),
+        OpRequest::Clone(id, count) => config::clone_worker(hub, origin, id, count),
         OpRequest::ConfigGroup { name, members } => {
             groups::config_group(hub, origin, &name, members)
         }
@@ -259,6 +266,9 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Pri(id, priority) => change::pri(hub, origin, id, priority),
         OpRequest::Reject(on) => Ok(change::reject(hub, origin, on)),
         OpRequest::Reset => Ok(change::reset(hub, origin)),
+        OpRequest::Scale { service, count, hosts } => {
+            scale::scale(hub, origin, &service, count, &hosts)
+        }
         OpRequest::Send(target, SendWhat::Reinit) => change::send_reinit(hub, origin, &target),
         OpRequest::Service(ServiceWhat::Page(name)) => {
             settings::show_service(hub, &name, worker_settings::sees_values(hub, origin))
@@ -271,6 +281,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         request @ (OpRequest::Send(_, SendWhat::Status)
         | OpRequest::Cancel(_)
         | OpRequest::Logs(_)
+        | OpRequest::Restart { .. }
         | OpRequest::Source(_)
         | OpRequest::Summary
         | OpRequest::Watch(_)

@@ -51,7 +51,7 @@ pub(crate) fn begin_script(hub: &Engine, is_shown: bool) -> SavedScript {
     let hosts = hub.supervision.hosts().filter(|(_, host)| !host.is_builtin);
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
-    let workers = hub.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
+    let workers = hub.supervision.workers().filter(|(_, worker)| worker.is_configured());
     let groups = hub.instances.groups().iter().filter(|(_, group)| group.config.is_some());
     SavedScript {
         text,
@@ -138,7 +138,7 @@ fn save_state(hub: &Engine, key: ServiceKey, out: &mut String) -> usize {
         line(out, format_args!("pause {}", service.name));
     }
     let mine = hub.supervision.workers_of(key);
-    for (_, worker) in mine.filter(|(_, worker)| !worker.is_self_started) {
+    for (_, worker) in mine.filter(|(_, worker)| worker.is_configured()) {
         if worker.is_paused && !service.is_paused {
             line(out, format_args!("pause {}", worker.id));
         }

@@ -82,7 +82,9 @@ fn reason_to_stop(hub: &Engine, script: &RunningScript) -> Option<&'static str> 
 const fn is_short(request: &OpRequest) -> bool {
     use OpRequest as Is;
     match request {
-        Is::Block(_) | Is::Unblock(_) | Is::Clone(_) | Is::DeleteWorker(_) | Is::Idle(..) => true,
+        Is::Block(_) | Is::Unblock(_) | Is::Clone(_, None) | Is::DeleteWorker(_) | Is::Idle(..) => {
+            true
+        }
         Is::ConfigHost { .. } | Is::ConfigService { .. } | Is::ConfigWorker { .. } => true,
         Is::Pause(to) | Is::Ready(to) | Is::Start(to) | Is::Stop(to) | Is::Send(to, _) => {
             matches!(to, Target::Worker(_))

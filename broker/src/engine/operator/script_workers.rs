@@ -36,7 +36,7 @@ impl ScriptWorkers {
     pub(crate) fn take(&mut self, spec: &WorkerSpec, workers: &Supervision) -> Option<WorkerId> {
         let known = self.known.get_or_insert_with(|| {
             let mut known: BTreeMap<Likeness, VecDeque<WorkerId>> = BTreeMap::new();
-            for (_, w) in workers.workers().filter(|(_, w)| !w.is_self_started) {
+            for (_, w) in workers.workers().filter(|(_, w)| w.is_configured()) {
                 let own = settings_words(&w.own.changes(), true);
                 let likeness = (w.service, w.host.clone(), w.path.clone(), w.args.clone(), own);
                 known.entry(likeness).or_default().push_back(w.id);

@@ -94,6 +94,7 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName, is_shown: bool) -> 
         ("Clients", number(hub.dispatch.queue(key).callers)),
         ("Waiting", number(hub.dispatch.queue(key).waiting())),
         ("topic", service.topic.as_ref().map_or(Value::None, text)),
+        ("rollout", hub.supervision.rollout(key).map_or(Value::None, |of| text(of.words()))),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));

@@ -11,7 +11,7 @@ use crate::engine::quotas::TEXT_BYTES_MAX;
 use crate::engine::supervision::host::Host;
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::supervision::process_state::ProcessState;
-use crate::engine::supervision::workers::Worker;
+use crate::engine::supervision::workers::{Standing, Worker};
 use crate::engine::timers::Timer;
 use crate::engine::wall_clock::short;
 use protocol::{HostName, Tick, Value, show};
@@ -93,6 +93,8 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (is_finishing, "finishing its request"),
         (is_overdue, "overdue"),
         (worker.is_self_started, "self-started"),
+        (worker.standing == Standing::Temporary, "temporary"),
+        (worker.standing == Standing::Leaving, "leaving"),
         (is_host_lost, "host lost"),
     ]
     .into_iter()

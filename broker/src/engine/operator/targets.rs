@@ -5,9 +5,11 @@ use crate::engine::context::context;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::operator::cells::{number, text};
+use crate::engine::operator::result::refused;
 use crate::engine::operator_act::OperatorAct;
+use crate::engine::supervision::workers::Standing;
 use crate::engine::work::{Work, WorkerVerb};
-use protocol::{Block, OpError, OpReply, Target};
+use protocol::{Block, OpError, OpReply, Target, WorkerId};
 
 /// The workers that a command is for, newest first, as the original broker listed them.
 pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
@@ -17,8 +19,26 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
             let service = names::plain_service(hub, name)?;
             hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()
         }
-        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
+        Target::Worker(id) => vec![lasting_worker(hub, *id)?],
     })
+}
+
+/// The worker with this id, if it is there to stay.
+pub(super) fn lasting_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+    let key = names::worker_named(hub, id)?;
+    let worker = hub.supervision.worker(key);
+    let name = &hub.catalog[worker.service].name;
+    match worker.standing {
+        Standing::Lasting => Ok(key),
+        Standing::Temporary => Err(refused(format!(
+            "worker {id} is temporary: it stands in while workers of service '{name}' are \
+             replaced, and ends by itself; 'service {name}' says how far that is"
+        ))),
+        Standing::Leaving => Err(refused(format!(
+            "worker {id} was taken out of service '{name}' ('scale'), and is removed when its \
+             process has ended"
+        ))),
+    }
 }
 
 /// The services that a command is for; none if it is for one worker.
@@ -68,6 +88,8 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
     match verb {
         WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub)),
         WorkerVerb::Launch => hub.supervision.launch(key, context!(hub)),
+        // It ends, or does so soon.
+        WorkerVerb::Start { .. } if hub.supervision.worker(key).standing != Standing::Lasting => {}
         WorkerVerb::Start { is_saved } => {
             hub.supervision.start_worker(key, context!(hub));
             if is_saved {

@@ -215,7 +215,10 @@ impl Supervision {
     fn on_valid_report(&mut self, key: WorkerKey, report: &Report, cx: &mut Context<'_>) {
         match report {
             Report::Welcome(..) | Report::Listed(_) | Report::Lines(_) => {}
-            Report::Memory(_) => {}
+            Report::Memory(memory) => {
+                let bytes = memory.rss_bytes;
+                cx.effects.push(Effect::Memory { worker: key, bytes });
+            }
             Report::Started(started) => self.on_started(key, started, cx),
             Report::Failed(failed) => self.on_start_failed(key, failed, cx),
             Report::Exited(exited) => self.on_exited(key, exited, cx),

@@ -22,6 +22,7 @@ impl Supervision {
             self.workers.are_lists_whole(),
             "law 6: the lists of the workers of services and hosts are not whole"
         );
+        self.check_rollouts()?;
         self.check_outlooks()
     }
 }

@@ -12,6 +12,8 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
+//! | `rollout`, `rollout_step` | the workers of a service are replaced, one after another |
+//! | `recycle` | which workers are to be replaced by new ones |
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
@@ -36,7 +38,10 @@ mod outlook;
 mod own_settings;
 mod process;
 pub(crate) mod process_state;
+mod recycle;
 mod restart;
+pub(crate) mod rollout;
+mod rollout_step;
 pub(crate) mod run;
 mod service_outlook;
 mod start_failures;

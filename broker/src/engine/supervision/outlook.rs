@@ -19,6 +19,7 @@ use protocol::{ServiceId, ServiceSetting, Setting, show};
 impl Supervision {
     /// There is a service, or its settings changed.
     pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        self.limits_set(service, cx);
         let is_on = cx.catalog[service].settings.get(ServiceSetting::SelfStart) == 1;
         let entry = self.services.get_or_default(service);
         let was_on = std::mem::replace(&mut entry.takes_self_started, is_on);

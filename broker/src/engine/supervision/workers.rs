@@ -32,6 +32,9 @@ pub(crate) struct Worker {
     /// It started itself, and is forgotten when its link is gone. Independent of the state: it
     /// never changes.
     pub(crate) is_self_started: bool,
+    /// Whether it is part of the configuration. Independent of the state: only an operator's command
+    /// changes it.
+    pub(crate) standing: Standing,
 
     /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
     /// what is, not what an operator wants.
@@ -74,6 +77,17 @@ pub(crate) struct Worker {
     pub(crate) tail: VecDeque<String>,
 }
 
+/// Whether a worker is part of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is, or it started itself.
+    Lasting,
+    /// It stands in while the workers of its service are replaced (`rollout`). It is not saved.
+    Temporary,
+    /// `scale` took it out: it is not saved any more, and is removed when its process has ended.
+    Leaving,
+}
+
 /// How the last process of a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerEnd {
@@ -98,12 +112,17 @@ pub(super) struct WorkerConnection {
     pub(super) pid: u32,
 }
 
+/// The lowest id of a temporary worker: far from those that are given to others.
+pub(crate) const TEMPORARY_MIN: u32 = 3 << 30;
+
 /// All workers, by key and by id.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
     ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
+    /// The last id of a temporary one, which moves no other counter; 0 = there was none.
+    last_temporary: u32,
     /// Those of each service, by id; one without workers has no entry.
     by_service: BTreeMap<ServiceKey, BTreeMap<WorkerId, WorkerKey>>,
     /// Those that name each host, by id; one without workers has no entry.
@@ -132,7 +151,7 @@ pub(crate) struct WorkerSpec {
 impl WorkerSpec {
     /// Whether a configured worker has these properties.
     pub(crate) fn is_that_of(&self, worker: &Worker) -> bool {
-        !worker.is_self_started
+        worker.is_configured()
             && (self.service, &self.host) == (worker.service, &worker.host)
             && (&self.path, &self.args) == (&worker.path, &worker.args)
             && self.own == worker.own
@@ -195,6 +214,7 @@ impl Workers {
             args,
             own,
             is_self_started,
+            standing: Standing::Lasting,
             is_wanted: false,
             is_paused: false,
             failed: None,
@@ -214,6 +234,27 @@ impl Workers {
         self.by_service.entry(service).or_default().insert(id, key);
         self.by_host.entry(name).or_default().insert(id, key);
         Ok(key)
+    }
+
+    /// Adds a worker like this one, which stands in for the others; it is down.
+    pub(super) fn add_temporary(&mut self, like: WorkerKey, now: Tick) -> Option<WorkerKey> {
+        let ids = self.last_temporary.max(TEMPORARY_MIN - 1)..u32::MAX;
+        let id = ids.map(|last| WorkerId(last + 1)).find(|id| !self.ids.contains_key(id))?;
+        let like = &self.table[like];
+        let spec = WorkerSpec {
+            service: like.service,
+            host: like.host.clone(),
+            path: like.path.clone(),
+            args: like.args.clone(),
+            own: like.own.clone(),
+            is_self_started: false,
+            since: now,
+        };
+        let last_id = self.last_id;
+        let key = self.add(spec, Some(id)).ok()?;
+        (self.last_id, self.last_temporary) = (last_id, id.0);
+        self.table[key].standing = Standing::Temporary;
+        Some(key)
     }
 
     /// Removes a worker, which must be lazy.
@@ -324,6 +365,11 @@ impl Worker {
         self.last_end = WorkerEnd::InOrder;
         self.run.pid = 0;
         self.run.end_report = EndReport::None;
+    }
+
+    /// Whether it is saved: it did not start itself, and is there to stay.
+    pub(crate) fn is_configured(&self) -> bool {
+        !self.is_self_started && self.standing == Standing::Lasting
     }
 
     /// Whether it is connected.

@@ -1,0 +1,161 @@
+//! Which workers are to be replaced by new processes because of the limits of their service:
+//! `recycle_requests`, `recycle_age_ms`, `recycle_memory`. A few of a service at a time; the others
+//! go on past their limit meanwhile.
+
+use super::machine::Supervision;
+use super::process_state::ProcessState;
+use super::rollout::{Cause, Plan};
+use crate::engine::context::Context;
+use crate::engine::fact::FactKind;
+use crate::engine::keys::{ServiceKey, WorkerKey};
+use crate::engine::timers::Timer;
+use protocol::{ServiceSetting, ServiceSettings, WorkerId};
+use std::collections::VecDeque;
+
+/// Milliseconds between two looks.
+const LOOK_MS: u64 = 500;
+/// A worker with too much memory that has answered fewer requests is not replaced: the new one
+/// would soon be as big.
+pub(crate) const REQUESTS_MIN: u64 = 20;
+/// So many of a service may be replaced at a time: one of so many.
+pub(crate) const SHARE: usize = 10;
+
+/// Whether a service replaces its workers at all.
+fn has_limits(settings: &ServiceSettings) -> bool {
+    [ServiceSetting::RecycleRequests, ServiceSetting::RecycleAgeMs, ServiceSetting::RecycleMemory]
+        .iter()
+        .any(|&setting| settings.get(setting) > 0)
+}
+
+impl Supervision {
+    /// The settings of a service changed.
+    pub(super) fn limits_set(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let settings = &cx.catalog[service].settings;
+        let told = self.rollouts.told_memory.get(&service);
+        if told.is_some_and(|&told| told != settings.get(ServiceSetting::RecycleMemory)) {
+            self.rollouts.told_memory.remove(&service);
+        }
+        if has_limits(settings) {
+            self.look_again(cx);
+        }
+    }
+
+    fn look_again(&mut self, cx: &mut Context<'_>) {
+        if !std::mem::replace(&mut self.rollouts.is_looking, true) {
+            cx.timers.add(cx.now.plus_millis(LOOK_MS), Timer::Recycle);
+        }
+    }
+
+    /// `Timer::Recycle`: the services whose workers are to be looked at now.
+    pub(crate) fn begin_look(&mut self, cx: &mut Context<'_>) -> Vec<ServiceKey> {
+        self.rollouts.is_looking = false;
+        let keys = cx.catalog.keys();
+        let limited: Vec<ServiceKey> =
+            keys.into_iter().filter(|&key| has_limits(&cx.catalog[key].settings)).collect();
+        if !limited.is_empty() {
+            self.look_again(cx);
+        }
+        limited
+    }
+
+    /// Whether a service is to be looked at: none of its workers is being replaced.
+    pub(crate) fn may_recycle(&self, service: ServiceKey, cx: &Context<'_>) -> bool {
+        self.rollout(service).is_none() && !cx.is_shutting_down && !cx.catalog[service].is_paused
+    }
+
+    /// Why a worker is to be replaced; `requests` is how many its process was given.
+    pub(crate) fn why_recycle(
+        &self,
+        key: WorkerKey,
+        requests: u64,
+        cx: &Context<'_>,
+    ) -> Option<String> {
+        let worker = &self.workers[key];
+        let settings = &cx.catalog[worker.service].settings;
+        let is_meant = worker.is_configured()
+            && worker.state == ProcessState::Ready
+            && self.why_dropped(key).is_none()
+            && self.not_linked(key).is_none();
+        let is_over = |setting, value| {
+            let most = settings.get(setting);
+            most > 0 && value >= most
+        };
+        let age_ms = cx.now.since(worker.run.started).as_millis();
+        if !is_meant {
+            None
+        } else if is_over(ServiceSetting::RecycleRequests, requests) {
+            Some(format!("it was given {requests} requests (recycle_requests)"))
+        } else if is_over(ServiceSetting::RecycleAgeMs, age_ms) {
+            Some(format!("its process is {age_ms} ms old (recycle_age_ms)"))
+        } else {
+            let bytes = worker.run.memory?;
+            let is_over = is_over(ServiceSetting::RecycleMemory, bytes);
+            is_over.then(|| format!("it has {bytes} bytes of memory (recycle_memory)"))
+        }
+    }
+
+    /// A host says that a worker has more memory than it may; `requests` is how many its process
+    /// was given.
+    pub(crate) fn on_memory(
+        &mut self,
+        key: WorkerKey,
+        (bytes, requests): (u64, u64),
+        cx: &mut Context<'_>,
+    ) {
+        let service = self.workers[key].service;
+        let most = cx.catalog[service].settings.get(ServiceSetting::RecycleMemory);
+        if most == 0 || bytes < most {
+            return;
+        }
+        if requests >= REQUESTS_MIN {
+            self.workers[key].run.memory = Some(bytes);
+        } else if self.rollouts.told_memory.insert(service, most) != Some(most) {
+            let what = format!(
+                "has {bytes} bytes of memory after {requests} requests, and recycle_memory is \
+                 {most}: it is not replaced, because a new one would soon be as big; raise \
+                 recycle_memory"
+            );
+            self.worker_fact(FactKind::MemoryMaxTooLow, key, &what, cx);
+        }
+    }
+
+    /// Begins to replace these workers of a service, of which more may be past their limit.
+    pub(crate) fn begin_recycling(
+        &mut self,
+        service: ServiceKey,
+        over: Vec<(WorkerId, String)>,
+        cx: &mut Context<'_>,
+    ) {
+        let ready = self.ready_count(service, cx);
+        let batch = (ready / SHARE).max(1);
+        let mut workers = VecDeque::new();
+        for (id, why) in over.into_iter().take(batch) {
+            workers.push_back(id);
+            if let Some(key) = self.workers.find(id) {
+                self.worker_fact(FactKind::WorkerRecycled, key, &format!("is recycled: {why}"), cx);
+            }
+        }
+        // With a second one the others do the work meanwhile.
+        let has_room = self.has_room_for_temporary(service, cx.catalog).is_none();
+        let like = workers.front().copied().filter(|_| ready < 2 && has_room);
+        let min = ready.saturating_sub(workers.len());
+        let plan = Plan { cause: Cause::Recycle, workers, min, batch, like };
+        self.begin_rollout(service, plan, cx);
+    }
+
+    /// Why a service can have no temporary worker; `None` = it can.
+    pub(crate) fn has_room_for_temporary(
+        &self,
+        service: ServiceKey,
+        catalog: &crate::engine::catalog::Catalog,
+    ) -> Option<&'static str> {
+        let settings = &catalog[service].settings;
+        if settings.get(ServiceSetting::Single) == 1 {
+            Some("the service may have one worker (single)")
+        } else if settings.get(ServiceSetting::Protocol) != 0 {
+            Some("its programs are no workers (protocol)")
+        } else {
+            None
+        }
+    }
+}
