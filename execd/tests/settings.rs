@@ -336,7 +336,7 @@ fn files_and_directories_outside_of_allow_are_not_reached() {
 }
 
 /// Swaps a name as fast as possible between what is allowed and what is not. Whatever is used must
-/// be what was judged.
+/// be what was checked.
 #[test]
 fn a_swap_of_a_file_or_directory_does_not_win() {
     let home = tempfile::tempdir().unwrap();

@@ -225,7 +225,7 @@ impl NameRefusal {
 
 impl PermittedNames {
     /// Whether an operator may set this variable.
-    pub(super) fn judge(&self, name: &str) -> Result<(), NameRefusal> {
+    pub(super) fn check(&self, name: &str) -> Result<(), NameRefusal> {
         if !is_name(name) {
             Err(NameRefusal::Form)
         } else if is_own(name) {
@@ -326,11 +326,11 @@ mod tests {
     #[test]
     fn without_an_option_no_name_is_permitted_and_an_open_host_permits_the_harmless() {
         for name in ["A", "http_proxy", "my.key", "LANG", "TMPDIR", "NODE_ENV"] {
-            assert_eq!(names(&[], false).judge(name), Err(NameRefusal::Unnamed), "{name}");
-            assert_eq!(names(&[], true).judge(name), Ok(()), "{name}");
+            assert_eq!(names(&[], false).check(name), Err(NameRefusal::Unnamed), "{name}");
+            assert_eq!(names(&[], true).check(name), Ok(()), "{name}");
         }
         for name in ["PATH", "LD_PRELOAD", "LD_", "PYTHONPATH", "BASH_ENV", "ENV", "HOME"] {
-            assert_eq!(names(&[], true).judge(name), Err(NameRefusal::RunsCode), "{name}");
+            assert_eq!(names(&[], true).check(name), Err(NameRefusal::RunsCode), "{name}");
         }
     }
 
@@ -339,8 +339,8 @@ mod tests {
         let dangerous = ["LD_PRELOAD", "LD_AUDIT", "PERL5OPT", "PYTHONSTARTUP", "GCONV_PATH"];
         for pattern in ["*", "L*", "LD*", "P*", "PER*", "PYTHO*", "G*", "GCONV_*", "GCONV_PATH*"] {
             for name in dangerous {
-                let judged = names(&[pattern], false).judge(name);
-                assert!(judged.is_err(), "{pattern} permits {name}");
+                let checked = names(&[pattern], false).check(name);
+                assert!(checked.is_err(), "{pattern} permits {name}");
             }
         }
         for (pattern, name) in [
@@ -354,10 +354,10 @@ mod tests {
             ("*", "APP_KEY"),
             ("ENV*", "ENVIRONMENT"),
         ] {
-            assert_eq!(names(&[pattern], false).judge(name), Ok(()), "{pattern}: {name}");
+            assert_eq!(names(&[pattern], false).check(name), Ok(()), "{pattern}: {name}");
         }
         for (pattern, name) in [("ENV*", "ENV"), ("LD_PRELOAD", "LD_PRELOAD2"), ("APP_*", "APP")] {
-            assert!(names(&[pattern], false).judge(name).is_err(), "{pattern}: {name}");
+            assert!(names(&[pattern], false).check(name).is_err(), "{pattern}: {name}");
         }
     }
 
@@ -365,7 +365,7 @@ mod tests {
     fn execds_own_variables_are_nobodys() {
         let all = names(&["*", "ISECT_*", "ISECT_R*"], true);
         for name in ["ISECT_WORKER_SECRET", "ISECT_RUN"] {
-            assert_eq!(all.judge(name), Err(NameRefusal::Own));
+            assert_eq!(all.check(name), Err(NameRefusal::Own));
             assert!(NamePattern::parse(name).unwrap_err().contains("execd's own"));
         }
     }
@@ -375,7 +375,7 @@ mod tests {
         let long = "A".repeat(256);
         let bad = ["", "1A", "A=B", "A B", "A\nB", "A\0", "BASH_FUNC_x%%", "Ä", long.as_str()];
         for name in bad {
-            assert_eq!(names(&["*"], true).judge(name), Err(NameRefusal::Form), "{name:?}");
+            assert_eq!(names(&["*"], true).check(name), Err(NameRefusal::Form), "{name:?}");
             assert!(name.is_empty() || NamePattern::parse(name).is_err(), "{name:?}");
         }
         for bad in ["", "A**", "*A", "A*B", "A=*", "A *"] {

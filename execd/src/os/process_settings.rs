@@ -167,7 +167,7 @@ fn settled(
     }
     for (name, value) in env {
         let word = shown(name);
-        permits.names.judge(name).map_err(|why| format!("env {word} {}", why.text(&word)))?;
+        permits.names.check(name).map_err(|why| format!("env {word} {}", why.text(&word)))?;
         if value.contains('\0') {
             return Err(format!("the value of env {word} contains a NUL byte; remove it"));
         }

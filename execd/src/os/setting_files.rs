@@ -1,7 +1,7 @@
 //! The files that the settings of a start name: its working directory and its file of variables.
 //! The forked child opens both with the rights of the worker's user alone, so that nobody gets to
 //! see or to enter through execd what that user could not; then it judges what it opened, as a
-//! program is judged. A file system that does not answer makes only the child wait.
+//! program is checked. A file system that does not answer makes only the child wait.
 
 use super::check::{self, Policy, StartFailure};
 use super::permit::{PermittedNames, shown};
@@ -23,7 +23,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use sys::processes::{CapabilitySet, set_effective};
 
-/// A working directory that was opened and judged.
+/// A working directory that was opened and checked.
 #[derive(Debug)]
 pub(super) struct Directory {
     /// What is entered, wherever its path leads to by now.
@@ -40,7 +40,7 @@ impl Directory {
         let named = |text: String| format!("cwd {text}");
         let opened = Opened::new(path, OFlag::O_DIRECTORY, settled)
             .map_err(|(is_permanent, text)| (is_permanent, named(text)))?;
-        opened.judge(&settled.policy).map_err(|(permanent, text)| (permanent, named(text)))?;
+        opened.check(&settled.policy).map_err(|(permanent, text)| (permanent, named(text)))?;
         let Opened { fd, real, magic, .. } = opened;
         Ok(Self { fd, real, magic: PathBuf::from(magic) })
     }
@@ -110,7 +110,7 @@ fn read(path: &str, settled: &Settled) -> Result<String, StartFailure> {
     if !opened.meta.is_file() {
         return Err((true, format!("{word} is not an ordinary file; name a file of variables")));
     }
-    opened.judge(&settled.policy)?;
+    opened.check(&settled.policy)?;
     // Not by its path again, which may lead elsewhere by now.
     let file = as_worker(settled.attributes.account.as_ref(), || File::open(&opened.magic))
         .map_err(|error| unopened(path, &error))?;
@@ -141,7 +141,7 @@ fn parse(text: &str, names: &PermittedNames) -> Result<BTreeMap<String, String>,
             return Err(format!("line {at} is not NAME=VALUE; begin a comment with #"));
         };
         let text = |why| format!("the name in line {at} {why}");
-        names.judge(name).map_err(|why| text(why.text("of it")))?;
+        names.check(name).map_err(|why| text(why.text("of it")))?;
         let value = value.trim_ascii_start();
         let value = match value.chars().next().filter(|first| matches!(first, '"' | '\'')) {
             None => value,
@@ -166,7 +166,7 @@ pub fn names(text: &str) -> Result<Vec<String>, String> {
     let permitted = PermittedNames { patterns: Vec::new(), is_open: true };
     let found = parse(text, &permitted)?;
     for (name, value) in &found {
-        assert_eq!(permitted.judge(name), Ok(()), "what is set is permitted");
+        assert_eq!(permitted.check(name), Ok(()), "what is set is permitted");
         assert!(!value.contains(['\0', '\n']), "a line has one value: {value:?}");
     }
     Ok(found.into_keys().collect())
@@ -204,7 +204,7 @@ impl Opened {
 
     /// Whether it is where the host permits files of workers, and nobody else could have put it
     /// there or changed it.
-    fn judge(&self, policy: &Policy) -> Result<(), StartFailure> {
+    fn check(&self, policy: &Policy) -> Result<(), StartFailure> {
         check::below(&self.path, &self.real, &policy.allow)?;
         check::writers(&self.path, &self.real, &self.meta, policy)?;
         if !fs::symlink_metadata(&self.real).is_ok_and(|now| check::is_same(&now, &self.meta)) {
