@@ -6,8 +6,7 @@ use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
     OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
-    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig,
-    WorkerFilter,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};

@@ -170,9 +170,8 @@ fn a_worker_has_its_settings_before_its_path() {
 fn any_value_is_written_so_that_it_is_read_back() {
     let letters = ['a', ' ', '\'', '"', '\\', '#', '\t', '\n', '\r', '\u{1b}', '=', '$', 'é', '…'];
     for number in 0..letters.len().pow(4) {
-        let value: String = (0..4)
-            .map(|at| letters[number / letters.len().pow(at) % letters.len()])
-            .collect();
+        let value: String =
+            (0..4).map(|at| letters[number / letters.len().pow(at) % letters.len()]).collect();
         let change = WorkerChange::Env(Named::Set("NAME".into(), value.clone()));
         let word = format!("{change:#}");
         assert!(!word.contains(|c: char| c.is_control() && c != '\t'), "{word:?}");

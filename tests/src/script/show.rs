@@ -73,7 +73,7 @@ impl World {
                 if let Some(process) = &start.process {
                     let process = (**process).clone();
                     let settings = WorkerSettings { process, ..WorkerSettings::default() };
-                    let words = settings.changes().iter().map(|change| format!("{change:#}"));
+                    let words = settings.changes().into_iter().map(|change| format!("{change:#}"));
                     let words = words.collect::<Vec<_>>().join(" ");
                     let head = format!("settings {}#{}", start.service, start.worker);
                     self.items.push(Item::new(head).saying(words, true));
