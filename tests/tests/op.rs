@@ -27,13 +27,19 @@ const ASKED: &[(Command, &[&str])] = &[
     (Command::ConfigHost, &["config host h2 192.0.2.8", "config host h3 host3:6000"]),
     (
         Command::ConfigService,
-        &["config service echo deadline_ms=5000", "config service print prefetch=2 retry=1"],
+        &[
+            "config service echo deadline_ms=5000",
+            "config service print prefetch=2 retry=1",
+            "config service echo env=KEY=value cwd=/srv",
+        ],
     ),
     (
         Command::ConfigWorker,
         &[
             "config worker echo localhost /usr/local/bin/isdecho",
             "config worker #9 eat h1 /bin/eat 'two words'",
+            "config worker echo localhost env=KEY=value nice=5 /bin/echo",
+            "config worker #2 cwd=/srv",
         ],
     ),
     (

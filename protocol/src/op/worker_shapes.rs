@@ -14,9 +14,9 @@ pub(super) const OF_SERVICE: Shape = array(
     &[
         SETTING,
         VALUE.maybe(),
-        HIDDEN,
         field("form", Type::Text, "how its value is written").left("form", 16),
         field("text", Type::Text, "what it does"),
+        HIDDEN,
     ],
 )
 .sometimes();
@@ -27,8 +27,8 @@ pub(super) const OF_WORKER: Shape = array(
     &[
         SETTING,
         VALUE,
-        HIDDEN,
         field("from", Type::Word(&["service", "worker"]), "who sets it").left("set for", 8),
+        HIDDEN,
     ],
 )
 .sometimes();

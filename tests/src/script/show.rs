@@ -73,8 +73,7 @@ impl World {
                 if let Some(process) = &start.process {
                     let process = (**process).clone();
                     let settings = WorkerSettings { process, ..WorkerSettings::default() };
-                    let changes = settings.changes();
-                    let words = changes.iter().map(|change| format!("{change:#}"));
+                    let words = settings.changes().into_iter().map(|change| format!("{change:#}"));
                     let words = words.collect::<Vec<_>>().join(" ");
                     let head = format!("settings {}#{}", start.service, start.worker);
                     self.items.push(Item::new(head).saying(words, true));
@@ -215,12 +214,9 @@ impl World {
                 format!("{}ms", end.grace_ms),
                 true,
             ),
-            Frame::ExecRead(read) => {
-                self.workers.entry(read.worker.0).or_default().read = read.request;
-                Item::new(format!("read {name}"))
-                    .with("worker", read.worker)
-                    .with("lines", read.lines)
-            }
+            Frame::ExecRead(read) => Item::new(format!("read {name}"))
+                .with("worker", read.worker)
+                .with("lines", read.lines),
             // The engine never sends these: they are the reactor's (`exec-start`) or the others'.
             Frame::Login(_)
             | Frame::Challenge(_)

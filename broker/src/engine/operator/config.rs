@@ -99,8 +99,7 @@ pub(crate) fn config_service(
     let verb = if known.is_some() { "changed" } else { "configured" };
     let said = format!("{verb} service->id = {id}, service->name = {name}");
     let mut reply = OpReply::line(verb, said, fields);
-    let is_of_workers = ServiceChange::has_worker(&different);
-    reply.blocks.extend(worker_settings::earlier_of(hub, key).filter(|_| is_of_workers));
+    reply.blocks.extend(worker_settings::earlier_of(hub, key, &different));
     Ok(reply)
 }
 

@@ -9,7 +9,7 @@ use super::tokens::rights_of;
 use crate::engine::counted::counted;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
-use crate::engine::operator::cells::{flag, number, text, yes};
+use crate::engine::operator::cells::{blank, flag, number, text, yes};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
 use crate::engine::supervision::workers::{Worker, WorkerSpec};
@@ -162,8 +162,15 @@ pub(crate) fn change_worker(
     Ok(reply)
 }
 
-/// The workers of a service that run with settings from before a change.
-pub(crate) fn earlier_of(hub: &Engine, service: ServiceKey) -> Option<Block> {
+/// The workers of a service that run with settings from before these changes, if they are such.
+pub(crate) fn earlier_of(
+    hub: &Engine,
+    service: ServiceKey,
+    changes: &[ServiceChange],
+) -> Option<Block> {
+    if !of_workers(changes).iter().any(|change| change.setting().is_of_process()) {
+        return None;
+    }
     let ids = hub.supervision.with_earlier_settings(service).collect();
     earlier(ids, hub.catalog[service].name.as_str())
 }
@@ -192,8 +199,8 @@ pub(crate) fn changed_since_start(worker: &Worker) -> Value {
     if worker.has_earlier_settings() { flag(true) } else { Value::Unsaid }
 }
 
-/// The cells of a setting with its value.
-fn cells(change: &WorkerChange, is_shown: bool) -> Vec<Value> {
+/// The name and the value of a setting, and behind other cells whether the value is left out.
+fn cells(change: &WorkerChange, is_shown: bool, others: Vec<Value>) -> Vec<Value> {
     let value = change.value(is_shown);
     // Blanks at its ends and control characters can't be seen without quotation marks.
     let shown = match change {
@@ -202,11 +209,9 @@ fn cells(change: &WorkerChange, is_shown: bool) -> Vec<Value> {
         }
         _ => value.clone(),
     };
-    vec![
-        text(change.setting().row().name),
-        Value::shown(shown, Value::Text(value)),
-        yes(change.has_hidden() && !is_shown),
-    ]
+    let value = Value::shown(shown, Value::Text(value));
+    let hidden = blank(yes(change.has_hidden() && !is_shown));
+    [vec![text(change.setting().row().name), value], others, vec![hidden]].concat()
 }
 
 /// The table of the settings that a service has for its workers, and of those that it may have.
@@ -215,13 +220,14 @@ pub(crate) fn of_service(hub: &Engine, service: ServiceKey, is_shown: bool) -> B
     let mut rows = Vec::new();
     for setting in WorkerSetting::ALL {
         let row = setting.row();
-        let meaning = [text(row.form), text(row.text)];
+        let meaning = vec![text(row.form), text(row.text)];
         let mine = all.iter().filter(|change| change.setting() == *setting);
-        let mut cells: Vec<_> = mine.map(|change| cells(change, is_shown)).collect();
-        if cells.is_empty() {
-            cells.push(vec![text(row.name), Value::None, yes(false)]);
+        let before = rows.len();
+        rows.extend(mine.map(|change| cells(change, is_shown, meaning.clone())));
+        if rows.len() == before {
+            let none = vec![text(row.name), Value::None];
+            rows.push([none, meaning, vec![blank(yes(false))]].concat());
         }
-        rows.extend(cells.into_iter().map(|cells| [cells, meaning.to_vec()].concat()));
     }
     let columns = shape::columns("worker_settings");
     Block::Table { name: "worker_settings", title: String::new(), columns, rows }
@@ -232,9 +238,7 @@ pub(crate) fn of_service(hub: &Engine, service: ServiceKey, is_shown: bool) -> B
 pub(crate) fn of_worker(hub: &Engine, key: WorkerKey, is_shown: bool) -> Option<Block> {
     let worker = hub.supervision.worker(key);
     let row = |change: &WorkerChange, from| {
-        let mut cells = cells(change, is_shown);
-        cells.push(Value::Word(from));
-        (change.setting(), cells)
+        (change.setting(), cells(change, is_shown, vec![Value::Word(from)]))
     };
     let own = worker.own.changes();
     let all = hub.catalog[worker.service].of_workers.changes();
@@ -246,4 +250,39 @@ pub(crate) fn of_worker(hub: &Engine, key: WorkerKey, is_shown: bool) -> Option<
     let (name, columns) = ("process_settings", shape::columns("process_settings"));
     let has_any = !rows.is_empty() && !worker.is_self_started;
     has_any.then(|| Block::Table { name, title: String::new(), columns, rows })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(count: usize, bytes: usize) -> Result<WorkerSettings, OpError> {
+        let variable = |number| {
+            let name = format!("{number:03}");
+            WorkerChange::Env(Named::Set(name, "x".repeat(bytes)))
+        };
+        let changes: Vec<_> = (0..count).map(variable).collect();
+        changed(&WorkerSettings::default(), changes.iter())
+    }
+
+    #[test]
+    fn limits_of_variables_hold_at_the_limit_and_one_past_it() {
+        assert!(variables(ENV_VARIABLES_MAX, 0).is_ok());
+        let error = variables(ENV_VARIABLES_MAX + 1, 0).unwrap_err().text;
+        assert!(error.contains("129 variables with 387 bytes; at most 128"), "{error}");
+        assert!(variables(1, ENV_BYTES_MAX - 3).is_ok());
+        let error = variables(1, ENV_BYTES_MAX - 2).unwrap_err().text;
+        assert!(error.contains("1 variable with 8001 bytes; at most"), "{error}");
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_refused() {
+        let name = ServiceName::new("echo").unwrap();
+        // In quotation marks each of these characters has six.
+        let value = "\u{1}".repeat(3000);
+        let change = WorkerChange::Env(Named::Set("A".into(), value));
+        let changes = [ServiceChange::Worker(change)];
+        let error = changed_of_service(&WorkerSettings::default(), &name, &changes).unwrap_err();
+        assert!(error.text.contains("bytes as it is saved"), "{}", error.text);
+    }
 }
