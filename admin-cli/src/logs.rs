@@ -15,8 +15,7 @@ use protocol::op::spec::{LogsWanted, OpRequest};
 /// The failure that ended it.
 pub fn run(cli: &Cli, args: &LogsArgs, out: &mut Output) -> Result<(), Failure> {
     let stop = stop_flag();
-    let wanted =
-        LogsWanted { target: args.target.clone(), lines: args.lines, follow: args.follow };
+    let wanted = LogsWanted { target: args.target.clone(), lines: args.lines, follow: args.follow };
     let body = Bytes::from(OpRequest::Logs(wanted).to_string());
     let mut connection = Connection::open(cli, Purpose::Requests, out)?;
     match connection.ask(body, Some(&stop), out) {

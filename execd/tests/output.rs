@@ -121,8 +121,9 @@ fn what_a_worker_writes_is_kept_and_read_back_and_rotation_loses_no_line() {
     let whole = whole.concat();
     let numbers = whole.lines().map(|line| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap());
     assert!(numbers.eq(1..=20_002));
-    let written = whole.lines().filter_map(|line| line.split_once(" stdout ")?.1.parse().ok());
-    assert!(written.eq(1..=20_000_u64));
+    let written =
+        whole.lines().filter_map(|line| line.split_once(" stdout ")?.1.parse::<u64>().ok());
+    assert!(written.eq(1..=20_000));
     let (lines, ..) = read(&mut broker, 3, 2);
     assert_eq!(lines.len(), 2);
     let (lines, _, text) = read(&mut broker, 4, 2);
@@ -134,7 +135,8 @@ fn a_worker_that_never_ends_its_line_is_one_line() {
     let home = tempdir().unwrap();
     let state = home.path().join("state").display().to_string();
     let execd = Execd::unix(&["--state", &state]);
-    let program = execd.script("program", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after");
+    let program =
+        execd.script("program", "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo after");
     let mut broker = execd.broker("b");
     start(&mut broker, (3, 1), &program, (1 << 20, 2));
     broker.exited_after_start();
@@ -199,7 +201,9 @@ fn read_among_list(wire: &mut Wire, worker: u32, lines: u32) -> (Vec<KeptLine>, 
 fn a_full_disk_keeps_nobody_waiting_and_every_line_is_kept_or_counted() {
     let home = tempdir().unwrap();
     let at = home.path().join("output");
-    let Some(_disk) = Mounted::make(&at, &["-t", "tmpfs", "-o", "size=64k", "none"]) else { return };
+    let Some(_disk) = Mounted::make(&at, &["-t", "tmpfs", "-o", "size=64k", "none"]) else {
+        return;
+    };
     let execd = Execd::unix(&["--state", "none", "--output-dir", at.to_str().unwrap()]);
     let program = execd.script("program", "seq 1 30000");
     let mut broker = execd.broker("b");
@@ -265,7 +269,8 @@ fn a_disk_that_does_not_answer_keeps_nobody_waiting_and_what_had_no_room_is_coun
         let mut words = line.splitn(4, ' ').skip(2);
         match words.next() {
             Some("lost") => {
-                counts.1 += words.next().unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
+                counts.1 +=
+                    words.next().unwrap().split(' ').next().unwrap().parse::<u64>().unwrap();
             }
             _ => counts.0 += 1,
         }
@@ -294,7 +299,8 @@ fn without_a_directory_it_says_why_and_one_is_used_by_one_execd() {
 fn memory_of_a_process_and_its_children_is_watched() {
     let execd = Execd::unix(&[]);
     // The child of the shell has the memory.
-    let program = execd.script("program", "head -c 60000000 /dev/zero | tail -c 50000000 | sleep 1000");
+    let program =
+        execd.script("program", "head -c 60000000 /dev/zero | tail -c 50000000 | sleep 1000");
     let mut broker = execd.broker("b");
     broker.list();
     let Frame::ExecStart(start) = common::start_frame(3, &program, &[]) else { unreachable!() };

@@ -231,6 +231,10 @@ impl Wire {
     }
 
     pub(crate) fn stop_run(&mut self, worker: u32, run: u64, grace_ms: u64) {
-        self.send(Frame::ExecStop(ExecStop { worker: WorkerId(worker), run: RunId(run), grace_ms }));
+        self.send(Frame::ExecStop(ExecStop {
+            worker: WorkerId(worker),
+            run: RunId(run),
+            grace_ms,
+        }));
     }
 }
