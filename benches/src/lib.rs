@@ -9,6 +9,7 @@
 //! | [`round`], [`table`] | interleaved rounds; their result |
 //! | [`memory`], [`restart`], [`syscalls`] | what is measured besides |
 //! | [`fairness`], [`noise`] | small requests beside clients that are a burden |
+//! | [`output`] | a worker that writes very much |
 //! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
 //! | [`topics`] | what is published to many, subscriptions, values that are kept, instances |
 //! | [`worst`] | the worst step of each command and input, with all that a broker is to hold |
@@ -22,6 +23,7 @@ pub mod json;
 pub mod load;
 pub mod memory;
 pub mod noise;
+pub mod output;
 pub mod payload;
 pub mod peers;
 pub mod proc;

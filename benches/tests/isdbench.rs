@@ -146,3 +146,20 @@ fn nothing_is_left_behind() {
         }
     }
 }
+
+#[test]
+fn a_worker_that_writes_much_is_measured() {
+    if !["isectd", "isdexecd"].iter().all(|name| Path::new(BENCH).with_file_name(name).is_file()) {
+        return;
+    }
+    let args = ["output", "--mb", "2", "--seconds", "0.5", "--rounds", "1", "--rate", "100"];
+    let (output, out, err) = run(&args);
+    assert!(output.status.success(), "{err}");
+    let row = |name: &str| -> Vec<f64> {
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().skip(1).map(|word| word.parse().unwrap()).collect()
+    };
+    assert_eq!(row("silent")[1..3], [0.0, 0.0], "{out}");
+    assert_eq!(row("discarded")[1..3], [0.0, 0.0], "{out}");
+    assert!(row("kept")[1] >= 1000.0, "{out}");
+}

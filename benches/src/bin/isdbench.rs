@@ -11,8 +11,8 @@ use isect_benches::sock::Endpoint;
 use isect_benches::stop::Stop;
 use isect_benches::topics::{fanout, instances, retained, subscriptions};
 use isect_benches::{
-    budgets, echo, fairness, memory, noise, proc, relay, restart, steps, syscalls, table, usage,
-    worst,
+    budgets, echo, fairness, memory, noise, output, proc, relay, restart, steps, syscalls, table,
+    usage, worst,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -53,6 +53,8 @@ enum Command {
     Retained(Measured<retained::Trial>),
     /// Very many instances that say that they go on.
     Instances(Measured<instances::Trial>),
+    /// A worker that writes 100 MB/s: processor time of execd, lines lost, requests beside it.
+    Output(Measured<output::Trial>),
     /// Instructions of single steps, counted by callgrind, against budgets.toml (needs valgrind).
     Budgets {
         /// File with the budgets.
@@ -78,6 +80,8 @@ enum Command {
     Steps { name: String, count: u64 },
     #[command(hide = true)]
     WorstSteps { file: PathBuf },
+    #[command(hide = true)]
+    Write { mb: u64, seconds: f64 },
     #[command(hide = true)]
     Noise { name: String, endpoint: Endpoint },
     #[command(hide = true)]
@@ -274,6 +278,12 @@ fn run(cli: Cli) -> Result<(), String> {
             print(&instances::render(&args.trial, &outcome))?;
             write_json(args.json.as_ref(), &instances::json(&outcome))
         }
+        Command::Output(args) => {
+            let samples = output::run(&args.trial, &args.setup.to_setup()?, &Stop::new()?)?;
+            print(&output::render(&args.trial, &samples))?;
+            write_json(args.json.as_ref(), &output::json(&samples))
+        }
+        Command::Write { mb, seconds } => output::write(mb, seconds),
         Command::Worst { times } => print(&worst::check(!times)?),
         Command::WorstSteps { file } => worst::child(&file),
         Command::Budgets { file, update } => print(&budgets::check(&file, update)?),

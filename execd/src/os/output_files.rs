@@ -132,15 +132,17 @@ impl OutputFiles {
         let (mut text, mut number) = (String::new(), kept.first);
         let room_max = watched.output_bytes.max(1);
         let mut room = self.room(owner, room_max);
-        for line in kept.text.lines() {
+        for line in kept.text.split_terminator('\n') {
             use std::fmt::Write as _;
             let before = text.len();
             let _ = writeln!(text, "{time} {number} {} {line}", kept.stream);
             if text.len() as u64 > room && (before > 0 || room < room_max) {
                 let further = text.split_off(before);
-                result = result.and(self.append(owner, watched, (&time, &text)));
-                result = result.and(self.rotate(owner, watched.output_files));
-                (text, room) = (further, room_max);
+                // On a full disk further files would push those out that are there.
+                let appended = self.append(owner, watched, (&time, &text));
+                let rotated = appended.and_then(|()| self.rotate(owner, watched.output_files));
+                result = result.and(rotated);
+                (text, room) = (further, self.room(owner, room_max));
             }
             number += 1;
         }

@@ -10,7 +10,9 @@ use execd::engine::input::{Input, RecordedProcess, Watched};
 use execd::engine::kept::READ_LINES_MAX;
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
-use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Stream};
+use protocol::bodies::{
+    ExecEnd, ExecHello, ExecRead, ExecSignal, ExecStart, ExecStop, ExitCause, Stream,
+};
 use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
@@ -459,8 +461,8 @@ fn frame(source: &mut Source<'_>) -> Frame {
             secret: "s".into(),
             digest: 5,
             process: settings(source),
-            memory_max: 0,
-            output_bytes: 0,
+            memory_max: source.below(3) as u64 * 50,
+            output_bytes: source.below(2) as u64 * 1000,
             output_files: 1,
         }),
         8 | 9 => Frame::ExecStop(ExecStop { worker, run, grace_ms: source.number() >> 40 }),
@@ -474,7 +476,11 @@ fn frame(source: &mut Source<'_>) -> Frame {
             Frame::ExecEnd(ExecEnd { grace_ms: u64::from(byte), keep: byte % 7 == 6 })
         }
         13 => Frame::Ping { sequence: 7 },
-        14 => Frame::Pong { sequence: 7 },
+        14 if source.is_yes() => Frame::Pong { sequence: 7 },
+        14 => {
+            let lines = source.number() as u32;
+            Frame::ExecRead(ExecRead { request: 3, worker, lines })
+        }
         _ => hello(source.pick(&["a", "b", ""])),
     }
 }

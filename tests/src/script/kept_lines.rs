@@ -16,6 +16,7 @@ impl World {
     /// [lost=N] [request=N] [more] [stdout] [because "WHY"]`. Each line comes a second after the
     /// one before.
     pub(super) fn keeps(&mut self, id: u32, line: &mut Cursor) -> Result<(), String> {
+        let why = line.is("because").then(|| text(line));
         let texts = line.quoted();
         let from: u64 = line.number("from")?.unwrap_or(1);
         let at: u64 = line.number("at")?.unwrap_or(0);
@@ -24,7 +25,6 @@ impl World {
         let request = line.number("request")?.unwrap_or(asked);
         let stream = if line.flag("stdout") { Stream::Stdout } else { Stream::Stderr };
         let more = line.flag("more");
-        let why = if line.is("because") { text(line) } else { String::new() };
         let texts = texts.map(|texts| String::from_utf8_lossy(&texts).into_owned());
         let texts: Vec<&str> = texts.iter().flat_map(|texts| texts.split('|')).collect();
         let lines = texts.into_iter().zip(0..).map(|(text, index)| KeptLine {
@@ -35,7 +35,8 @@ impl World {
         });
         let lines = lines.collect();
         let worker = WorkerId(id);
-        let answer = ExecLines { request, worker, more, lines, lost, text: why };
+        let answer =
+            ExecLines { request, worker, more, lines, lost, text: why.unwrap_or_default() };
         self.report(id, Report::Lines(answer))
     }
 }

@@ -107,9 +107,7 @@ fn ask(hub: &mut Engine, key: ClientKey, head: Header, wanted: LogsWanted) -> Re
     Ok(hub.next_query)
 }
 
-fn check_follow(hub: &mut Engine, client: ClientId, head: &Header) -> Result<(), OpError> {
-    let sessions = &hub.sessions;
-    hub.logs.followers.retain(|client, _| sessions.find_client(*client).is_some());
+fn check_follow(hub: &Engine, client: ClientId, head: &Header) -> Result<(), OpError> {
     let max = hub.settings.get(Setting::WatchersMax);
     if hub.logs.follows(client).is_some() || hub.facts.watch_of(client).is_some() {
         return Err(refused("this connection watches already; end it and begin again"));
@@ -117,13 +115,20 @@ fn check_follow(hub: &mut Engine, client: ClientId, head: &Header) -> Result<(),
     if head.reply == 0 {
         return Err(refused("logs needs a reply; set 'reply' to 1 in its header"));
     }
-    if (hub.facts.watchers() + hub.logs.followers.len()) as u64 >= max {
+    if watchers(hub) as u64 >= max {
         return Err(refused(format!(
             "{max} operators watch already (watchers_max); one of them is to end, or 'set \
              watchers_max=N' allows more"
         )));
     }
     Ok(())
+}
+
+/// How many operators watch or follow.
+pub(super) fn watchers(hub: &Engine) -> usize {
+    let followers = hub.logs.followers.keys();
+    let there = followers.filter(|client| hub.sessions.find_client(**client).is_some());
+    hub.facts.watchers() + there.count()
 }
 
 /// Asks the host of one worker, or says why that is of no use.
@@ -292,7 +297,10 @@ fn pass_on(hub: &mut Engine, client: ClientId, (link, line, dropped): (LinkId, &
     }
     let mut blocks = Vec::new();
     if all > 0 {
-        blocks.push(missing_block(line.worker, all, "were not passed on; its host keeps them"));
+        let is_kept = line.number > 0;
+        let why =
+            if is_kept { "were not passed on; its host keeps them" } else { "were not passed on" };
+        blocks.push(missing_block(line.worker, all, why));
     }
     let is_alone = matches!(follower.target, Target::Worker(_));
     blocks.push(line_block(line, is_alone, offset));

@@ -307,13 +307,13 @@ fn watch(hub: &mut Engine, client: ClientKey, head: &Header, kinds: &[String]) -
     let kinds = fact_kinds(kinds)?;
     let max = hub.settings.get(Setting::WatchersMax);
     let entry = hub.sessions.client(client);
-    if hub.facts.watch_of(entry.id).is_some() {
+    if hub.facts.watch_of(entry.id).is_some() || hub.logs.follows(entry.id).is_some() {
         return Err(refused("this connection watches already; end it and begin again"));
     }
     if head.reply == 0 {
         return Err(refused("watch needs a reply; set 'reply' to 1 in its header"));
     }
-    if hub.facts.watchers() as u64 >= max {
+    if logs::watchers(hub) as u64 >= max {
         return Err(refused(format!(
             "{max} operators watch already (watchers_max); one of them is to end, or 'set watchers_max=N' allows more"
         )));
