@@ -37,6 +37,7 @@ mod outlook;
 mod quotas;
 mod recent;
 mod sessions;
+mod keep;
 mod shutdown;
 mod shutdown_step;
 mod silence_limits;

@@ -7,7 +7,7 @@ use super::shape::Shape;
 use super::table::COMMANDS;
 use super::words;
 use crate::ids::{ClientId, TransactionId, WorkerId};
-use crate::names::ServiceName;
+use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use crate::topics::Pattern;
 use std::fmt;
@@ -129,6 +129,8 @@ pub struct Spec {
     pub example: &'static str,
     /// The parts of its answer in JSON.
     pub answer: &'static [Shape],
+    /// Whether the role `operator:deploy` may give it, whatever it may change.
+    pub deploy: bool,
     /// Whether the manual chapter's help has the command. Such commands come first in `help`, in
     /// the manual's order.
     pub manual: bool,
@@ -150,6 +152,8 @@ pub enum Target {
     Service(ServiceName),
     /// The worker with this id.
     Worker(WorkerId),
+    /// The workers that are configured on this host.
+    Host(HostName),
 }
 
 /// The worker lists that `workers` shows: the manual's three, or all.
@@ -302,6 +306,7 @@ impl fmt::Display for Target {
             Self::All => f.pad("all"),
             Self::Service(name) => name.fmt(f),
             Self::Worker(id) => id.fmt(f),
+            Self::Host(name) => write!(f, "host {name}"),
         }
     }
 }

@@ -83,7 +83,8 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     let service = &hub.catalog[worker.service];
     let is_overdue = hub.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
     // It may finish the request that it has; after that, it is asked to end.
-    let is_finishing = !worker.is_wanted && hub.dispatch.seat(key).list == WorkerList::Busy;
+    let is_finishing = hub.supervision.is_to_end(key) && hub.dispatch.seat(key).list == WorkerList::Busy;
+    let is_drained = !worker.is_self_started && hub.supervision.is_drained(&worker.host);
     let is_host_lost = hub.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
     let notes: Vec<&'static str> = [
         (worker.failed.is_some(), "failed"),
@@ -94,6 +95,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (is_overdue, "overdue"),
         (worker.is_self_started, "self-started"),
         (is_host_lost, "host lost"),
+        (is_drained, "host drained"),
     ]
     .into_iter()
     .filter_map(|(holds, note)| holds.then_some(note))
@@ -166,11 +168,12 @@ fn why_lost(hub: &Engine, name: &HostName) -> String {
 /// The state of a host.
 pub(crate) fn host_state(hub: &Engine, host: &Host) -> State {
     let word = host.state.word();
+    let is_drained = hub.supervision.is_drained(&host.name);
     let until = hub.timers.until(&Timer::Dial(host.name.clone()));
     let until = until.filter(|_| host.state == HostState::Down);
     State {
         word,
-        words: word.to_owned(),
+        words: if is_drained { format!("{word}, drained") } else { word.to_owned() },
         notes: Vec::new(),
         since: host.since,
         until: until.map(|until| (until, "dialled in")),

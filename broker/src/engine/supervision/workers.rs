@@ -33,6 +33,10 @@ pub(crate) struct Worker {
     /// never changes.
     pub(crate) is_self_started: bool,
 
+    /// It belongs to this broker and is not left to the next one. Independent of the state: it never
+    /// changes.
+    pub(crate) ends_with_broker: bool,
+
     /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
     /// what is, not what an operator wants.
     pub(crate) is_wanted: bool,
@@ -192,6 +196,7 @@ impl Workers {
             args,
             own: Box::default(),
             is_self_started,
+            ends_with_broker: false,
             is_wanted: false,
             is_paused: false,
             failed: None,
