@@ -39,11 +39,15 @@ pub(super) fn on_first_signal(hub: &mut Engine, signal: &str) {
 
 /// Begins the end: nobody logs in any more, operators excepted, and no request is accepted.
 pub(crate) fn begin(hub: &mut Engine, why: &str) {
-    let until = hub.now.plus_millis(hub.settings.get(Setting::HaltMs));
+    let wait = hub.settings.get(Setting::HaltMs);
+    let until = hub.now.plus_millis(wait);
     hub.sessions.turn_away();
     let why = format!("{why}; workers stay for the next one");
     let shutdown = Shutdown { status: 0, step: Step::Draining, until, keeps: true };
     shutdown::begin(hub, shutdown, &why);
+    if wait == 0 {
+        leave(hub);
+    }
 }
 
 /// Leaves the workers as they are. Each request that one of them still has gets its outcome; the

@@ -102,6 +102,21 @@ impl World {
                 let input = broker::engine::input::Input::Terminate { signal: "TERM" };
                 self.feed(input);
             }
+            Fault::KeepBroker => {
+                if self.operate("halt keep").is_some_and(|answer| answer.is_ok()) {
+                    self.model.count("brokers that kept their workers");
+                }
+            }
+            Fault::DrainHost => {
+                let verb = if self.rng.hits(500) { "drain" } else { "undrain" };
+                let command = format!("{verb} host {}", self.hosts[host].name);
+                self.operate(&command);
+                self.model.count(verb);
+            }
+            Fault::EndExecd => {
+                self.feed_execd(host, execd::engine::input::Input::Terminate);
+                self.model.count("execds asked to end");
+            }
             Fault::Leap => {
                 let leap = self.rng.between(1, 60_000);
                 self.now = self.now.plus_millis(leap);

@@ -81,10 +81,14 @@ impl World {
         let host = self.hosts[host].name.clone();
         let number = self.rng.below(300);
         match self.rng.below(42) {
+            0 if number < 60 => format!("pause host {host}"),
             0 => format!("pause {target}"),
+            1 if number < 100 => format!("ready host {host}"),
             1..=5 => format!("ready {target}"),
+            6 if number < 60 => format!("stop host {host}"),
             6 => format!("stop {target}"),
             7 => format!("stop {worker}"),
+            8 if number < 100 => format!("start host {host}"),
             8..=14 => format!("start {target}"),
             15 => format!("clone {worker}"),
             16 => format!("delete worker {worker}"),
@@ -123,7 +127,16 @@ impl World {
             }
             40 if number < 20 => "halt".to_owned(),
             40 if number < 40 => "abort".to_owned(),
-            _ => self.some_question(worker, client, name),
+            // A question is drawn all the same, so that a seed draws what it always drew.
+            kind => {
+                let question = self.some_question(worker, client, name);
+                match (kind, number) {
+                    (40, 40..60) => "halt keep".to_owned(),
+                    (41, 0..60) => format!("drain host {host}"),
+                    (41, 60..150) => format!("undrain host {host}"),
+                    _ => question,
+                }
+            }
         }
     }
 

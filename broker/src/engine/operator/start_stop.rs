@@ -58,6 +58,13 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
             )));
         }
     }
+    let is_open = |&&key: &&_| !hub.catalog[hub.supervision.worker(key).service].is_paused;
+    let open: Vec<WorkerKey> = keys.iter().filter(is_open).copied().collect();
+    if let (Target::Host(name), true, false) = (target, open.is_empty(), keys.is_empty()) {
+        return Err(refused(format!(
+            "the services of all workers on host {name} are paused; 'ready SERVICE' readies one"
+        )));
+    }
     let paused = services_of(hub, &keys, |w| w.is_paused);
     let lines = match target {
         Target::Worker(id) => paused.first().map(|_| format!("ready {id}")).into_iter().collect(),
@@ -78,7 +85,7 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
         Target::All | Target::Service(_) => Ok(OpReply::ok()),
         Target::Host(_) if keys.is_empty() => Ok(none_there(target)),
         Target::Worker(_) | Target::Host(_) => Ok(OpReply {
-            blocks: keys.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
+            blocks: open.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
         }),
     }
 }

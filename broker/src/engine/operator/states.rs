@@ -148,6 +148,10 @@ fn reason_of(hub: &Engine, worker: &Worker, is_host_lost: bool) -> Option<String
     {
         return Some(failed.clone());
     }
+    let is_down = worker.state == ProcessState::Down;
+    if is_down && worker.is_wanted && hub.supervision.is_drained(&worker.host) {
+        return Some(format!("host {0} is drained; 'undrain host {0}' starts it", worker.host));
+    }
     let is_quiet = matches!(worker.state, ProcessState::Down | ProcessState::Starting)
         || worker.state == ProcessState::Ready && worker.why.is_empty();
     if is_quiet && worker.is_wanted && is_host_lost {

@@ -3,7 +3,7 @@
 //! it. `host_shutdown` handles an execd that leaves by itself.
 
 use super::machine::Supervision;
-use super::process_state::ProcessState;
+use super::process_state::{ProcessEvent, ProcessState};
 use super::workers::Worker;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -23,6 +23,9 @@ impl Supervision {
         host.is_drained = is_drained;
         let keys = self.workers.keys_on(&self.hosts[key].name);
         for &key in &keys {
+            if is_drained && self.workers[key].state == ProcessState::Backoff {
+                self.workers[key].enter(ProcessEvent::Unplan, cx.now);
+            }
             self.review(key, cx);
         }
         let workers = keys.iter().map(|&key| self.workers[key].id).collect();

@@ -28,11 +28,12 @@ impl Supervision {
         if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }
-        host.why = "its execd is shutting down and ends its workers".into();
+        host.why =
+            "its execd is shutting down, and its workers end when they have answered".into();
         let name = host.name.clone();
         let text = format!(
-            "host {name} at {}: its execd is shutting down and ends its workers; nothing is \
-             started there until it is back",
+            "host {name} at {}: its execd is shutting down, and its workers end when they have \
+             answered; nothing is started there until it is back",
             host.address
         );
         if cx.may_cause(Class::Host, Some(link)) {
