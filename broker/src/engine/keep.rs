@@ -5,6 +5,7 @@
 
 use super::context::context;
 use super::hub::Engine;
+use super::keys::WorkerKey;
 use super::shutdown::{self, MARGIN_MS};
 use super::timers::Timer;
 use super::work::Work;
@@ -86,6 +87,100 @@ pub(super) fn check_leaving(hub: &mut Engine) {
 }
 
 /// Ends a worker that is not kept.
-pub(super) fn end_one(hub: &mut Engine, key: crate::engine::keys::WorkerKey) {
+pub(super) fn end_one(hub: &mut Engine, key: WorkerKey) {
     hub.supervision.end_with_broker(key, context!(hub));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::engine::action::{Action, BrokerExit};
+    use crate::engine::input::{Close, Input, Listening, Peer, Report, Signature, Start};
+    use crate::engine::origin::Origin;
+    use protocol::bodies::{ExecExited, ExecListed, ExecWelcome, ExitCause, WorkerLogin};
+    use protocol::{Frame, HostName, LinkId, RunId, ServiceName, Settings, Tick, WorkerId};
+
+    const HOST: LinkId = LinkId { index: 1, generation: 0 };
+
+    fn step(engine: &mut Engine, now: u64, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        engine.step(Tick(now), input, &mut out);
+        engine.check_all().unwrap();
+        out
+    }
+
+    fn report(engine: &mut Engine, report: Report) -> Vec<Action> {
+        step(engine, 1, Input::Report { link: HOST, report: Box::new(report) })
+    }
+
+    /// A broker whose host is up, with two ready workers; its own is the second one.
+    fn with_two() -> Engine {
+        let mut settings = Settings::default();
+        settings.set(Setting::OnTerm, ON_TERM_KEEP);
+        let mut engine = Engine::new(EngineOptions { settings, ..EngineOptions::default() });
+        let execd = Some("unix:/x".to_owned());
+        let listening = Listening { execd, is_state_kept: true, ..Listening::default() };
+        step(&mut engine, 0, Input::Listening(Box::new(listening)));
+        let worker = "config worker echo localhost /x\n";
+        let text = format!("config service echo\n{worker}{worker}start all\n");
+        step(&mut engine, 0, Input::Script { origin: Origin::Broker, text });
+        step(&mut engine, 0, Input::Started);
+        let host = HostName::new("localhost").unwrap();
+        step(&mut engine, 0, Input::HostOpened { link: HOST, host, fd: 7, must: None });
+        report(&mut engine, Report::Welcome(ExecWelcome::default(), Signature::Missing));
+        let started = report(&mut engine, Report::Listed(ExecListed { children: Vec::new() }));
+        for action in started {
+            let Action::Start { start, .. } = action else { continue };
+            let link = LinkId { index: 1 + start.worker.0, generation: 0 };
+            step(&mut engine, 1, Input::WorkerOpened { link, peer: Peer::default() });
+            let login = WorkerLogin {
+                worker: start.worker,
+                service: ServiceName::new("echo").unwrap(),
+                secret: "secret".into(),
+                ..WorkerLogin::example().unwrap()
+            };
+            let proof = Some(Start { run: start.run, digest: start.digest });
+            step(&mut engine, 1, Input::WorkerLogin { link, login: Box::new(login), proof });
+        }
+        let own = engine.supervision.find_worker(WorkerId(2)).unwrap();
+        engine.supervision.keep_not(own);
+        engine
+    }
+
+    #[test]
+    fn what_a_broker_brings_along_ends_with_it_and_the_others_stay() {
+        let mut engine = with_two();
+        let out = step(&mut engine, 2, Input::Terminate { signal: "TERM" });
+        let told: Vec<u32> = out
+            .iter()
+            .filter_map(|action| match action {
+                Action::Send { link, frame: Frame::End } => Some(link.index),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, [3], "{out:?}");
+        assert!(!engine.has_shut_down());
+        let key = engine.supervision.find_worker(WorkerId(2)).unwrap();
+        let run: RunId = engine.supervision.worker(key).run.id;
+        let link = LinkId { index: 3, generation: 0 };
+        step(&mut engine, 3, Input::Closed { link, how: Close::Eof });
+        let exited = ExecExited {
+            worker: WorkerId(2),
+            run,
+            pid: 9,
+            exit_cause: ExitCause::Exit(0),
+            cpu_ms: 0,
+            rss_kib_max: 0,
+            core: false,
+            oom: false,
+            tail: Vec::new(),
+        };
+        let out = report(&mut engine, Report::Exited(exited));
+        assert!(matches!(out.last(), Some(Action::End(BrokerExit::Exit(0)))), "{out:?}");
+        let told_host = out
+            .iter()
+            .any(|action| matches!(action, Action::Send { link: HOST, frame: Frame::ExecEnd(_) }));
+        assert!(!told_host);
+    }
 }

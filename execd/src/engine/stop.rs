@@ -1,9 +1,9 @@
 //! How children end: one, all of a broker, or all. TERM to the group, the wait, KILL to the group.
 //! `child` has the states in between.
 
+use super::Engine;
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
-use super::Engine;
 use protocol::bodies::{ExecLines, ExecRead, ExecSignal, ExecStop};
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, RunId, WorkerId};
 use std::sync::Arc;

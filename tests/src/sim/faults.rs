@@ -103,9 +103,10 @@ impl World {
                 self.feed(input);
             }
             Fault::KeepBroker => {
-                if self.operate("halt keep").is_some_and(|answer| answer.is_ok()) {
+                if self.broker.is_some() {
                     self.model.count("brokers that kept their workers");
                 }
+                self.operate("halt keep");
             }
             Fault::DrainHost => {
                 let verb = if self.rng.hits(500) { "drain" } else { "undrain" };
@@ -113,10 +114,7 @@ impl World {
                 self.operate(&command);
                 self.model.count(verb);
             }
-            Fault::EndExecd => {
-                self.feed_execd(host, execd::engine::input::Input::Terminate);
-                self.model.count("execds asked to end");
-            }
+            Fault::EndExecd => self.end_execd(host),
             Fault::Leap => {
                 let leap = self.rng.between(1, 60_000);
                 self.now = self.now.plus_millis(leap);

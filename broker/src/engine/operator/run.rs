@@ -4,8 +4,8 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, drain, facts, groups, instances, keep, read, save, seek, settings, show, start_stop,
-    status, tokens,
+    answer, change, config, drain, facts, groups, instances, keep, read, save, seek, settings,
+    show, start_stop, status, tokens,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;

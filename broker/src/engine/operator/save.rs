@@ -41,7 +41,8 @@ pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
     let mut text = String::from("# isect configuration; replay it with: isdclient < FILE\n");
     save_broker(hub, &mut text);
     let hosts = hub.supervision.hosts();
-    let hosts = hosts.filter(|(_, host)| !host.is_builtin || hub.supervision.is_drained(&host.name));
+    let hosts =
+        hosts.filter(|(_, host)| !host.is_builtin || hub.supervision.is_drained(&host.name));
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
     let workers = hub.supervision.workers().filter(|(_, worker)| !worker.is_self_started);

@@ -83,7 +83,8 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     let service = &hub.catalog[worker.service];
     let is_overdue = hub.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
     // It may finish the request that it has; after that, it is asked to end.
-    let is_finishing = hub.supervision.is_to_end(key) && hub.dispatch.seat(key).list == WorkerList::Busy;
+    let is_finishing =
+        hub.supervision.is_to_end(key) && hub.dispatch.seat(key).list == WorkerList::Busy;
     let is_drained = !worker.is_self_started && hub.supervision.is_drained(&worker.host);
     let is_host_lost = hub.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
     let notes: Vec<&'static str> = [

@@ -4,7 +4,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
-use super::workers::Worker;
+use super::workers::{AtHaltKeep, Worker};
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -63,8 +63,15 @@ impl Supervision {
 
     /// The workers that end with this broker, those without a process excepted.
     pub(crate) fn not_kept(&self) -> Vec<WorkerKey> {
-        let is_one = |worker: &Worker| worker.ends_with_broker && worker.state.has_process();
+        let is_one =
+            |worker: &Worker| worker.at_halt_keep == AtHaltKeep::Ends && worker.state.has_process();
         self.workers.by_id().filter(|(_, worker)| is_one(worker)).map(|(key, _)| key).collect()
+    }
+
+    /// A worker is not left to the next broker.
+    #[cfg(test)]
+    pub(crate) fn keep_not(&mut self, key: WorkerKey) {
+        self.workers[key].at_halt_keep = AtHaltKeep::Ends;
     }
 
     /// The broker ends and leaves its workers to the next one, except this one.

@@ -28,8 +28,7 @@ impl Supervision {
         if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }
-        host.why =
-            "its execd is shutting down, and its workers end when they have answered".into();
+        host.why = "its execd is shutting down, and its workers end when they have answered".into();
         let name = host.name.clone();
         let text = format!(
             "host {name} at {}: its execd is shutting down, and its workers end when they have \

@@ -33,9 +33,8 @@ pub(crate) struct Worker {
     /// never changes.
     pub(crate) is_self_started: bool,
 
-    /// It belongs to this broker and is not left to the next one. Independent of the state: it never
-    /// changes.
-    pub(crate) ends_with_broker: bool,
+    /// What becomes of it at `halt keep`; it never changes.
+    pub(crate) at_halt_keep: AtHaltKeep,
 
     /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
     /// what is, not what an operator wants.
@@ -76,6 +75,15 @@ pub(crate) struct Worker {
     pub(crate) last_end: WorkerEnd,
     /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
+}
+
+/// What becomes of a worker when the broker leaves its workers to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtHaltKeep {
+    /// Its process works on, and the next broker adopts it.
+    Stays,
+    /// It belongs to this broker, and ends with it.
+    Ends,
 }
 
 /// How the last process of a worker ended.
@@ -196,7 +204,7 @@ impl Workers {
             args,
             own: Box::default(),
             is_self_started,
-            ends_with_broker: false,
+            at_halt_keep: AtHaltKeep::Stays,
             is_wanted: false,
             is_paused: false,
             failed: None,
