@@ -81,7 +81,8 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
         let Some(arg) = args.peek() else { return Vec::new() };
         match (arg.takes, *word) {
             (Takes::Target, "service") if words.peek().is_none() => return known.services.clone(),
-            (Takes::Target, "service" | "worker") => {
+            (Takes::Target, "host") if words.peek().is_none() => return values(Takes::Host, known),
+            (Takes::Target, "service" | "worker" | "host") => {
                 words.next();
                 args.next();
             }
@@ -111,7 +112,7 @@ fn values(takes: Takes, known: &Known) -> Vec<String> {
         Takes::Words(words) => own(words),
         Takes::Target => {
             let mut all = known.services.clone();
-            all.extend(own(&["all", "service", "worker"]) as Vec<String>);
+            all.extend(own(&["all", "host", "service", "worker"]) as Vec<String>);
             all
         }
         Takes::Service => known.services.clone(),

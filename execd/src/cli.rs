@@ -19,7 +19,9 @@ use transport::setup::{ListenerFiles, Pair};
 /// --tokens, for a broker anywhere that proves a token. Each worker gets
 /// a session and process group of its own, no new rights (no_new_privs: setuid programs have no
 /// effect), a clean environment, and ends with its whole group. Workers keep running when the
-/// broker's connection breaks; SIGTERM and SIGINT end them all, then isdexecd.
+/// broker's connection breaks. SIGTERM and SIGINT end them all, then isdexecd: its brokers have
+/// --drain-ms to end them after the requests that they have; a second signal sends TERM to all at
+/// once, a third one KILL.
 /// SIGHUP reads the certificates of --tls-… and the file of --tokens again; a broker that is in by
 /// a token which is gone is shut out, and its workers go on.
 ///
@@ -114,6 +116,11 @@ pub(crate) struct Cli {
     /// End all workers, then isdexecd, when there was no broker for so many milliseconds; 0 = never
     #[arg(long, value_name = "MS", default_value_t = 0)]
     orphan_ms: u64,
+    /// At SIGTERM the brokers have so many milliseconds to end their workers when those have answered
+    /// what they have; then the workers that are left get TERM; 0 = at once
+    #[arg(long, value_name = "MS", default_value_t = Limits::default().drain_ms,
+        value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
+    drain_ms: u64,
     /// Write the address as one JSON object to this file when listening
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -246,6 +253,7 @@ impl Cli {
         options.limits.children_max = self.children;
         options.limits.silence_ms = self.silence_ms;
         options.limits.orphan_ms = self.orphan_ms;
+        options.limits.drain_ms = self.drain_ms;
         options.limits.ping_ms = self.silence_ms / 3;
         Ok(options)
     }

@@ -2,7 +2,7 @@
 //! engine enforces rights, and the reactor finds out who a peer is.
 
 use crate::names::ServiceName;
-use crate::op::spec::Effect;
+use crate::op::spec::{Effect, OpRequest};
 use crate::topics::{Pattern, Patterns};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -80,6 +80,10 @@ pub struct Rights {
     /// The highest effect of the commands it may give (`operator:read`, `operator:change`,
     /// `operator:danger`); `None` = it may not use the service `op`.
     pub operator: Option<Effect>,
+    /// Whether it may also give the commands for releases (`operator:deploy`), those whose row has
+    /// the mark `deploy`, whatever they may change. Independent of `operator`, which is at least
+    /// `Read` then.
+    pub deploy: bool,
     /// The topics to which it may publish (`publish:orders.>`).
     pub publish: Patterns,
     /// The patterns to which it may subscribe: these, and those that match no more
@@ -89,8 +93,11 @@ pub struct Rights {
 
 /// The spelling of all roles, for error texts.
 pub const ROLES: &str = "client:SERVICE[,SERVICE]… or client:*, worker:… likewise, host, \
-                         operator:read, operator:change, operator:danger, \
+                         operator:read, operator:deploy, operator:change, operator:danger, \
                          publish:PATTERN[,PATTERN]…, subscribe:… likewise";
+
+/// The word of the role for releases.
+pub const DEPLOY: &str = "deploy";
 
 impl Rights {
     /// All rights: those of the broker's own user and root.
@@ -125,6 +132,11 @@ impl Rights {
                 self.host = true;
                 Ok(())
             }
+            ("operator", Some(DEPLOY)) => {
+                self.deploy = true;
+                self.operator = self.operator.max(Some(Effect::Read));
+                Ok(())
+            }
             ("operator", Some(word)) => {
                 let effects = [Effect::Read, Effect::Change, Effect::Danger];
                 let effect = effects.into_iter().find(|effect| effect.word() == word);
@@ -138,6 +150,11 @@ impl Rights {
     /// Whether a command with this effect is allowed.
     pub fn may(&self, effect: Effect) -> bool {
         self.operator >= Some(effect)
+    }
+
+    /// Whether this command is allowed.
+    pub fn may_command(&self, request: &OpRequest) -> bool {
+        self.may(request.effect()) || (self.deploy && request.command().row().deploy)
     }
 
     /// Whether it may publish to a topic. The topics of the broker itself are for nobody else.
@@ -163,8 +180,11 @@ impl Rights {
         if self.host {
             words.push("host".to_owned());
         }
-        if let Some(effect) = self.operator {
+        if let Some(effect) = self.operator.filter(|&most| !self.deploy || most > Effect::Read) {
             words.push(format!("operator:{}", effect.word()));
+        }
+        if self.deploy && !self.may(Effect::Danger) {
+            words.push(format!("operator:{DEPLOY}"));
         }
         for (kind, patterns) in [("publish", &self.publish), ("subscribe", &self.subscribe)] {
             if !patterns.is_empty() {
@@ -191,6 +211,7 @@ fn no_role(role: &str) -> String {
         "worker:*",
         "host",
         "operator:read",
+        "operator:deploy",
         "operator:change",
         "publish:>",
         "subscribe:>",
@@ -228,11 +249,16 @@ mod tests {
             "worker:echo operator:read",
             "client:a worker:* host operator:danger",
             "operator:read publish:orders.> subscribe:a.*.c,orders.>",
+            "operator:deploy",
+            "operator:change operator:deploy",
         ] {
             assert_eq!(rights(text).unwrap().to_string(), text);
         }
         let both = rights("client:b client:a operator:danger operator:read").unwrap();
         assert_eq!(both.to_string(), "client:a,b operator:danger");
+        assert_eq!(rights("operator:read operator:deploy").unwrap().to_string(), "operator:deploy");
+        let most = rights("operator:deploy operator:danger").unwrap();
+        assert_eq!(most.to_string(), "operator:danger");
         assert_eq!(rights("client:a client:*").unwrap().to_string(), "client:*");
         assert_eq!(Rights::default().to_string(), "nothing");
         assert!(Rights::default().is_empty() && !both.is_empty());
@@ -278,6 +304,38 @@ mod tests {
             }
         }
         assert!(!rights("client:* worker:* host").unwrap().may(Effect::Read));
+    }
+
+    #[test]
+    fn who_deploys_may_what_has_the_mark_and_what_only_shows() {
+        let deploy = rights("operator:deploy").unwrap();
+        for (line, may) in [
+            ("workers", true),
+            ("service echo", true),
+            ("start echo", true),
+            ("stop all", true),
+            ("pause host h1", true),
+            ("ready 3", true),
+            ("drain host h1", true),
+            ("undrain host h1", true),
+            ("halt", false),
+            ("halt keep", false),
+            ("abort", false),
+            ("source /x", false),
+            ("set idle_ms 0", false),
+            ("config service echo", false),
+            ("delete worker 1", false),
+            ("service 4 echo", false),
+            ("shutdown all", false),
+        ] {
+            let request = crate::op::parse::parse(line).unwrap();
+            assert_eq!(deploy.may_command(&request), may, "{line}");
+            assert!(rights("operator:danger").unwrap().may_command(&request), "{line}");
+        }
+        let both = rights("operator:deploy operator:change").unwrap();
+        assert!(both.may_command(&crate::op::parse::parse("stop all").unwrap()));
+        assert!(both.may_command(&crate::op::parse::parse("set idle_ms 0").unwrap()));
+        assert!(!both.may_command(&crate::op::parse::parse("halt").unwrap()));
     }
 
     #[test]

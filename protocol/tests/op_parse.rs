@@ -47,7 +47,10 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("? config worker", Op::Help(Some("config worker".into()))),
         ("help config", Op::Help(Some("config".into()))),
         ("abort", Op::Abort),
-        ("halt\0", Op::Halt),
+        ("halt\0", Op::Halt(false)),
+        ("halt keep", Op::Halt(true)),
+        ("drain host h1", Op::DrainHost(HostName::new("h1").unwrap())),
+        ("undrain host h1", Op::UndrainHost(HostName::new("h1").unwrap())),
         ("block 0", Op::Block(ClientId(0))),
         ("unblock 4294967295", Op::Unblock(ClientId(u32::MAX))),
         ("buckets", Op::Buckets(None)),
@@ -96,6 +99,10 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("pause worker 2", Op::Pause(worker(2))),
         ("  pause   all  ", Op::Pause(Target::All)),
         ("ready all", Op::Ready(Target::All)),
+        ("pause host h1", Op::Pause(Target::Host(HostName::new("h1").unwrap()))),
+        ("send host h1 reinit", {
+            Op::Send(Target::Host(HostName::new("h1").unwrap()), SendWhat::Reinit)
+        }),
         ("start worker 1", Op::Start(worker(1))),
         ("stop service eat", Op::Stop(Target::Service(name("eat")))),
         ("poison", Op::Poison(PoisonWhat::List)),

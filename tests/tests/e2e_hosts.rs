@@ -110,7 +110,7 @@ fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
     assert_eq!(a.process.await_end(), 0);
     assert!(!is_alive(old));
     broker.await_page("worker 1", "host lost");
-    let said = "its execd is shutting down and ends its workers";
+    let said = "its execd is shutting down, and its workers end when they have answered";
     let log = broker.process.await_log(said, 1);
     assert_eq!(log.matches(said).count(), 1, "{log}");
     assert_ended_with_host(&broker, 2);
@@ -163,11 +163,15 @@ fn workers_that_ignore_the_end_of_their_host_are_killed_by_it_and_not_blamed() {
     broker.op("start echo");
     await_that("a process that ignores TERM", || flag.exists().then_some(()));
     let old = await_that("its pid", || Some(broker.worker_pid(1)).filter(|pid| *pid != 0));
-    // A second signal makes it end without waiting.
+    // A second signal has them ended at once, a third one without waiting.
     a.process.signal(Signal::SIGTERM);
-    broker.await_page("host a", "its execd is shutting down and ends its workers");
-    a.process.signal(Signal::SIGTERM);
-    assert_eq!(a.process.await_end(), 0);
+    let said = "its execd is shutting down, and its workers end when they have answered";
+    broker.await_page("host a", said);
+    let status = await_that("its end", || {
+        a.process.signal(Signal::SIGTERM);
+        a.process.ended()
+    });
+    assert_eq!(status, 0);
     assert!(!is_alive(old));
     broker.await_page("worker 1", "host lost");
     assert_ended_with_host(&broker, 1);

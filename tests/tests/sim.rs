@@ -194,6 +194,61 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
 }
 
+/// Workers go over from one broker to the next, whatever they have under way.
+#[test]
+fn a_broker_that_keeps_its_workers_starts_none_anew() {
+    let (mut kept, mut refused) = (0, 0);
+    for seed in 0..12 {
+        let faults = vec![(Fault::KeepBroker, 1)];
+        let settings = vec![(Setting::HaltMs, [0, 50, 30_000][seed as usize % 3])];
+        let mut plan = fair(seed);
+        plan.services[0].workers = [0, 0, 1, 1].map(|host| (host, Behaviour::Slow)).to_vec();
+        let plan = Plan { faults, settings, fault_ms: 6000, pieces: 0, turns: 0, ..plan };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        kept += report.figures.get("brokers that kept their workers").copied().unwrap_or(0);
+        refused += report.figures.get("shutting_down (no)").copied().unwrap_or(0);
+        assert_eq!(report.started, 4, "seed {seed}: {:?}", report.figures);
+    }
+    assert!(kept > 20 && refused > 5, "{kept} brokers, {refused} requests refused");
+}
+
+/// A host that is drained, and an execd that is asked to end, lose no request.
+#[test]
+fn what_ends_in_order_loses_no_request() {
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 0..16 {
+        // An execd does not wait for the last piece of a request as long as a broker does.
+        let is_execd = seed % 2 == 0;
+        let faults = vec![(Fault::DrainHost, 1), (Fault::EndExecd, u64::from(is_execd))];
+        let plan = fair(seed);
+        let pieces = if is_execd { 0 } else { plan.pieces };
+        let plan = Plan { faults, fault_ms: 4000, turns: 0, pieces, ..plan };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
+    }
+    for what in ["drain", "undrain", "execds asked to end", "reply", "no_worker (no)"] {
+        assert!(figures.get(what).is_some_and(|n| *n > 5), "{what}: {figures:#?}");
+    }
+    let lost = figures.keys().filter(|name| name.ends_with("(maybe)"));
+    let lost: Vec<_> = lost.filter(|name| !name.starts_with("deadline")).collect();
+    assert!(lost.is_empty(), "{figures:#?}");
+}
+
+/// The same together with all other faults.
+#[test]
+fn ends_in_order_break_no_promise_among_other_faults() {
+    for seed in 7100..7124 {
+        let mut plan = Plan::of(seed);
+        plan.hosts = plan.hosts.max(2);
+        let more = [Fault::KeepBroker, Fault::DrainHost, Fault::EndExecd];
+        plan.faults.extend(more.map(|fault| (fault, 20)));
+        plan.fault_ms = 3000;
+        assert_eq!(sim::run_plan(plan, false).broken, None);
+    }
+}
+
 /// Whenever a far machine becomes unreachable, its workers are the same afterwards.
 #[test]
 fn a_machine_that_is_unreachable_keeps_its_workers_and_none_is_started_in_their_place() {

@@ -59,6 +59,8 @@ const fn asked(command: Command) -> &'static [(When, &'static str)] {
         ],
         Command::DeleteHost => &[(First, "delete host h9"), (First, "delete host h0000")],
         Command::DeleteService => &[(First, "delete service new"), (First, "delete service s2999")],
+        Command::DrainHost => &[(First, "drain host h0001")],
+        Command::UndrainHost => &[(First, "undrain host h0001")],
         Command::Group => &[
             (First, "group s0000"),
             (First, "group s000"),

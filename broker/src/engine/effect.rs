@@ -61,6 +61,11 @@ pub(crate) enum Effect {
         /// Those that are down.
         workers: VecDeque<WorkerId>,
     },
+    /// Workers are to end after the requests that they have.
+    Retire {
+        /// All of them.
+        workers: VecDeque<WorkerId>,
+    },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
     Drain { worker: WorkerKey },
     /// A worker is to end: it is told so, and its connection shut for writing.
@@ -154,6 +159,7 @@ impl Effect {
             | Self::Serve { .. }
             | Self::Work
             | Self::Launch { .. }
+            | Self::Retire { .. }
             | Self::Poisoned { .. }
             | Self::Enqueue { .. }
             | Self::Fact(_)

@@ -44,6 +44,8 @@ pub struct Listening {
     pub descriptors_max: u64,
     /// Where the built-in execd listens (`unix:PATH`). The engine makes the host `localhost` of it.
     pub execd: Option<String>,
+    /// Whether a later broker finds the state directory again; with `--state none` it does not.
+    pub is_state_kept: bool,
     /// Names this broker to execds. It is the same after a restart on the same state directory, so
     /// that the broker finds its workers again.
     pub directory_id: String,

@@ -25,6 +25,7 @@ mod heartbeat;
 mod hub;
 mod instance_frames;
 mod instances;
+mod keep;
 mod keys;
 mod law;
 mod laws;

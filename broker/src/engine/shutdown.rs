@@ -1,11 +1,13 @@
 //! The broker's orderly shutdown: no new requests; those with workers may finish within
 //! `stop_ask_ms`; workers are asked to end; hosts end what is left; then the process ends. `halt`
-//! does not wait for requests, and `abort` skips everything.
+//! does not wait for requests, and `abort` skips everything. Where workers stay for the next broker,
+//! `keep` has what is different.
 
 use super::action::{Action, BrokerExit};
 use super::context::context;
 use super::fact::{About, FactKind};
 use super::hub::Engine;
+use super::keep;
 use super::keys::HostKey;
 use super::timers::Timer;
 use super::work::Work;
@@ -14,7 +16,7 @@ use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
 
 /// Milliseconds that a host may take, after KILL, to report that all have ended.
-const MARGIN_MS: u64 = 1000;
+pub(super) const MARGIN_MS: u64 = 1000;
 
 impl Engine {
     /// Whether `Action::End` was given.
@@ -26,23 +28,32 @@ impl Engine {
 /// TERM or INT: begins the shutdown, with status 0. A second one ends the broker at once; hosts
 /// still kill the processes that they have.
 pub(crate) fn on_terminate(hub: &mut Engine, signal: &str) {
-    if hub.shutdown.is_some() {
-        if !hub.has_shut_down() {
+    if let Some(shutdown) = &hub.shutdown {
+        if !shutdown.keeps && !hub.has_shut_down() {
             hub.supervision.end_hosts(0, context!(hub));
         }
         end_now(hub);
     } else {
-        begin_shutdown(hub, 0, &format!("signal {signal}"), true);
+        keep::on_first_signal(hub, signal);
     }
 }
 
 /// Begins the shutdown: records it and fails the waiting requests. `may_finish`: requests that
 /// workers have may finish first.
 pub(crate) fn begin_shutdown(hub: &mut Engine, status: u8, why: &str, may_finish: bool) {
-    hub.record(FactKind::BrokerShutdown, About::default(), format!("the broker ends: {why}"));
     let wait = if may_finish { hub.settings.get(Setting::StopAskMs) } else { 0 };
     let until = hub.now.plus_millis(wait);
-    hub.shutdown = Some(Shutdown { status, step: Step::Draining, until });
+    begin(hub, Shutdown { status, step: Step::Draining, until, keeps: false }, why);
+    if !may_finish {
+        stop_all(hub);
+    }
+}
+
+/// Begins a shutdown with its first step.
+pub(super) fn begin(hub: &mut Engine, shutdown: Shutdown, why: &str) {
+    hub.record(FactKind::BrokerShutdown, About::default(), format!("the broker ends: {why}"));
+    let until = shutdown.until;
+    hub.shutdown = Some(shutdown);
     let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
     let services = hub.catalog.keys().into();
     hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
@@ -52,9 +63,6 @@ pub(crate) fn begin_shutdown(hub: &mut Engine, status: u8, why: &str, may_finish
     hub.timers.add(until, Timer::End);
     // The disk may work again.
     hub.store.try_again();
-    if !may_finish {
-        stop_all(hub);
-    }
 }
 
 /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
@@ -64,8 +72,9 @@ pub(crate) fn check_shutdown(hub: &mut Engine) {
     }
     let Some(shutdown) = &hub.shutdown else { return };
     if shutdown.step == Step::Draining && hub.dispatch.counts().1 == 0 {
-        stop_all(hub);
+        end_workers(hub);
     }
+    keep::check_leaving(hub);
     // A change that was made is stored before the end; `Timer::End` limits how long that may take.
     let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
     if hub.shutdown.as_ref().is_some_and(is_stopped) && !hub.store.is_busy() {
@@ -78,9 +87,18 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine) {
     // The timer may be that of an earlier step.
     let shutdown = hub.shutdown.as_ref().filter(|shutdown| shutdown.until <= hub.now);
     match shutdown.map(|shutdown| &shutdown.step) {
-        Some(Step::Draining) => stop_all(hub),
-        Some(Step::Stopping(_)) => end_now(hub),
+        Some(Step::Draining) => end_workers(hub),
+        Some(Step::Stopping(_) | Step::Leaving(_)) => end_now(hub),
         Some(Step::Done) | None => {}
+    }
+}
+
+/// No request is waited for any more: workers end, or are left to the next broker.
+fn end_workers(hub: &mut Engine) {
+    if hub.shutdown.as_ref().is_some_and(|shutdown| shutdown.keeps) {
+        keep::leave(hub);
+    } else {
+        stop_all(hub);
     }
 }
 

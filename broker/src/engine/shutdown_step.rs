@@ -1,6 +1,6 @@
 //! How far the end of the broker is.
 
-use super::keys::HostKey;
+use super::keys::{HostKey, WorkerKey};
 use protocol::time::Tick;
 
 /// How far the shutdown is.
@@ -10,12 +10,16 @@ pub(crate) struct Shutdown {
     pub(crate) step: Step,
     /// When the present step is over at the latest.
     pub(crate) until: Tick,
+    /// Whether workers and hosts stay for the next broker (`keep`).
+    pub(crate) keeps: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Busy workers may finish their requests.
     Draining,
+    /// Workers stay for the next broker, except these, which end with this one.
+    Leaving(Vec<WorkerKey>),
     /// Hosts end their processes; these have not reported that they are done.
     Stopping(Vec<HostKey>),
     /// `Action::End` was given.

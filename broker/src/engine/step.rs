@@ -265,6 +265,10 @@ impl Engine {
                     let (verb, said) = (WorkerVerb::Launch, OperatorAct::default());
                     self.works.begin(Work::Workers { workers, verb, said }, &mut self.effects);
                 }
+                Effect::Retire { workers } => {
+                    let (verb, said) = (WorkerVerb::Retire, OperatorAct::default());
+                    self.works.begin(Work::Workers { workers, verb, said }, &mut self.effects);
+                }
                 Effect::Work => work_parts::begin_part(self),
                 Effect::Drain { worker } => self.dispatch.drain(worker, context!(self)),
                 Effect::AskToEnd { worker } => self.ask_to_end(worker),

@@ -50,6 +50,11 @@ pub(crate) enum Work {
         /// Those that are left.
         workers: VecDeque<WorkerId>,
     },
+    /// The broker leaves the workers to the next one, except these.
+    EndWithBroker {
+        /// Those that are left.
+        workers: VecDeque<WorkerId>,
+    },
     /// All hosts are told to end what they have.
     EndHosts {
         /// Milliseconds between TERM and KILL.
@@ -110,6 +115,8 @@ pub(crate) enum WorkerVerb {
     Stop,
     /// `shutdown` of its socket.
     Shut,
+    /// It ends after the requests that it has, with its host or because that is drained.
+    Retire,
 }
 
 /// Why a heartbeat looks at a link.
@@ -273,7 +280,8 @@ impl Work {
             Self::FailWaiting { services, .. } | Self::Reset { services } => services.is_empty(),
             Self::FailWith { workers, .. }
             | Self::Workers { workers, .. }
-            | Self::AskToEnd { workers } => workers.is_empty(),
+            | Self::AskToEnd { workers }
+            | Self::EndWithBroker { workers } => workers.is_empty(),
             Self::EndHosts { .. } | Self::Serve { .. } => true,
             Self::Beat { links, .. } => links.is_empty(),
             Self::ShutOut { links, .. } => links.is_empty(),

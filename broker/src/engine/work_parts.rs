@@ -3,6 +3,7 @@
 use super::context::context;
 use super::heartbeat;
 use super::hub::Engine;
+use super::keep;
 use super::keys::{ServiceKey, WorkerKey};
 use super::operator::{run, save, script, seek, targets, tokens};
 use super::sessions::access::Access;
@@ -98,6 +99,7 @@ fn part(hub: &mut Engine, work: &mut Work, most: usize) -> usize {
         Work::AskToEnd { workers } => each(hub, workers, most, |hub, key| {
             hub.supervision.ask_one_to_end(key, context!(hub));
         }),
+        Work::EndWithBroker { workers } => each(hub, workers, most, keep::end_one),
         Work::EndHosts { grace_ms } => {
             hub.supervision.end_hosts(*grace_ms, context!(hub));
             most

@@ -262,6 +262,7 @@ impl Reactor {
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.io.acceptor.descriptors_max,
             execd: execd.map(|execd| execd.options.address.clone()),
+            is_state_kept: !self.io.state.is_private,
             directory_id: self.io.state.key.directory_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),

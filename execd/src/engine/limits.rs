@@ -73,6 +73,9 @@ limits! {
     grace_ms_max: u64 = 3_600_000,
     /// Milliseconds between TERM and KILL when execd itself ends.
     shutdown_grace_ms: u64 = 5000,
+    /// Milliseconds that brokers have to end their workers in order when execd itself is to end;
+    /// then they get TERM. 0 = they get it at once.
+    drain_ms: u64 = 30_000,
     /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
     give_up_ms: u64 = 15_000,
     /// Milliseconds to wait for the last output after an exit; only needed if a process left its

@@ -357,6 +357,7 @@ impl Engine {
         if is_bare && children == 0 && !self.brokers[&name].is_shutting_down {
             self.brokers.remove(&name);
         }
+        self.not_drained(&name);
         self.out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
         if self.config.exits_with_broker && self.shutdown == Shutdown::None {
             self.begin_shutdown("the broker is gone and left no state");

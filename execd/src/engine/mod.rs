@@ -8,6 +8,7 @@
 //! | `child` | one process: state × event |
 //! | `start`, `stop` | how children begin, and how they end: TERM, wait, KILL, last output, report
 //! |
+//! | `drain` | a request to end execd: its brokers end their workers first |
 //! | `links` | the links of brokers: hello, ping, silence, one link for each broker |
 //! | [`kept`] | the numbers of the lines that are kept |
 //! | `memory` | which children have more memory than they should |
@@ -16,6 +17,7 @@
 
 pub mod action;
 pub mod child;
+mod drain;
 pub mod input;
 pub mod kept;
 pub mod limits;
@@ -116,6 +118,9 @@ pub struct Engine {
     lines: Bucket,
     kept: Kept,
     shutdown: Shutdown,
+    /// The tick at which the children that brokers were to end get TERM. Valid in `Begun`; `None` =
+    /// all children got it.
+    drain_until: Option<Tick>,
     /// The tick at which execd ends although children are left.
     give_up: Option<Tick>,
     idle_since: Option<Tick>,
@@ -153,6 +158,7 @@ impl Engine {
             runs: BTreeMap::new(),
             children_ever: 0,
             shutdown: Shutdown::None,
+            drain_until: None,
             give_up: None,
             idle_since: Some(Tick(0)),
             orphan_since: Some(Tick(0)),
@@ -214,8 +220,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Tick> {
         let links = self.links.values().map(|link| link.due(&self.config.limits));
         let children = self.children.values().filter_map(|child| child.due);
-        let own = self.idle_due().into_iter().chain(self.orphan_due()).chain(self.give_up);
-        let own = own.chain(self.memory_due());
+        let own = self.idle_due().into_iter().chain(self.orphan_due());
+        let own = own.chain(self.drain_until).chain(self.give_up).chain(self.memory_due());
         links.chain(children).chain(own).min()
     }
 
@@ -240,6 +246,7 @@ impl Engine {
             self.begin_shutdown("no broker and no child for a while");
         }
         self.orphaned();
+        self.drained();
         if self.give_up.is_some_and(|due| due <= self.now) {
             self.give_up = None;
             if self.shutdown == Shutdown::Begun {

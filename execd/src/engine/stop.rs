@@ -1,9 +1,9 @@
 //! How children end: one, all of a broker, or all. TERM to the group, the wait, KILL to the group.
 //! `child` has the states in between.
 
+use super::Engine;
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
-use super::{Engine, Shutdown};
 use protocol::bodies::{ExecSignal, ExecStop};
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, RunId, WorkerId};
 use std::sync::Arc;
@@ -62,23 +62,11 @@ impl Engine {
         self.stop_all(Some(broker), grace_ms);
     }
 
-    /// Handles a request to end execd. A second request ends it without waiting.
-    pub(super) fn terminate(&mut self) {
-        let grace_ms = match self.shutdown {
-            Shutdown::None => {
-                self.begin_shutdown("asked to end by a signal");
-                self.config.limits.shutdown_grace_ms
-            }
-            Shutdown::Begun | Shutdown::Done => 0,
-        };
-        self.stop_all(None, grace_ms);
-    }
-
     /// Tells each broker that execd is shutting down, before any report of its children. So the
     /// broker starts nothing more here, and knows why its children end.
     pub(super) fn announce_end(&mut self) {
         for link in self.brokers.values().filter_map(|broker| broker.link) {
-            let text = "execd is shutting down and ends all its processes";
+            let text = "execd is shutting down; its processes end";
             let error = ErrorBody::new(ErrorCode::ShuttingDown, text);
             self.out.push(Action::Send {
                 link,

@@ -215,6 +215,7 @@ impl<'a> Args<'a> {
             "all" => Ok(Target::All),
             "worker" => self.worker().map(Target::Worker),
             "service" => self.service("service").map(Target::Service),
+            "host" => self.host("target").map(Target::Host),
             id if id.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
                 self.number32(id, "worker id", 1, u32::MAX).map(|id| Target::Worker(WorkerId(id)))
             }

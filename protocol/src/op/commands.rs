@@ -18,6 +18,7 @@ pub(super) const fn manual(command: Command, name: &'static str, effect: Effect)
         effect,
         example: name,
         answer: &[],
+        deploy: false,
         manual: true,
     }
 }

@@ -107,7 +107,8 @@ const PAGE_INTRO: &[&str] = &[
     "Made from the table of commands (`protocol/src/op/table.rs`); a test keeps it fresh. Send them \
      to the service `op`: `isdclient -c \"services\"`, or interactively with `isdclient`. What a \
      command may do: *read* shows something, *change* can be changed back, *danger* ends work or \
-     the broker.",
+     the broker. A role has the rights of one of these and of those before it; *deploy* marks the \
+     commands that the role operator:deploy may give, besides all that only show something.",
     "Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. One message is one \
      command. In scripts blank lines and lines that begin with `#` are skipped.",
     "## Where to look",
@@ -146,7 +147,8 @@ pub fn markdown() -> String {
     for row in COMMANDS {
         let usage = row.usage.replace('|', "\\|").replace('\n', "`<br>`");
         let short = row.short.replace('|', "\\|");
-        out.push_str(&format!("| `{usage}` | {} | {short} |\n", row.effect.word()));
+        let deploy = if row.deploy { ", deploy" } else { "" };
+        out.push_str(&format!("| `{usage}` | {}{deploy} | {short} |\n", row.effect.word()));
     }
     for row in COMMANDS {
         let long = flow(row.long);
@@ -182,7 +184,8 @@ fn page(row: &Spec) -> String {
     if row.syntax != row.usage {
         out.push_str(&format!("\n  (in the list of commands: {})", row.syntax));
     }
-    out.push_str(&format!("\n  effect: {}\n\n", row.effect.word()));
+    let deploy = if row.deploy { "; also for the role operator:deploy" } else { "" };
+    out.push_str(&format!("\n  effect: {}{deploy}\n\n", row.effect.word()));
     for line in wrap(row.long, RIGHT_WIDTH + LEFT_WIDTH - 2) {
         out.push_str(&format!("  {line}\n"));
     }

@@ -60,6 +60,7 @@ const NEW_SERVICE: Arg = arg("newservice", Takes::Service, "the service it is to
 /// The words of a choice, and what each means.
 type Words<T> = &'static [(&'static str, T)];
 const SWITCH: Words<bool> = &[("on", true), ("off", false)];
+const KEPT: Words<bool> = &[("keep", true)];
 const FILTERS: Words<WorkerFilter> = &[
     ("lazy", WorkerFilter::Lazy),
     ("idle", WorkerFilter::Idle),
@@ -155,6 +156,14 @@ params! {
             Ok(args.maybe(read)?.map(TransactionId))
         },
         maybe;
+    KEEP: bool = [
+            arg("keep", Takes::Words(&["keep"]), "leave the workers to the next broker; none = they end, too"),
+        ],
+        |args| {
+            let word = args.maybe(|args| args.choice("keep", "option", KEPT))?;
+            Ok(word.unwrap_or(false))
+        },
+        |keep, f| chosen(KEPT, keep, f);
     KINDS_KEPT: Vec<String> = [
             arg("kind", Takes::Any, "a kind of event to remember, as 'listevents' prints it; none = all kinds"),
         ],
@@ -288,7 +297,7 @@ params! {
             SubscriptionsOf::Pattern(pattern) => plain(pattern, f),
         };
     TARGET: Target = [
-            arg("target", Takes::Target, "a service's name, a worker's id, or all; 'service NAME' and 'worker ID' say the same"),
+            arg("target", Takes::Target, "a service's name, a worker's id, 'host' and a host's name, or all; 'service NAME' and 'worker ID' say the same"),
         ],
         |args| args.target(), plain;
     TOPIC: Option<String> = [

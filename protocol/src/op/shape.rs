@@ -228,6 +228,7 @@ pub(super) const HOST_PAGE: &[Field] = &[
     STATE,
     SINCE,
     EXECD_BUILTIN,
+    HOST_DRAINED,
     PID.label("hostpid"),
     EXECD_VERSION,
     EXECD_POLICY,
@@ -235,6 +236,9 @@ pub(super) const HOST_PAGE: &[Field] = &[
     REASON.label("trouble"),
     UNTIL,
 ];
+
+pub(super) const DRAINED: &[Field] = &[HOST, HOST_WORKERS];
+const HOST_DRAINED: Field = field("drained", Type::Flag, "whether nothing is started there");
 
 pub(super) const HOST_ROW: &[Field] = &[
     HOST.column("hostname", 16),
@@ -245,6 +249,7 @@ pub(super) const HOST_ROW: &[Field] = &[
     EXECD_VERSION.wide(9),
     ADDRESS.wide(20),
     EXECD_BUILTIN,
+    HOST_DRAINED,
     EXECD_POLICY,
     REASON.left("trouble", 0),
     UNTIL,

@@ -191,6 +191,8 @@ pub struct Spec {
     pub example: &'static str,
     /// The parts of its answer in JSON.
     pub answer: &'static [Shape],
+    /// Whether the role `operator:deploy` may give it, whatever it may change.
+    pub deploy: bool,
     /// Whether the manual chapter's help has the command. Such commands come first in `help`, in
     /// the manual's order.
     pub manual: bool,
@@ -228,6 +230,8 @@ pub enum Target {
     Service(ServiceName),
     /// The worker with this id.
     Worker(WorkerId),
+    /// The workers that are configured on this host.
+    Host(HostName),
 }
 
 /// The worker lists that `workers` shows: the manual's three, or all.
@@ -385,6 +389,7 @@ impl fmt::Display for Target {
             Self::All => f.pad("all"),
             Self::Service(name) => name.fmt(f),
             Self::Worker(id) => id.fmt(f),
+            Self::Host(name) => write!(f, "host {name}"),
         }
     }
 }

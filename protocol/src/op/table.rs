@@ -9,7 +9,7 @@ use super::instance_shape as instances;
 use super::log_shapes as logs;
 use super::params::{
     ADDRESS, BUCKETS, CLIENT, CLONE_COUNT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
-    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KINDS_KEPT, KINDS_WATCHED,
+    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KEEP, KINDS_KEPT, KINDS_WATCHED,
     LOGS_WANTED, MIN_READY, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT,
     PRIORITY, REQUEST_NAME, REQUESTS_OF, SCALE_COUNT, SCALE_HOSTS, SEND_WHAT, SERVICE,
     SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
@@ -105,9 +105,11 @@ commands! {
         example: "delete client 4",
         answer: &[object("deleted", &[shape::CLIENT])],
     }
-    Halt = manual "halt" Danger {
+    Halt(keep: bool = KEEP) = manual "halt" Danger {
+        usage: "halt [keep]",
         short: "isectd calls exit(1)",
-        long: "Ends the broker in order with exit status 1: clients get the error shutting_down, all workers are asked to end, those on other hosts, too, and so is the execd built in. SIGTERM does the same, with exit status 0, after what is being worked on.",
+        long: "Ends the broker in order with exit status 1: clients get the error shutting_down, all workers are asked to end, those on other hosts, too, and so is the execd built in. SIGTERM does the same, with exit status 0, after what is being worked on. 'halt keep' is for the next broker: requests that wait fail (shutting_down, ran no) and new ones, too; those that workers have may finish within halt_ms; then the broker ends with exit status 0, and the workers and execds stay and are taken over by the next broker on this state directory. SIGTERM does that after 'set on_term keep'.",
+        example: "halt",
         answer: &[object("halt", &[shape::TEXT])],
     }
     Idle(worker: WorkerId = WORKER, only: Option<TransactionId> = ITS_TRANSACTION) = manual "idle" Danger {
@@ -127,7 +129,8 @@ commands! {
         answer: &[array("events", shape::EVENT), shape::NOTE],
     }
     Pause(target: Target = TARGET) = manual "pause" Change {
-        usage: "pause {service | worker | all}",
+        usage: "pause {service | worker | host name | all}",
+        deploy: true,
         syntax: "pause service | worker | all",
         short: "pauses a worker (makes lazy) without killing it",
         long: "An idle worker becomes lazy at once, a busy one after its reply. Processes keep running; requests wait in the queue within their deadlines. 'ready' undoes it.",
@@ -156,7 +159,8 @@ commands! {
         answer: &[object("pri", &[shape::CLIENT, shape::PRIORITY])],
     }
     Ready(target: Target = TARGET) = manual "ready" Change {
-        usage: "ready {service | worker | all}",
+        usage: "ready {service | worker | host name | all}",
+        deploy: true,
         syntax: "ready service | worker | all",
         short: "unpauses a worker",
         long: "Undoes 'pause': a worker that is logged in becomes idle and takes requests.",
@@ -177,7 +181,7 @@ commands! {
         answer: &[shape::OK],
     }
     Send(target: Target = TARGET, what: SendWhat = SEND_WHAT) = manual "send" Change {
-        usage: "send {service | worker | all} {reinit|status}",
+        usage: "send {service | worker | host name | all} {reinit|status}",
         syntax: "send worker_id|service_name|all command:(reinit, status(TP workers only))",
         short: "sends command to a worker, service or all services",
         long: "reinit asks workers to read their configuration again; status asks how they are, and the answer is shown as an event. 'command:reinit' and 'command:status' are taken too.",
@@ -210,7 +214,8 @@ commands! {
         answer: &[object("shutdown", &[shape::SOCKETS])],
     }
     Start(target: Target = TARGET) = manual "start" Change {
-        usage: "start {service | worker | all}",
+        usage: "start {service | worker | host name | all}",
+        deploy: true,
         syntax: "start service | all",
         short: "start processing messages for service",
         long: "Asks the hosts to start the processes of the workers that are not up. It clears 'failed' and its count of ends.",
@@ -218,7 +223,8 @@ commands! {
         answer: &[shape::OK],
     }
     Stop(target: Target = TARGET) = manual "stop" Danger {
-        usage: "stop {service | worker | all}",
+        usage: "stop {service | worker | host name | all}",
+        deploy: true,
         syntax: "stop service | all",
         short: "stop processing messages for service",
         long: "No new work; after the reply in progress the worker is asked to end, then gets TERM, then KILL. Requests to a stopped service fail at once with service_stopped.",
@@ -345,6 +351,15 @@ commands! {
         long: "Delete its workers first. 'op' can't be deleted.",
         example: "delete service eat",
         answer: &[object("deleted", &[shape::SERVICE])],
+    }
+    DrainHost(host: HostName = HOST) = beyond "drain host" Change {
+        usage: "drain host host",
+        deploy: true,
+        syntax: "drain host host",
+        short: "has the workers of a host end, and starts none there",
+        long: "The workers that are configured on the host get no further requests, answer those that they have, end, and stay down; new ones wait. That is stored, and a later broker keeps to it. Requests go to workers on other hosts; where there are none they fail with no_worker. 'undrain host' ends it.",
+        example: "drain host localhost",
+        answer: &[object("drained", shape::DRAINED)],
     }
     Group(group: ServiceName = GROUP) = beyond "group" Read {
         usage: "group name",
@@ -533,6 +548,15 @@ commands! {
         long: "Each topic of which the last message is kept ('retain'): its size with its lines, its number, since when, until when at the longest, and who published it. One that is 'connected' ends with the connection of its publisher. Behind them the sums: what is kept, what is remembered for subscribers that come back, the number of the newest message, how many subscriptions there are and what waits for them. A long list is made part by part.",
         example: "topics orders.>",
         answer: &[topics::TOPICS, topics::TOPIC_TOTALS, shape::MORE],
+    }
+    UndrainHost(host: HostName = HOST) = beyond "undrain host" Change {
+        usage: "undrain host host",
+        deploy: true,
+        syntax: "undrain host host",
+        short: "ends 'drain host'",
+        long: "The workers that are configured on the host and were started are started there again.",
+        example: "undrain host localhost",
+        answer: &[object("undrained", shape::DRAINED)],
     }
     Version = beyond "version" Read {
         short: "prints the broker's version",

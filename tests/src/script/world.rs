@@ -104,6 +104,7 @@ pub struct World {
 /// The addresses of every script's broker; the numbers are those of the manual's status page.
 pub fn listening(has_execd: bool) -> Listening {
     Listening {
+        is_state_kept: true,
         host: "isect".into(),
         worker_fd: 4,
         worker_port: 12417,

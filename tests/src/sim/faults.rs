@@ -102,6 +102,19 @@ impl World {
                 let input = broker::engine::input::Input::Terminate { signal: "TERM" };
                 self.feed(input);
             }
+            Fault::KeepBroker => {
+                if self.broker.is_some() {
+                    self.model.count("brokers that kept their workers");
+                }
+                self.operate("halt keep");
+            }
+            Fault::DrainHost => {
+                let verb = if self.rng.hits(500) { "drain" } else { "undrain" };
+                let command = format!("{verb} host {}", self.hosts[host].name);
+                self.operate(&command);
+                self.model.count(verb);
+            }
+            Fault::EndExecd => self.end_execd(host),
             Fault::Leap => {
                 let leap = self.rng.between(1, 60_000);
                 self.now = self.now.plus_millis(leap);

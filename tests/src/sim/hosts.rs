@@ -42,6 +42,8 @@ pub struct Host {
     start: Tick,
     /// How often its execd was started.
     pub incarnation: u32,
+    /// The last of its execds that was asked to end; a second request would hurry it.
+    asked_to_end: u32,
     links: BTreeMap<LinkId, u64>,
     next_link: u32,
     children: BTreeMap<ChildId, u32>,
@@ -71,6 +73,7 @@ impl Host {
             execd: None,
             start: Tick(0),
             incarnation: 0,
+            asked_to_end: 0,
             links: BTreeMap::new(),
             next_link: 0,
             children: BTreeMap::new(),
@@ -149,6 +152,18 @@ impl World {
         self.note(format_args!("execd of {name} is gone"));
         for conn in links.into_values() {
             self.peer_closes(conn);
+        }
+    }
+
+    /// execd is asked to end, once.
+    pub fn end_execd(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        let incarnation = host.incarnation;
+        if host.execd.is_some()
+            && std::mem::replace(&mut host.asked_to_end, incarnation) != incarnation
+        {
+            self.model.count("execds asked to end");
+            self.feed_execd(index, Input::Terminate);
         }
     }
 

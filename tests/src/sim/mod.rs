@@ -188,6 +188,7 @@ fn end_faults(world: &mut World) {
     let room = ["set queue_bytes_max 1000000", "set requests_max 1000"];
     let again = ["reject off", "ready all", "start all"];
     let again = again.into_iter().filter(|_| world.plan.operator_ms > 0);
+    commands.extend(world.hosts.iter().map(|host| format!("undrain host {}", host.name)));
     commands.extend(room.into_iter().chain(again).map(str::to_owned));
     for command in commands {
         world.operate(&command);

@@ -93,6 +93,7 @@ impl World {
             worker_host: "sim".into(),
             client_port: 5501,
             execd: Some(self.hosts[0].address.clone()),
+            is_state_kept: true,
             directory_id: "instance".into(),
             version: "sim".into(),
             ..Listening::default()

@@ -83,13 +83,17 @@ impl World {
         let host = self.hosts[host].name.clone();
         let number = self.rng.below(300);
         match self.rng.below(42) {
+            0 if number < 60 => format!("pause host {host}"),
             0 => format!("pause {target}"),
+            1 if number < 100 => format!("ready host {host}"),
             1..=5 => format!("ready {target}"),
+            6 if number < 60 => format!("stop host {host}"),
             6 => format!("stop {target}"),
             7 => format!("stop {worker}"),
             // What is drawn already decides among these, so that a seed draws what it always drew.
             8..=14 if number % 5 == 0 => format!("restart {target}"),
             8..=14 if number % 25 == 1 => format!("restart {target} min {}", number % 4),
+            8 if number < 100 => format!("start host {host}"),
             8..=14 => format!("start {target}"),
             15 if number < 80 => format!("clone {worker} {}", number % 3 + 1),
             15 if number < 220 => format!("scale {name} {}", number % 5 + 1),
@@ -135,7 +139,16 @@ impl World {
             }
             40 if number < 20 => "halt".to_owned(),
             40 if number < 40 => "abort".to_owned(),
-            _ => self.some_question(worker, client, name),
+            // A question is drawn all the same, so that a seed draws what it always drew.
+            kind => {
+                let question = self.some_question(worker, client, name);
+                match (kind, number) {
+                    (40, 40..60) => "halt keep".to_owned(),
+                    (41, 0..60) => format!("drain host {host}"),
+                    (41, 60..150) => format!("undrain host {host}"),
+                    _ => question,
+                }
+            }
         }
     }
 

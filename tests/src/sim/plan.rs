@@ -142,6 +142,13 @@ pub enum Fault {
     KillBroker,
     /// The broker ends in order and is started again.
     EndBroker,
+    /// The broker ends with `halt keep` and is started again. Only for tests of their own, as the
+    /// next two.
+    KeepBroker,
+    /// An operator drains a host, or ends that.
+    DrainHost,
+    /// execd is asked to end, and is started again.
+    EndExecd,
     /// The clock leaps forward.
     Leap,
     /// The configuration can't be written.

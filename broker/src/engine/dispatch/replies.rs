@@ -284,6 +284,11 @@ impl Dispatch {
         self.end_conversations(worker, cx);
     }
 
+    /// The broker leaves this worker to the next one: it is not told who gives up what it works on.
+    pub(crate) fn say_no_more(&mut self, worker: WorkerKey) {
+        self.seats[worker].announced.hears_cancel = false;
+    }
+
     /// Whether somebody waits for an answer of a worker, apart from its conversations without a
     /// deadline.
     pub(crate) fn owes_answers(&self, worker: WorkerKey) -> bool {

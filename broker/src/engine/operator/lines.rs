@@ -29,6 +29,17 @@ pub(crate) fn services_of(
     workers.filter(|w| w.is_configured() && is_so(w)).map(|w| w.service).collect()
 }
 
+/// The command for the workers of a host, if there is a configured one among these for which it
+/// `is_so`.
+pub(crate) fn of_host(
+    hub: &Engine,
+    keys: &[WorkerKey],
+    (verb, host): (&str, &HostName),
+    is_so: impl Fn(&Worker) -> bool,
+) -> Vec<String> {
+    unless(services_of(hub, keys, is_so).is_empty(), format!("{verb} host {host}"))
+}
+
 /// The command for each of these services for which it `is_so`.
 pub(crate) fn each(
     hub: &Engine,

@@ -251,6 +251,7 @@ fn on_output(hub: &mut Engine, link: LinkId, output: &ExecOutput) {
         return;
     }
     let service = hub.catalog[worker.service].name.clone();
+    let host = worker.host.clone();
     let line = LogLine {
         worker: output.worker,
         number: output.number,
@@ -264,6 +265,7 @@ fn on_output(hub: &mut Engine, link: LinkId, output: &ExecOutput) {
         Target::All => true,
         Target::Service(name) => *name == service,
         Target::Worker(id) => *id == output.worker,
+        Target::Host(name) => *name == host,
     };
     let meant = hub.logs.followers.iter().filter(|(_, follower)| is_meant(&follower.target));
     let clients: Vec<ClientId> = meant.map(|(client, _)| *client).collect();

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `run` | commands come in and are answered |
 //! | `start_stop`, `change` | which workers are to run; what else they change |
+//! | `drain`, `keep` | a host on which nothing is started; an end that leaves the workers |
 //! | `targets` | the workers and services that a command is for |
 //! | `restart` | workers are replaced by new processes; it is answered when that has ended |
 //! | `scale` | how many workers a service has |
@@ -29,9 +30,11 @@ pub(crate) mod cells;
 pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
+pub(crate) mod drain;
 pub(crate) mod facts;
 pub(crate) mod groups;
 pub(crate) mod instances;
+pub(crate) mod keep;
 pub(crate) mod lines;
 pub(crate) mod listing;
 pub(crate) mod log_queries;

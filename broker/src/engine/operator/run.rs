@@ -4,8 +4,8 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, facts, groups, instances, logs, read, restart, save, scale, seek,
-    settings, show, start_stop, status, tokens, worker_settings,
+    answer, change, config, drain, facts, groups, instances, keep, logs, read, restart, save,
+    scale, seek, settings, show, start_stop, status, tokens, worker_settings,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
@@ -64,7 +64,7 @@ fn postpone(hub: &mut Engine, key: ClientKey, head: &Header, body: &Bytes) -> bo
 fn may_pass(hub: &Engine, key: ClientKey, body: &Bytes) -> bool {
     let client = hub.sessions.client(key);
     match parse::parse_bytes(body) {
-        Err(_) | Ok(OpRequest::Halt | OpRequest::Abort) => true,
+        Err(_) | Ok(OpRequest::Halt(_) | OpRequest::Abort) => true,
         Ok(request) => {
             request.effect() == Effect::Read
                 && hub.works.has_script()
@@ -82,7 +82,7 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
     let asked = request.as_ref().ok().map(OpRequest::command);
     let answer = match request {
         Err(error) => Err(error),
-        Ok(request) if !tokens::rights_of(hub, client).may(request.effect()) => {
+        Ok(request) if !tokens::rights_of(hub, client).may_command(&request) => {
             tokens::not_allowed(hub, client, &request)
         }
         Ok(OpRequest::Whoami) => Ok(tokens::show_whoami(hub, client)),
@@ -182,6 +182,7 @@ const fn is_stored(request: &OpRequest) -> bool {
             | OpRequest::DeleteHost(_)
             | OpRequest::DeleteService(_)
             | OpRequest::DeleteWorker(_)
+            | OpRequest::DrainHost(_)
             | OpRequest::Pause(_)
             | OpRequest::Preempt(Some(_))
             | OpRequest::Ready(_)
@@ -190,6 +191,7 @@ const fn is_stored(request: &OpRequest) -> bool {
             | OpRequest::Set(..)
             | OpRequest::Start(_)
             | OpRequest::Stop(_)
+            | OpRequest::UndrainHost(_)
     )
 }
 
@@ -234,7 +236,8 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
             show::show_worker(hub, id, worker_settings::sees_values(hub, origin))
         }
         OpRequest::Abort => Ok(change::abort(hub, origin)),
-        OpRequest::Halt => Ok(change::halt(hub, origin)),
+        OpRequest::Halt(false) => Ok(change::halt(hub, origin)),
+        OpRequest::Halt(true) => keep::halt_keep(hub, origin),
         OpRequest::Block(id) => change::change_blocked(hub, origin, id, true),
         OpRequest::Unblock(id) => change::change_blocked(hub, origin, id, false),
         OpRequest::Buckets(size) => Ok(change::change_buckets(hub, origin, size)),
@@ -257,6 +260,8 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::DeleteClient(id) => change::delete_client_command(hub, origin, id),
         OpRequest::DeleteService(name) => config::delete_service(hub, origin, &name),
         OpRequest::DeleteHost(name) => config::delete_host(hub, origin, &name),
+        OpRequest::DrainHost(name) => drain::drain(hub, origin, &name, true),
+        OpRequest::UndrainHost(name) => drain::drain(hub, origin, &name, false),
         OpRequest::Idle(id, only) => change::idle(hub, origin, id, only),
         OpRequest::Pause(target) => start_stop::pause(hub, origin, &target),
         OpRequest::Ready(target) => start_stop::ready(hub, origin, &target),

@@ -11,6 +11,7 @@ use crate::engine::catalog::Service;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
+use crate::engine::supervision::host::Host;
 use crate::engine::supervision::workers::Worker;
 use crate::engine::timers::Timer;
 use crate::engine::work::SavedScript;
@@ -48,7 +49,9 @@ impl Engine {
 pub(crate) fn begin_script(hub: &Engine, is_shown: bool) -> SavedScript {
     let mut text = String::from("# isect configuration; replay it with: isdclient < FILE\n");
     save_broker(hub, &mut text);
-    let hosts = hub.supervision.hosts().filter(|(_, host)| !host.is_builtin);
+    let hosts = hub.supervision.hosts();
+    let hosts =
+        hosts.filter(|(_, host)| !host.is_builtin || hub.supervision.is_drained(&host.name));
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
     let workers = hub.supervision.workers().filter(|(_, worker)| worker.is_configured());
@@ -72,7 +75,7 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
         count += 1;
         if let Some(name) = script.hosts.pop_front() {
             let host = hub.supervision.host_named(&name);
-            host.into_iter().for_each(|h| line(out, host_command(&h.name, &h.address)));
+            host.into_iter().for_each(|host| save_host(hub, host, out));
         } else if let Some(id) = script.services.pop_front() {
             let key = hub.catalog.find_id(id);
             let is_shown = script.is_shown;
@@ -93,6 +96,15 @@ pub(crate) fn go_on_script(hub: &Engine, script: &mut SavedScript, most: usize) 
         }
     }
     count
+}
+
+fn save_host(hub: &Engine, host: &Host, out: &mut String) {
+    if !host.is_builtin {
+        line(out, host_command(&host.name, &host.address));
+    }
+    if hub.supervision.is_drained(&host.name) {
+        line(out, format_args!("drain host {}", host.name));
+    }
 }
 
 fn save_service(service: &Service, is_shown: bool, out: &mut String) {

@@ -1,7 +1,7 @@
-//! `pause`, `ready`, `start` and `stop` of a worker, a service, or all: which workers are to run,
+//! `pause`, `ready`, `start` and `stop` of a worker, a service, a host, or all: which workers are to run,
 //! and to take requests.
 
-use super::lines::{each, services_of, start_lines};
+use super::lines::{each, of_host, services_of, start_lines};
 use super::states;
 use super::targets::{for_each, none_there, target_services, target_word, targets, worker_line};
 use crate::engine::context::context;
@@ -9,6 +9,7 @@ use crate::engine::hub::Engine;
 use crate::engine::keys::WorkerKey;
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Origin;
+use crate::engine::supervision::workers::Worker;
 use crate::engine::work::{Work, WorkerVerb};
 use protocol::{ErrorBody, ErrorCode, OpReply, Target};
 
@@ -19,6 +20,7 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
             let unpaused = services_of(hub, &keys, |w| !w.is_paused);
             unpaused.first().map(|_| format!("pause {id}")).into_iter().collect()
         }
+        Target::Host(name) => of_host(hub, &keys, ("pause", name), |w| !w.is_paused),
         Target::All | Target::Service(_) => {
             each(hub, &services, "pause", |key| !hub.catalog[key].is_paused)
         }
@@ -34,7 +36,7 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
     let is_shown = hub.script_workers.is_none();
     let mut blocks = Vec::new();
     for key in keys {
-        if matches!(target, Target::Worker(_)) {
+        if matches!(target, Target::Worker(_) | Target::Host(_)) {
             hub.supervision.pause_worker(key, &said);
         }
         hub.supervision.update_available(key, context!(hub));
@@ -56,9 +58,17 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
             )));
         }
     }
+    let is_open = |&&key: &&_| !hub.catalog[hub.supervision.worker(key).service].is_paused;
+    let open: Vec<WorkerKey> = keys.iter().filter(is_open).copied().collect();
+    if let (Target::Host(name), true, false) = (target, open.is_empty(), keys.is_empty()) {
+        return Err(refused(format!(
+            "the services of all workers on host {name} are paused; 'ready SERVICE' readies one"
+        )));
+    }
     let paused = services_of(hub, &keys, |w| w.is_paused);
     let lines = match target {
         Target::Worker(id) => paused.first().map(|_| format!("ready {id}")).into_iter().collect(),
+        Target::Host(name) => of_host(hub, &keys, ("ready", name), |w| w.is_paused),
         Target::All | Target::Service(_) => {
             each(hub, &services, "ready", |key| hub.catalog[key].is_paused || paused.contains(&key))
         }
@@ -73,8 +83,9 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
     for_each(hub, &keys, (WorkerVerb::Ready, said));
     match target {
         Target::All | Target::Service(_) => Ok(OpReply::ok()),
-        Target::Worker(_) => Ok(OpReply {
-            blocks: keys.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
+        Target::Host(_) if keys.is_empty() => Ok(none_there(target)),
+        Target::Worker(_) | Target::Host(_) => Ok(OpReply {
+            blocks: open.iter().map(|&key| worker_line(hub, "readied", key)).collect(),
         }),
     }
 }
@@ -82,9 +93,11 @@ pub(crate) fn ready(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
 pub(crate) fn start(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {
     let (keys, mut services) = (targets(hub, target)?, target_services(hub, target)?);
     hub.supervision.all_startable(&keys).map_err(refused)?;
-    let lines = match keys.first() {
-        Some(&key) if matches!(target, Target::Worker(_)) => start_lines(hub, key),
-        Some(_) | None => {
+    let is_down = |w: &Worker| !w.is_wanted || hub.catalog[w.service].is_stopped;
+    let lines = match (target, keys.first()) {
+        (Target::Worker(_), Some(&key)) => start_lines(hub, key),
+        (Target::Host(name), _) => of_host(hub, &keys, ("start", name), is_down),
+        (Target::All | Target::Service(_) | Target::Worker(_), _) => {
             let down = services_of(hub, &keys, |w| !w.is_wanted);
             each(hub, &services, "start", |key| hub.catalog[key].is_stopped || down.contains(&key))
         }
@@ -110,6 +123,7 @@ pub(crate) fn stop(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResu
     let wanted = services_of(hub, &keys, |w| w.is_wanted);
     let lines = match target {
         Target::Worker(id) => wanted.first().map(|_| format!("stop {id}")).into_iter().collect(),
+        Target::Host(name) => of_host(hub, &keys, ("stop", name), |w| w.is_wanted),
         Target::All | Target::Service(_) => each(hub, &services, "stop", |key| {
             !hub.catalog[key].is_stopped || wanted.contains(&key)
         }),

@@ -83,7 +83,9 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     let service = &hub.catalog[worker.service];
     let is_overdue = hub.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
     // It may finish the request that it has; after that, it is asked to end.
-    let is_finishing = !worker.is_wanted && hub.dispatch.seat(key).list == WorkerList::Busy;
+    let is_finishing =
+        hub.supervision.is_to_end(key) && hub.dispatch.seat(key).list == WorkerList::Busy;
+    let is_drained = !worker.is_self_started && hub.supervision.is_drained(&worker.host);
     let is_host_lost = hub.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
     let notes: Vec<&'static str> = [
         (worker.failed.is_some(), "failed"),
@@ -96,6 +98,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (worker.standing == Standing::Temporary, "temporary"),
         (worker.standing == Standing::Leaving, "leaving"),
         (is_host_lost, "host lost"),
+        (is_drained, "host drained"),
     ]
     .into_iter()
     .filter_map(|(holds, note)| holds.then_some(note))
@@ -148,6 +151,10 @@ fn reason_of(hub: &Engine, worker: &Worker, is_host_lost: bool) -> Option<String
     {
         return Some(failed.clone());
     }
+    let is_down = worker.state == ProcessState::Down;
+    if is_down && worker.is_wanted && hub.supervision.is_drained(&worker.host) {
+        return Some(format!("host {0} is drained; 'undrain host {0}' starts it", worker.host));
+    }
     let is_quiet = matches!(worker.state, ProcessState::Down | ProcessState::Starting)
         || worker.state == ProcessState::Ready && worker.why.is_empty();
     if is_quiet && worker.is_wanted && is_host_lost {
@@ -168,11 +175,12 @@ fn why_lost(hub: &Engine, name: &HostName) -> String {
 /// The state of a host.
 pub(crate) fn host_state(hub: &Engine, host: &Host) -> State {
     let word = host.state.word();
+    let is_drained = hub.supervision.is_drained(&host.name);
     let until = hub.timers.until(&Timer::Dial(host.name.clone()));
     let until = until.filter(|_| host.state == HostState::Down);
     State {
         word,
-        words: word.to_owned(),
+        words: if is_drained { format!("{word}, drained") } else { word.to_owned() },
         notes: Vec::new(),
         since: host.since,
         until: until.map(|until| (until, "dialled in")),

@@ -20,6 +20,14 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
             hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()
         }
         Target::Worker(id) => vec![lasting_worker(hub, *id)?],
+        Target::Host(name) => {
+            names::host_named(hub, name)?;
+            let here = hub.supervision.workers_on(name);
+            let here = here.filter(|(_, worker)| worker.standing == Standing::Lasting);
+            let mut keys: Vec<_> = here.map(|(key, _)| key).collect();
+            keys.reverse();
+            keys
+        }
     })
 }
 
@@ -41,14 +49,14 @@ pub(super) fn lasting_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, Op
     }
 }
 
-/// The services that a command is for; none if it is for one worker.
+/// The services that a command is for; none if it is for one worker, or for those of a host.
 pub(super) fn target_services(hub: &Engine, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
     Ok(match target {
         Target::All => {
             hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()).collect()
         }
         Target::Service(name) => vec![names::plain_service(hub, name)?],
-        Target::Worker(_) => Vec::new(),
+        Target::Worker(_) | Target::Host(_) => Vec::new(),
     })
 }
 
@@ -68,6 +76,7 @@ pub(super) fn worker_line(hub: &Engine, verb: &'static str, key: WorkerKey) -> B
 pub(crate) fn none_there(target: &Target) -> OpReply {
     let name = match target {
         Target::Service(name) => format!("service '{name}' has no workers"),
+        Target::Host(name) => format!("host {name} has no workers"),
         Target::All | Target::Worker(_) => "there are no workers".to_owned(),
     };
     OpReply::line("note", name, vec![])
@@ -101,6 +110,7 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
             let is_busy = hub.dispatch.owes_answers(key);
             hub.supervision.stop_worker(key, (is_busy, said), context!(hub));
         }
+        WorkerVerb::Retire => hub.supervision.retire(key, context!(hub)),
         WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub)),
     }
 }
@@ -111,5 +121,6 @@ pub(super) fn target_word(target: &Target) -> String {
         Target::All => "all".into(),
         Target::Service(name) => name.to_string(),
         Target::Worker(id) => id.to_string(),
+        Target::Host(name) => format!("host {name}"),
     }
 }

@@ -22,7 +22,8 @@ pub(crate) fn not_allowed(hub: &mut Engine, client: ClientKey, request: &OpReque
     let rights = rights_of(hub, client);
     let command = request.command().row().name;
     let needed = request.effect().word();
-    let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
+    let or = if request.command().row().deploy { " or operator:deploy" } else { "" };
+    let text = format!("'{command}' needs the role operator:{needed}{or}; yours are {rights}");
     let link = hub.sessions.client(client).link;
     if hub.may_cause(Class::LoggedIn, Some(link)) {
         let about = About { who: Some(answer::origin_of(hub, client).who()), ..About::default() };

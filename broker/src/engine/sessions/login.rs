@@ -276,6 +276,10 @@ impl Sessions {
         let Some(service) = cx.catalog.of_login(name) else {
             return Err(ErrorBody::new(ErrorCode::UnknownService, cx.catalog.unknown(name)));
         };
+        if self.is_turning_away && !login.service.is_op() {
+            let text = "the broker is shutting down";
+            return Err(ErrorBody::new(ErrorCode::ShuttingDown, text));
+        }
         if self.is_rejecting && !login.service.is_op() {
             let text = "the operator lets no new clients in for now ('reject off' ends it)";
             return Err(ErrorBody::new(ErrorCode::Rejecting, text));

@@ -17,6 +17,9 @@ pub(crate) struct Sessions {
     pub(super) access: Access,
     /// No new clients are let in (`reject on`).
     pub(super) is_rejecting: bool,
+    /// No client is let in any more, operators excepted: the broker ends. Independent of
+    /// `is_rejecting`, which an operator says.
+    pub(super) is_turning_away: bool,
     /// When the next `Timer::Heartbeat` is.
     pub(super) next_beat: Option<Tick>,
     /// Milliseconds between two of them, as they are now.
@@ -179,6 +182,11 @@ impl Sessions {
         service: (&ServiceName, bool),
     ) -> Option<ErrorBody> {
         self.access.shut_out(old, &self.links.get(link)?.peer, service)
+    }
+
+    /// The broker ends: no client is let in any more, operators excepted.
+    pub(crate) const fn turn_away(&mut self) {
+        self.is_turning_away = true;
     }
 
     /// Gives up the room that a burst took. Returns for how many links there is room then.

@@ -56,12 +56,17 @@ impl Supervision {
     }
 
     /// A worker that is being drained has nothing more to reply to, or only what nobody waits for
-    /// any more (`is_overdue`): a stopped one is asked to end, one that was asked has its time.
+    /// any more (`is_overdue`): one that is to end is asked to, one that was asked has its time.
     pub(crate) fn emptied(&mut self, key: WorkerKey, is_overdue: bool, cx: &mut Context<'_>) {
         let Some(worker) = self.workers.get(key) else { return };
-        let is_stopped = worker.state == ProcessState::Ready && !worker.is_wanted;
-        if is_stopped && !(is_overdue && worker.is_self_started) {
-            self.ask_to_end(key, cx);
+        let is_to_end = worker.state == ProcessState::Ready && Self::must_end(worker);
+        let ends_with_host = worker.is_wanted && worker.run.expected_end == ExpectedEnd::WithHost;
+        if is_to_end && !(is_overdue && worker.is_self_started) {
+            if !ends_with_host {
+                self.workers[key].run.expected_end = ExpectedEnd::Stop;
+            }
+            self.shut_worker(key, cx);
+            self.wait_for_end(key, cx);
         } else if !is_overdue {
             self.wait_for_end(key, cx);
         }
@@ -105,18 +110,24 @@ impl Supervision {
     }
 
     /// Has the process of a worker end without a loss, whoever wants it: it gets no further request,
-    /// answers what it has, however long that takes, and ends. What follows is for
+    /// answers what it has, however long that takes and also what is still to come of it, and then
+    /// is asked to end. What follows is for
     /// [`launch`](Self::launch) to say: another process, if the worker may have one.
     pub(crate) fn retire(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         match self.workers[key].state {
             ProcessState::Down | ProcessState::Exiting | ProcessState::Terminating => {}
             ProcessState::Backoff => self.workers[key].enter(ProcessEvent::Unplan, cx.now),
             ProcessState::Ready => {
-                self.workers[key].run.expected_end = ExpectedEnd::Stop;
-                self.shut_worker(key, cx);
+                if self.workers[key].run.expected_end == ExpectedEnd::No {
+                    self.workers[key].run.expected_end = ExpectedEnd::Retire;
+                }
+                self.update_available(key, cx);
+                cx.effects.push(Effect::Drain { worker: key });
             }
             ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
-                self.workers[key].run.expected_end = ExpectedEnd::Stop;
+                if self.workers[key].run.expected_end != ExpectedEnd::WithHost {
+                    self.workers[key].run.expected_end = ExpectedEnd::Stop;
+                }
                 self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
             }
         }

@@ -107,7 +107,7 @@ impl Supervision {
             | ProcessState::Up => false,
         };
         let is_expected = match run.expected_end {
-            ExpectedEnd::No => false,
+            ExpectedEnd::No | ExpectedEnd::Retire => false,
             ExpectedEnd::Stop => true,
             ExpectedEnd::Announced if run.killed.is_some() => false,
             ExpectedEnd::Announced | ExpectedEnd::WithHost => {

@@ -1,15 +1,18 @@
-//! A host whose execd reports that it shuts down in order: nothing is started there and its workers
-//! get no requests until it is linked again, and their ends are no crashes. A host can report this
+//! A host whose execd reports that it shuts down in order: nothing is started there, its workers get
+//! no requests until it is linked again and end after those that they have, which its execd waits
+//! for; their ends are no crashes. A host can report this
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::machine::Supervision;
 use super::run::{ExpectedEnd, is_fault};
 use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::Class;
 use crate::engine::supervision::host_state::HostState;
 use protocol::{HostName, LinkId};
+use std::collections::VecDeque;
 
 impl Supervision {
     /// Handles the report of an execd that it shuts down. Returns false if it is no news, or the
@@ -25,11 +28,11 @@ impl Supervision {
         if !serves || std::mem::replace(&mut host.connection.is_shutting_down, true) {
             return false;
         }
-        host.why = "its execd is shutting down and ends its workers".into();
+        host.why = "its execd is shutting down, and its workers end when they have answered".into();
         let name = host.name.clone();
         let text = format!(
-            "host {name} at {}: its execd is shutting down and ends its workers; nothing is \
-             started there until it is back",
+            "host {name} at {}: its execd is shutting down, and its workers end when they have \
+             answered; nothing is started there until it is back",
             host.address
         );
         if cx.may_cause(Class::Host, Some(link)) {
@@ -40,17 +43,22 @@ impl Supervision {
         true
     }
 
-    /// Marks the workers that run on a host: they end with it, except those that the broker has
-    /// killed, whose end has a cause already.
+    /// Marks the workers that run on a host, and has them end after the requests that they have:
+    /// they end with it, except those that the broker has killed, whose end has a cause already.
     pub(crate) fn end_with_host(&mut self, host: HostKey, cx: &mut Context<'_>) {
+        let mut workers = VecDeque::new();
         for key in self.workers.keys_on(&self.hosts[host].name) {
             let worker = &mut self.workers[key];
             if worker.state.has_process() && worker.run.killed.is_none() {
-                if worker.run.expected_end == ExpectedEnd::No {
+                if matches!(worker.run.expected_end, ExpectedEnd::No | ExpectedEnd::Retire) {
                     worker.run.expected_end = ExpectedEnd::WithHost;
                 }
+                workers.push_back(worker.id);
                 self.update_available(key, cx);
             }
+        }
+        if !workers.is_empty() {
+            cx.effects.push(Effect::Retire { workers });
         }
     }
 

@@ -38,6 +38,7 @@ impl Supervision {
             address,
             state: HostState::START,
             is_builtin,
+            is_drained: false,
             retry_ms: RETRY_MIN_MS,
             since: cx.now,
             pid: 0,

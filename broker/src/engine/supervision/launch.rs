@@ -73,6 +73,7 @@ impl Supervision {
             && !worker.is_self_started
             && !service.is_paused
             && worker.failed.is_none()
+            && !self.is_drained(&worker.host)
             && !worker.state.has_process()
             && !cx.is_shutting_down;
         let link = self.start_link(&worker.host).filter(|_| may_run);

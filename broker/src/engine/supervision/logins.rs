@@ -101,6 +101,7 @@ impl Supervision {
             self.worker_fact(kind, key, &format!("{what}, pid {}", entry.pid), cx);
         }
         self.update_available(key, cx);
+        self.retire_late(key, cx);
     }
 
     /// The connection of a worker is closed because it sent what it may not.

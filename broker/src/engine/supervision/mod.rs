@@ -20,6 +20,7 @@
 //! | `host`, `host_state` | a host as it is configured, and how far the link to its execd is |
 //! | `greeting` | which execds are trusted |
 //! | `hosts`, `handover`, `host_shutdown` | the links to execds |
+//! | `host_drain` | hosts that an operator drains |
 
 mod absence;
 mod drain;
@@ -27,6 +28,7 @@ mod exit_cause;
 mod greeting;
 mod handover;
 pub(crate) mod host;
+mod host_drain;
 mod host_shutdown;
 pub(crate) mod host_state;
 mod hosts;

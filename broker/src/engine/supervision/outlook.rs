@@ -80,9 +80,13 @@ impl Supervision {
         let failure = worker.failed.as_ref().map(|why| show::brief(why, LINE_BYTES_MAX));
         let worker = &mut self.workers[key];
         let (id, service) = (worker.id, worker.service);
+        let drained_host = (outlook == Outlook::Drained).then(|| worker.host.clone());
         let before = std::mem::replace(&mut worker.outlook, outlook);
         let entry = self.services.get_or_default(service);
         entry.change(before, outlook);
+        if drained_host.is_some() {
+            entry.drained_host = drained_host;
+        }
         if let Some(why) = failure {
             entry.last_failure = Some((id, why));
         }
@@ -108,6 +112,8 @@ impl Supervision {
             Outlook::Failed
         } else if !worker.is_wanted {
             Outlook::Stopped
+        } else if self.waits_for_undrain(worker) {
+            Outlook::Drained
         } else if may_be_there || can_start() {
             Outlook::MayServe
         } else {
@@ -146,6 +152,8 @@ impl Supervision {
             all: self.workers.count_of(service),
             failed: entry.failed,
             cannot_start: entry.cannot_start,
+            drained: entry.drained,
+            drained_host: entry.drained_host.clone().filter(|_| entry.drained > 0),
             last_failure,
             takes_self_started: entry.takes_self_started,
         })
@@ -166,9 +174,11 @@ impl Supervision {
             let count = |outlook| {
                 self.workers.of_service(service).filter(|(_, w)| w.outlook == outlook).count()
             };
-            let counts = (count(Outlook::MayServe), count(Outlook::Failed), count(Outlook::NoHost));
+            let no_start = (count(Outlook::NoHost), count(Outlook::Drained));
+            let counts = (count(Outlook::MayServe), count(Outlook::Failed), no_start);
+            let kept = (entry.cannot_start, entry.drained);
             law!(
-                counts == (entry.serving, entry.failed, entry.cannot_start),
+                counts == (entry.serving, entry.failed, kept),
                 "law 6: a service counts {entry:?}, has {counts:?}"
             );
         }

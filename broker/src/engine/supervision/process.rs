@@ -34,12 +34,11 @@ impl Supervision {
         worker.state == ProcessState::Ready
             && !worker.is_paused
             && !catalog[worker.service].is_paused
-            && worker.is_wanted
-            && worker.run.expected_end != ExpectedEnd::WithHost
+            && !Self::must_end(worker)
             && !is_shutting_down
     }
 
-    /// Whether a worker that is ready is to end: it is stopped, or ends with its host.
+    /// Whether a worker that is ready is to end: it is stopped, retires, or ends with its host.
     pub(crate) fn is_to_end(&self, key: WorkerKey) -> bool {
         Self::must_end(&self.workers[key])
     }
@@ -47,7 +46,8 @@ impl Supervision {
     /// The same of a worker that is at hand.
     #[inline]
     pub(crate) fn must_end(worker: &Worker) -> bool {
-        !worker.is_wanted || worker.run.expected_end == ExpectedEnd::WithHost
+        !worker.is_wanted
+            || matches!(worker.run.expected_end, ExpectedEnd::WithHost | ExpectedEnd::Retire)
     }
 
     /// Something changed that may decide whether a worker may be given requests.

@@ -97,9 +97,14 @@ pub(super) enum ExpectedEnd {
     No,
     /// It logged out: it gets no more requests, ends by itself, and is started again.
     Announced,
-    /// Its host shuts down and ends it; it gets no more requests.
+    /// Its host shuts down; it gets no more requests, and ends when it has answered those that it
+    /// has.
     WithHost,
-    /// Because of a `stop` or the broker's shutdown. It replaces `WithHost`.
+    /// It gets no more requests, ends when it has answered those that it has, and another process
+    /// may follow (`retire`).
+    Retire,
+    /// It is asked to end, because of a `stop`, the broker's shutdown or `Retire`, all of which it
+    /// replaces; and `WithHost`, unless it ends with its host.
     Stop,
 }
 
@@ -153,7 +158,7 @@ impl Run {
         self.end_report = EndReport::None;
         match self.expected_end {
             ExpectedEnd::Stop | ExpectedEnd::Announced => self.expected_end = ExpectedEnd::No,
-            ExpectedEnd::No | ExpectedEnd::WithHost => {}
+            ExpectedEnd::No | ExpectedEnd::WithHost | ExpectedEnd::Retire => {}
         }
     }
 
@@ -167,7 +172,7 @@ impl Run {
         let is_fault = exit_cause.is_some_and(is_fault);
         match self.expected_end {
             ExpectedEnd::Announced => (!is_fault).then_some("as it had announced"),
-            ExpectedEnd::No | ExpectedEnd::WithHost => {
+            ExpectedEnd::No | ExpectedEnd::WithHost | ExpectedEnd::Retire => {
                 let is_in_order = exit_cause == Some(ExitCause::Exit(0)) && self.has_served;
                 is_in_order.then_some("in order, after it had answered requests")
             }

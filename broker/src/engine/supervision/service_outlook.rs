@@ -2,7 +2,7 @@
 //! now or later.
 
 use crate::engine::no_worker::NoWorker;
-use protocol::{Tick, WorkerId};
+use protocol::{HostName, Tick, WorkerId};
 
 /// Whether a worker takes requests, or may do so later without an operator's help.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Outlook {
     Stopped,
     /// Nothing can be started on its host.
     NoHost,
+    /// Its host is drained.
+    Drained,
 }
 
 /// The same of a service: how many of its workers have which outlook. Those that are in no count
@@ -28,6 +30,10 @@ pub(super) struct ServiceOutlook {
     pub(super) failed: usize,
     /// Those on whose host nothing can be started.
     pub(super) cannot_start: usize,
+    /// Those whose host is drained.
+    pub(super) drained: usize,
+    /// The host of the one that came to that last.
+    pub(super) drained_host: Option<HostName>,
     /// The worker that failed last, and why.
     pub(super) last_failure: Option<(WorkerId, String)>,
     /// It takes workers that start themselves (`selfstart`), as of its last configuration.
@@ -44,6 +50,7 @@ impl ServiceOutlook {
             Outlook::MayServe => Some(&mut self.serving),
             Outlook::Failed => Some(&mut self.failed),
             Outlook::NoHost => Some(&mut self.cannot_start),
+            Outlook::Drained => Some(&mut self.drained),
             Outlook::Stopped => None,
         }
     }

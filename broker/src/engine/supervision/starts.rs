@@ -254,7 +254,7 @@ impl Supervision {
             if worker.run.origin == RunOrigin::Awaited {
                 worker.run.origin = RunOrigin::Own;
             }
-            if worker.outlook == Outlook::NoHost {
+            if matches!(worker.outlook, Outlook::NoHost | Outlook::Drained) {
                 self.review(key, cx);
             }
             let worker = &mut self.workers[key];
@@ -302,7 +302,8 @@ impl Supervision {
         }
         let outlived = worker.run.expected_end == ExpectedEnd::WithHost;
         if outlived {
-            worker.run.expected_end = ExpectedEnd::No;
+            let is_asked = worker.state == ProcessState::Exiting;
+            worker.run.expected_end = if is_asked { ExpectedEnd::Stop } else { ExpectedEnd::No };
         }
         if !worker.state.has_process() {
             worker.run = Run::new(child.run, RunOrigin::Adopted, cx.now);

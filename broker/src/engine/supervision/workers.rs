@@ -36,6 +36,9 @@ pub(crate) struct Worker {
     /// changes it.
     pub(crate) standing: Standing,
 
+    /// What becomes of it at `halt keep`; it never changes.
+    pub(crate) at_halt_keep: AtHaltKeep,
+
     /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
     /// what is, not what an operator wants.
     pub(crate) is_wanted: bool,
@@ -86,6 +89,15 @@ pub(crate) enum Standing {
     Temporary,
     /// `scale` took it out: it is not saved any more, and is removed when its process has ended.
     Leaving,
+}
+
+/// What becomes of a worker when the broker leaves its workers to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtHaltKeep {
+    /// Its process works on, and the next broker adopts it.
+    Stays,
+    /// It belongs to this broker, and ends with it.
+    Ends,
 }
 
 /// How the last process of a worker ended.
@@ -215,6 +227,7 @@ impl Workers {
             own,
             is_self_started,
             standing: Standing::Lasting,
+            at_halt_keep: AtHaltKeep::Stays,
             is_wanted: false,
             is_paused: false,
             failed: None,

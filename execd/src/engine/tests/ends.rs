@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn terminate_ends_all_children_youngest_first_then_execd() {
+fn terminate_leaves_the_children_to_their_brokers_then_ends_them_youngest_first_then_execd() {
     let mut b = Bench::with_broker(|_| {});
     b.connect(2, "other");
     b.up(1, 1, 0);
@@ -11,19 +11,20 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
     b.open(4);
     assert_eq!(
         b.give(Input::Terminate),
-        ["1<error shutting_down", "2<error shutting_down", "term 1", "term 0"],
-        "each broker knows before a child of it can end"
+        ["1<error shutting_down", "2<error shutting_down"],
+        "the brokers have time to end them"
     );
     assert_eq!(b.frame(4, hello("late")), ["4<error shutting_down", "4<close"]);
     assert_eq!(b.frame(1, start(9, 9)), ["1<failed 9/9 again=1000"]);
     assert_eq!(b.open(3), ["3<error shutting_down", "3<close"]);
+    assert_eq!(b.give(Input::Terminate), ["term 1", "term 0"], "asked again: no longer");
     b.ends(0);
     b.ends(1);
     assert_eq!(
         b.give(exited(0, ExitCause::Signal(15))),
         ["1<exited 1/1 100 signal 15 tail=", "forget 0"]
     );
-    assert_eq!(b.give(Input::Terminate), ["kill 1"], "asked again: at once");
+    assert_eq!(b.give(Input::Terminate), ["kill 1"], "asked a third time: at once");
     let words = b.give(exited(1, ExitCause::Signal(9)));
     assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1", "exit"]);
     let mut b = Bench::new(|_| {});
@@ -31,22 +32,56 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
 }
 
 #[test]
-fn terminate_kills_what_does_not_end_in_time() {
+fn a_broker_ends_its_children_while_execd_drains() {
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
     b.give(Input::Terminate);
-    assert!(b.until(4999).iter().all(|word| word == "1<ping"));
-    assert!(b.until(5000).contains(&"kill 0".to_owned()));
+    assert!(b.until(29_999).iter().all(|word| word == "1<ping"));
+    assert_eq!(b.frame(1, stop(1, 1, 100)), ["term 0"]);
+    b.ends(0);
+    let words = b.give(exited(0, ExitCause::Exit(0)));
+    assert_eq!(words, ["1<exited 1/1 100 exit 0 tail=", "forget 0", "exit"]);
+    assert_eq!(b.engine.next_deadline(), None);
+}
+
+#[test]
+fn terminate_kills_what_no_broker_ends_and_what_does_not_end_in_time() {
+    for drain_ms in [0, 1, 400, 30_000] {
+        let mut b = Bench::with_broker(|config| config.limits.drain_ms = drain_ms);
+        b.up(1, 1, 0);
+        let said = b.give(Input::Terminate);
+        if drain_ms == 0 {
+            assert_eq!(said, ["1<error shutting_down", "term 0"]);
+        } else {
+            assert_eq!(said, ["1<error shutting_down"]);
+            assert!(b.until(drain_ms - 1).iter().all(|word| word == "1<ping"));
+            assert!(b.until(drain_ms).contains(&"term 0".to_owned()), "{drain_ms}");
+        }
+        assert!(b.until(drain_ms + 4999).iter().all(|word| word == "1<ping"));
+        assert!(b.until(drain_ms + 5000).contains(&"kill 0".to_owned()), "{drain_ms}");
+    }
+}
+
+#[test]
+fn children_without_their_broker_are_not_drained() {
+    let mut b = Bench::with_broker(|_| {});
+    b.connect(2, "other");
+    b.up(1, 1, 0);
+    b.up(2, 1, 1);
+    b.closed(1);
+    assert_eq!(b.give(Input::Terminate), ["2<error shutting_down", "term 0"]);
+    assert_eq!(b.closed(2), ["term 1"], "nor when it goes while execd waits for it");
 }
 
 #[test]
 fn a_child_that_can_not_die_does_not_keep_execd_for_ever() {
-    let mut b = Bench::with_broker(|_| {});
+    let mut b = Bench::with_broker(|config| config.limits.drain_ms = 2000);
     b.up(1, 1, 0);
     b.closed(1);
     b.give(Input::Terminate);
-    assert_eq!(b.until(14_999), ["kill 0"]);
-    assert_eq!(b.until(15_000), ["exit"]);
+    assert_eq!(b.until(5000), ["kill 0"]);
+    assert!(b.until(16_999).is_empty());
+    assert_eq!(b.until(17_000), ["exit"]);
     assert_eq!(b.engine.next_deadline(), None);
 }
 
