@@ -5,7 +5,6 @@ use super::hub::Engine;
 use super::keys::ServiceKey;
 use super::no_worker::NoWorker;
 use super::work::Work;
-use protocol::{ErrorBody, ErrorCode};
 
 /// A worker may come, or none can any more: `no_worker` says why. Those that wait fail then.
 pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Option<NoWorker>) {
@@ -20,8 +19,7 @@ pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Optio
 pub(crate) fn fail_waiting(hub: &mut Engine, service: ServiceKey) {
     let Some(no_worker) = hub.dispatch.no_worker(service) else { return };
     if hub.dispatch.is_awaited(service) {
-        let text = no_worker.text(&hub.catalog[service].name);
-        let error = ErrorBody::new(ErrorCode::NoWorker, text);
+        let error = no_worker.error(&hub.catalog[service].name, hub.now);
         let work = Work::FailWaiting { services: [service].into(), error };
         hub.works.begin(work, &mut hub.effects);
     }

@@ -30,6 +30,10 @@ pub(crate) enum Timer {
     Overlong(WorkerId),
     /// When to wait no longer for a worker of a service that starts itself.
     SelfStart(ServiceId),
+    /// When to look whether a service that was started on demand is still used.
+    Demand(ServiceId),
+    /// When a program counts as ready, if it is still up.
+    Stable(WorkerId, RunId),
     /// When to record how many facts were left out.
     LeftOut,
     /// When to dial a host again. It names the host, which may be deleted by then; hosts that are
@@ -80,6 +84,8 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::Unlisted(..)
         | Timer::Overlong(_)
         | Timer::SelfStart(_)
+        | Timer::Demand(_)
+        | Timer::Stable(..)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
         | Timer::Store

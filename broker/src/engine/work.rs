@@ -110,6 +110,8 @@ pub(crate) enum WorkerVerb {
     Stop,
     /// `shutdown` of its socket.
     Shut,
+    /// It ends, because its service was not used for a while.
+    Rest,
 }
 
 /// Why a heartbeat looks at a link.

@@ -264,6 +264,12 @@ pub(super) const SERVICE_PAGE: Shape = object(
         WAITING.label("Waiting"),
         field("topic", Type::Text, "the pattern of the topics whose messages are its requests")
             .maybe(),
+        field("demand", Type::Word(&["down", "up"]), "whether its workers are asked for").maybe(),
+        field(
+            "restarts",
+            Type::Text,
+            "how often a worker of it is started again, and when no more",
+        ),
     ],
 )
 .sometimes();

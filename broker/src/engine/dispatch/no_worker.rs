@@ -4,10 +4,12 @@
 use super::machine::Dispatch;
 use super::service_queue::ServiceQueue;
 use crate::engine::catalog::Catalog;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::keys::ServiceKey;
 use crate::engine::law::law;
 use crate::engine::no_worker::NoWorker;
-use protocol::{ErrorBody, ErrorCode, ServiceName};
+use protocol::{ErrorBody, ServiceName, Tick};
 
 impl Dispatch {
     /// Why no worker can come for a service; `None` = one may.
@@ -20,9 +22,35 @@ impl Dispatch {
         self.queues[service].no_worker = why;
     }
 
+    /// The workers of a service are down until they are asked for (`is_down`), or are not any more:
+    /// `Effect::Asked` says when a request waits for them.
+    pub(crate) fn set_down_until_asked(
+        &mut self,
+        service: ServiceKey,
+        is_down: bool,
+        cx: &mut Context<'_>,
+    ) {
+        self.queues[service].is_down_until_asked = is_down;
+        self.ask_if_waiting(service, cx);
+    }
+
+    /// Asks for the workers of a service if requests wait for them.
+    pub(super) fn ask_if_waiting(&self, service: ServiceKey, cx: &mut Context<'_>) {
+        let entry = &self.queues[service];
+        if entry.is_down_until_asked && entry.waiting() > 0 {
+            cx.effects.push(Effect::Asked { service });
+        }
+    }
+
     /// Nothing waits for a worker that can't come, except while long work is under way.
     pub(super) fn check_outlooks(&self, catalog: &Catalog) -> Result<(), String> {
         for (service, entry) in self.queues.iter() {
+            law!(
+                !entry.is_down_until_asked || entry.waiting() == 0,
+                "law 5: {} wait for {}, whose workers nobody asks for",
+                entry.waiting(),
+                catalog[service].name
+            );
             law!(
                 entry.no_worker.is_none() || !self.is_awaited(service),
                 "law 5: {} wait for {}, for which no worker can come",
@@ -39,10 +67,10 @@ impl ServiceQueue {
     ///
     /// # Errors
     /// None can come; the error for its client says why.
-    pub(super) fn may_wait(&self, name: &ServiceName) -> Result<(), ErrorBody> {
+    pub(super) fn may_wait(&self, name: &ServiceName, now: Tick) -> Result<(), ErrorBody> {
         match &self.no_worker {
             None => Ok(()),
-            Some(why) => Err(ErrorBody::new(ErrorCode::NoWorker, why.text(name))),
+            Some(why) => Err(why.error(name, now)),
         }
     }
 }

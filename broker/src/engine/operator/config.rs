@@ -3,6 +3,7 @@
 use super::lines::{events_command, host_command, service_command, unless, worker_line};
 use super::names;
 use super::save::check_saved_size;
+use super::service_kinds;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
@@ -32,6 +33,7 @@ pub(crate) fn config_service(
     } else {
         hub.catalog.find(name.as_str())
     };
+    service_kinds::check(hub, (&name, known), settings)?;
     let key = match known {
         Some(key) if id.is_some_and(|id| id != hub.catalog[key].id) => {
             return Err(refused(format!(

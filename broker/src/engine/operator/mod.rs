@@ -7,6 +7,7 @@
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `targets` | the workers and services that a command is for |
 //! | `config` | what makes and unmakes services, workers and hosts |
+//! | `service_kinds` | which settings of a service exclude each other |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `begin_listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
@@ -15,6 +16,7 @@
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
+//! | `restart_words` | what the settings say of restarts |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
 //! | `save`, `lines` | the configuration as a script of commands; changes as such commands |
@@ -34,12 +36,14 @@ pub(crate) mod names;
 pub(crate) mod open_listing;
 pub(crate) mod read;
 pub(crate) mod requests;
+mod restart_words;
 pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;
 pub(crate) mod script;
 pub(crate) mod script_workers;
 pub(crate) mod seek;
+mod service_kinds;
 pub(crate) mod settings;
 pub(crate) mod show;
 pub(crate) mod sought;

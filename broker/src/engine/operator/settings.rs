@@ -2,6 +2,7 @@
 //! service, and the kinds of facts that are kept. `config` and `change` change it.
 
 use super::names;
+use super::restart_words::restart_words;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
 use crate::engine::operator::cells::{flag, number, table, text, yes};
@@ -91,11 +92,22 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName) -> OpResult {
         ("Clients", number(hub.dispatch.queue(key).callers)),
         ("Waiting", number(hub.dispatch.queue(key).waiting())),
         ("topic", service.topic.as_ref().map_or(Value::None, text)),
+        ("demand", demand_word(hub, key)),
+        ("restarts", text(restart_words(service, &hub.settings))),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));
     reply.blocks.insert(0, page);
     Ok(reply)
+}
+
+/// Whether the workers of a service that is started on demand are asked for.
+fn demand_word(hub: &Engine, key: ServiceKey) -> Value {
+    match hub.supervision.is_down_until_asked(key) {
+        _ if !hub.catalog[key].is_on_demand() => Value::None,
+        true => Value::Word("down"),
+        false => Value::Word("up"),
+    }
 }
 
 /// The kinds of facts that are kept, for the status page.

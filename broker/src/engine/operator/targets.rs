@@ -80,6 +80,7 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
             hub.supervision.stop_worker(key, (is_busy, said), context!(hub));
         }
         WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub)),
+        WorkerVerb::Rest => hub.supervision.rest(key, context!(hub)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
+use super::demand::Demand;
 use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::catalog::Catalog;
@@ -16,6 +17,8 @@ pub(crate) struct Supervision {
     pub(super) hosts: Hosts,
     /// Of each service but `op`: whether a worker may come for its requests.
     pub(super) services: SideTable<ServiceKey, ServiceOutlook>,
+    /// Of each service that is started on demand.
+    pub(super) demands: SideTable<ServiceKey, Demand>,
     /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.

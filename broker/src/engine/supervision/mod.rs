@@ -11,6 +11,8 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
+//! | `demand` | services whose workers run only while they are asked for |
+//! | `programs` | workers that are any programs, without requests |
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
@@ -19,6 +21,7 @@
 //! | `hosts`, `handover`, `host_shutdown` | the links to execds |
 
 mod absence;
+pub(crate) mod demand;
 mod drain;
 mod exit_cause;
 mod greeting;
@@ -34,6 +37,7 @@ mod machine;
 mod outlook;
 mod process;
 pub(crate) mod process_state;
+mod programs;
 mod restart;
 pub(crate) mod run;
 mod service_outlook;
