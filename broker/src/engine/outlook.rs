@@ -1,6 +1,7 @@
 //! Whether a worker may come for the requests of a service: what `supervision` finds out means for
 //! those that wait.
 
+use super::context::context;
 use super::hub::Engine;
 use super::keys::ServiceKey;
 use super::no_worker::NoWorker;
@@ -10,7 +11,7 @@ use super::work::Work;
 pub(crate) fn on_outlook(hub: &mut Engine, service: ServiceKey, no_worker: Option<NoWorker>) {
     // The service may be gone.
     if hub.catalog.get(service).is_some() {
-        hub.dispatch.set_no_worker(service, no_worker);
+        hub.dispatch.set_no_worker(service, no_worker, context!(hub));
         fail_waiting(hub, service);
     }
 }

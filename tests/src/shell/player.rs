@@ -61,7 +61,8 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
                 .with("run", start.run)
                 .with("path", &start.path)
                 .with("args", start.args.join(" "))
-                .with("secret", &start.secret);
+                .with("secret", &start.secret)
+                .with("has_secret", has_secret);
             let given = Start { run: start.run, digest: start.digest };
             let secret = if has_secret { secret(word, start.worker, given) } else { String::new() };
             (Some(link), Some(item), Deed::Send(link, outbound::start(*start, secret)))

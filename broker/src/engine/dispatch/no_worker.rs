@@ -18,8 +18,14 @@ impl Dispatch {
     }
 
     /// A worker may come for a service, or none can.
-    pub(crate) fn set_no_worker(&mut self, service: ServiceKey, why: Option<NoWorker>) {
+    pub(crate) fn set_no_worker(
+        &mut self,
+        service: ServiceKey,
+        why: Option<NoWorker>,
+        cx: &mut Context<'_>,
+    ) {
         self.queues[service].no_worker = why;
+        self.ask_if_waiting(service, cx);
     }
 
     /// The workers of a service are down until they are asked for (`is_down`), or are not any more:
@@ -34,10 +40,11 @@ impl Dispatch {
         self.ask_if_waiting(service, cx);
     }
 
-    /// Asks for the workers of a service if requests wait for them.
+    /// Asks for the workers of a service if requests wait for them. Where none can come, the requests
+    /// are about to fail.
     pub(super) fn ask_if_waiting(&self, service: ServiceKey, cx: &mut Context<'_>) {
         let entry = &self.queues[service];
-        if entry.is_down_until_asked && entry.waiting() > 0 {
+        if entry.must_ask() {
             cx.effects.push(Effect::Asked { service });
         }
     }
@@ -46,7 +53,7 @@ impl Dispatch {
     pub(super) fn check_outlooks(&self, catalog: &Catalog) -> Result<(), String> {
         for (service, entry) in self.queues.iter() {
             law!(
-                !entry.is_down_until_asked || entry.waiting() == 0,
+                !entry.must_ask(),
                 "law 5: {} wait for {}, whose workers nobody asks for",
                 entry.waiting(),
                 catalog[service].name
@@ -63,6 +70,11 @@ impl Dispatch {
 }
 
 impl ServiceQueue {
+    /// Whether requests wait for workers that nobody asks for.
+    fn must_ask(&self) -> bool {
+        self.is_down_until_asked && self.waiting() > 0 && self.no_worker.is_none()
+    }
+
     /// Whether a request may wait for a worker.
     ///
     /// # Errors

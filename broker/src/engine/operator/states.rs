@@ -90,7 +90,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (worker.is_paused, "paused"),
         (service.is_paused, "service paused"),
         (!worker.is_wanted, "stopped"),
-        (is_down_until_asked(hub, worker), "until it is asked for"),
+        (is_down_until_asked(hub, worker), "on demand"),
         (is_finishing, "finishing its request"),
         (is_overdue, "overdue"),
         (worker.is_self_started, "self-started"),

@@ -82,7 +82,9 @@ impl Supervision {
         let of = &cx.catalog[service];
         let idle_stop_ms = of.settings.get(ServiceSetting::IdleStopMs);
         if let Some(Demand::Up { look, .. }) = self.demands.get_mut(service) {
-            let next = (idle_stop_ms > 0).then(|| since.plus_millis(idle_stop_ms));
+            // No timer is due in the step that sets it.
+            let soon = Tick(cx.now.0 + 1);
+            let next = (idle_stop_ms > 0).then(|| since.plus_millis(idle_stop_ms).max(soon));
             *look = next;
             if let Some(next) = next {
                 cx.timers.add(next, Timer::Demand(of.id));
@@ -119,9 +121,22 @@ impl Supervision {
             self.look_after(service, last, cx);
             return VecDeque::new();
         }
+        self.turn_down(service, cx);
+        self.configured(service)
+    }
+
+    fn turn_down(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         self.demands[service] = Demand::Down;
         cx.effects.push(Effect::Demand { service, is_down: true });
-        self.configured(service)
+    }
+
+    /// A worker was given up. If none of its service is left, what waits fails, and whoever asks
+    /// later has them started, once their time is over.
+    pub(super) fn ask_anew(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let is_any_left = self.services.get(service).is_some_and(|entry| entry.serving > 0);
+        if !is_any_left && self.demands.get(service).is_some() {
+            self.turn_down(service, cx);
+        }
     }
 
     /// A worker of a service that nobody asks for ends. It may have been asked for since.

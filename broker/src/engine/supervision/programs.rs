@@ -11,7 +11,7 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::timers::Timer;
-use protocol::{Micros, RunId, ServiceSetting, Setting, WorkerId};
+use protocol::{Micros, RunId, ServiceSetting, Setting, Tick, WorkerId};
 
 /// The exit statuses of a worker that ends in order, unless others are set (`success_exit`).
 const SUCCESS: &[u8] = &[0];
@@ -40,7 +40,9 @@ impl Supervision {
         if service.is_program() {
             let stable_ms = service.settings.get(ServiceSetting::StableMs);
             let due = Timer::Stable(worker.id, worker.run.id);
-            cx.timers.add(cx.now.plus_millis(stable_ms), due);
+            // No timer is due in the step that sets it.
+            let at = cx.now.plus_millis(stable_ms).max(Tick(cx.now.0 + 1));
+            cx.timers.add(at, due);
             cx.effects.push(Effect::Turned { worker: key });
         }
     }

@@ -76,6 +76,7 @@ impl Supervision {
         self.workers[key].failed = Some(why + cure);
         self.workers[key].since = cx.now;
         self.update_available(key, cx);
+        self.ask_anew(self.workers[key].service, cx);
         self.worker_fact(FactKind::WorkerFailed, key, &what, cx);
     }
 }
