@@ -40,8 +40,8 @@ impl Dispatch {
         self.ask_if_waiting(service, cx);
     }
 
-    /// Asks for the workers of a service if requests wait for them. Where none can come, the requests
-    /// are about to fail.
+    /// Asks for the workers of a service if requests wait for them. Where none can come, the
+    /// requests are about to fail.
     pub(super) fn ask_if_waiting(&self, service: ServiceKey, cx: &mut Context<'_>) {
         let entry = &self.queues[service];
         if entry.must_ask() {

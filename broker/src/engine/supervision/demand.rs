@@ -2,6 +2,7 @@
 //! or login on, until nothing was to be done for `idle_stop_ms`. Here is whether the workers of a
 //! service are asked for; the hub (`engine/demand`) knows of requests and says when they are.
 
+use super::demand_state::Demand;
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use crate::engine::context::Context;
@@ -14,20 +15,6 @@ use std::collections::VecDeque;
 /// Least milliseconds between two looks at a service that is in use, however short `idle_stop_ms`
 /// is.
 const LOOK_MS_MIN: u64 = 100;
-
-/// Whether the workers of a service that is started on demand are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Demand {
-    /// They are not: those that still run are ending, and none is started.
-    Down,
-    /// A request or a login came. They run, start, or wait for the end of their backoff.
-    Up {
-        /// When that was, or when the service was last found in use.
-        at: Tick,
-        /// When it is looked at again; `None` = never (`idle_stop_ms` is 0).
-        look: Option<Tick>,
-    },
-}
 
 /// What a look at a service found in `dispatch`.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +81,10 @@ impl Supervision {
 
     /// Whether a service is to be looked at now (`Timer::Demand`).
     pub(crate) fn is_look_due(&self, service: ServiceKey, now: Tick) -> bool {
-        matches!(self.demands.get(service), Some(Demand::Up { look: Some(look), .. }) if *look <= now)
+        match self.demands.get(service) {
+            Some(Demand::Up { look: Some(look), .. }) => *look <= now,
+            Some(Demand::Up { look: None, .. } | Demand::Down) | None => false,
+        }
     }
 
     /// Looks whether a service is still used. If it is not, its workers end: they are returned.

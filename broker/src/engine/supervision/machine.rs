@@ -1,7 +1,7 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
-use super::demand::Demand;
+use super::demand_state::Demand;
 use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
 use crate::engine::catalog::Catalog;

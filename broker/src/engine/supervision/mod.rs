@@ -11,7 +11,7 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
-//! | `demand` | services whose workers run only while they are asked for |
+//! | `demand`, `demand_state` | services whose workers run only while they are asked for |
 //! | `programs` | workers that are any programs, without requests |
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
@@ -22,6 +22,7 @@
 
 mod absence;
 pub(crate) mod demand;
+mod demand_state;
 mod drain;
 mod exit_cause;
 mod greeting;

@@ -17,8 +17,8 @@ pub(crate) struct Run {
     /// reported while its connection is still read, and the start of one that is being ended may
     /// not be reported yet.
     pub(crate) pid: u32,
-    /// When it last logged in, or was up for `stable_ms` as a program; `None` = neither. Independent of the state: it decides what
-    /// follows when the process has ended.
+    /// When it last logged in, or was up for `stable_ms` as a program; `None` = neither. Independent
+    /// of the state: it decides what follows when the process has ended.
     pub(crate) ready: Option<Tick>,
     /// Until when it may take to log in or to come back; once its process has ended, until when its
     /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
@@ -45,8 +45,8 @@ pub(crate) struct Run {
     /// crash. Independent of the state and of what ends it: its host may be lost at any time, and
     /// that counts until the worker logs in again.
     pub(super) is_unreachable: bool,
-    /// It answered a request, or is a program and was up for `stable_ms`. Independent of the state: it counts when the process ends, until the
-    /// next start.
+    /// It answered a request, or is a program and was up for `stable_ms`. Independent of the state:
+    /// it counts when the process ends, until the next start.
     pub(super) has_served: bool,
     /// What its host said of its end.
     pub(super) end_report: EndReport,
@@ -166,7 +166,12 @@ impl Run {
             ExpectedEnd::Announced => (!is_fault).then_some("as it had announced"),
             ExpectedEnd::No | ExpectedEnd::WithHost => {
                 let is_in_order = exit_cause.is_some_and(|it| is_success(it, success));
-                (is_in_order && self.has_served).then_some(IN_ORDER)
+                (is_in_order && self.has_served).then_some(match self.reconnect {
+                    Reconnect::AsSet => "in order, after it had been up for a while",
+                    Reconnect::Announced { .. } | Reconnect::Refused => {
+                        "in order, after it had answered requests"
+                    }
+                })
             }
             ExpectedEnd::Stop => None,
         }
@@ -191,9 +196,6 @@ impl Run {
         };
     }
 }
-
-/// How a worker ended that is not missed.
-const IN_ORDER: &str = "in order, after it had answered requests";
 
 /// Whether an exit status is one of success.
 fn is_success(exit_cause: ExitCause, success: &[u8]) -> bool {
