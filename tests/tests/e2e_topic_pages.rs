@@ -1,5 +1,6 @@
-//! Runs the blocks of `docs/topics.md` and `docs/instances.md` as printed, against a broker on a
-//! simulated machine, and compares the output with the pages. Needs root, see `isect_tests::lan`.
+//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/services.md` as printed,
+//! against a broker on a simulated machine, and compares the output with the pages. Needs root, see
+//! `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
@@ -38,6 +39,11 @@ fn typed(name: &str) -> usize {
 #[test]
 fn the_page_of_topics_is_as_it_says() {
     assert!(typed("docs/topics.md") >= 5);
+}
+
+#[test]
+fn the_page_of_services_is_as_it_says() {
+    assert!(typed("docs/services.md") >= 4);
 }
 
 #[test]
