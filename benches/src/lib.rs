@@ -7,7 +7,7 @@
 //! | [`load`], [`echo`], [`relay`] | clients; workers; the bare relay `limit` |
 //! | [`peers`], [`proc`] | TABLE of peers, and their processes |
 //! | [`round`], [`table`] | interleaved rounds; their result |
-//! | [`memory`], [`restart`], [`syscalls`] | what is measured besides |
+//! | [`memory`], [`restart`], [`demand`], [`syscalls`] | what is measured besides |
 //! | [`fairness`], [`noise`] | small requests beside clients that are a burden |
 //! | [`output`] | a worker that writes very much |
 //! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
@@ -17,6 +17,7 @@
 
 pub mod budgets;
 pub mod clock;
+pub mod demand;
 pub mod echo;
 pub mod fairness;
 pub mod json;

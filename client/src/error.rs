@@ -6,6 +6,7 @@ use protocol::errors::{ErrorCode, Ran, Whose};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The code of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ pub struct Error {
     advice: Option<&'static str>,
     whose: Option<Whose>,
     source: Option<Arc<io::Error>>,
+    retry_after: Option<Duration>,
 }
 
 impl Error {
@@ -62,6 +64,7 @@ impl Error {
             advice: None,
             whose: None,
             source: None,
+            retry_after: None,
         }
     }
 
@@ -75,12 +78,15 @@ impl Error {
             advice: None,
             whose: None,
             source: None,
+            retry_after: None,
         }
     }
 
     /// Converts the body of an error frame.
     pub fn from_body(body: ErrorBody) -> Self {
-        Self { ran: body.ran, ..Self::new(body.code, body.text) }
+        let after = (body.retry_after_ms > 0).then_some(body.retry_after_ms);
+        let retry_after = after.map(|ms| Duration::from_millis(ms.into()));
+        Self { ran: body.ran, retry_after, ..Self::new(body.code, body.text) }
     }
 
     /// Replaces `ran` by what is known better.
@@ -123,6 +129,11 @@ impl Error {
     /// What was being done; `None` = not known.
     pub fn context(&self) -> Option<&str> {
         self.context.as_deref()
+    }
+
+    /// How long to wait before asking again, if the broker said so: earlier is of no use.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whose fault the error is.

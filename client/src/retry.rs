@@ -24,14 +24,16 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
         Ran::Maybe => idempotent,
         Ran::Yes => false,
     };
-    match (error.code, safe) {
-        (Code::Application(_), _) | (_, false) => None,
+    let wait = match (error.code, safe) {
+        (Code::Application(_), _) | (_, false) => return None,
         (Code::Isect(code), true) => match code.row().retry {
-            Retry::Never => None,
-            Retry::Soon => Some(SOON),
-            Retry::Later => Some(LATER),
+            Retry::Never => return None,
+            Retry::Soon => SOON,
+            Retry::Later => LATER,
         },
-    }
+    };
+    // The broker may know better.
+    Some(error.retry_after().map_or(wait, |told| told.max(wait)))
 }
 
 /// Waits that double with each attempt, up to a longest one. Each is shortened at random by up to
@@ -66,6 +68,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::bodies::ErrorBody;
     use protocol::errors::ERRORS;
 
     #[test]
@@ -92,6 +95,17 @@ mod tests {
         let overloaded = Error::new(ErrorCode::Overloaded, "x");
         let died = Error::new(ErrorCode::WorkerDied, "x");
         assert!(should_retry(&overloaded, false) > should_retry(&died, true));
+    }
+
+    #[test]
+    fn what_the_broker_said_of_the_wait_counts() {
+        let told = |retry_after_ms| {
+            let body = ErrorBody { retry_after_ms, ..ErrorBody::new(ErrorCode::NoWorker, "x") };
+            should_retry(&Error::from_body(body), false)
+        };
+        assert_eq!(told(0), Some(LATER));
+        assert_eq!(told(20_000), Some(Duration::from_secs(20)));
+        assert_eq!(told(1), Some(LATER), "never sooner than without it");
     }
 
     #[test]

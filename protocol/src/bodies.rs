@@ -165,6 +165,9 @@ impl Keys<Format> for FormatKeys {
     }
 }
 
+/// The key of `retry_after_ms` in the body of an error.
+const RETRY_AFTER: &str = "retry_after_ms";
+
 /// `error`: what failed. The table supplies `whose` and `advice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
@@ -175,12 +178,20 @@ pub struct ErrorBody {
     pub ran: Ran,
     /// What failed, on which object, the limit and the value. Answers of `op` may have many lines.
     pub text: String,
+    /// Milliseconds before which asking again is of no use; 0 = nobody knows.
+    pub retry_after_ms: u32,
 }
 
 impl ErrorBody {
     /// An error with the `ran` of the table.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { code, ran: code.row().ran, text: text.into() }
+        Self { code, ran: code.row().ran, text: text.into(), retry_after_ms: 0 }
+    }
+
+    /// The same with this `ran`.
+    #[must_use]
+    pub fn with_ran(self, ran: Ran) -> Self {
+        Self { ran, ..self }
     }
 
     /// Reads the body of an error frame whose header says `error`.
@@ -201,7 +212,9 @@ impl ErrorBody {
                 Ran::of(word).ok_or_else(|| is_not("ran", word, "not no, maybe or yes"))?
             }
         };
-        Ok(Self { code, ran, text: lines.text().to_owned() })
+        let retry_after_ms = lines.get(RETRY_AFTER).map(|word| number(RETRY_AFTER, word));
+        let retry_after_ms = retry_after_ms.transpose()?.unwrap_or(0);
+        Ok(Self { code, ran, text: lines.text().to_owned(), retry_after_ms })
     }
 
     /// Renders the body with the table's `whose`.
@@ -223,6 +236,10 @@ impl ErrorBody {
             .with("whose", whose)
             .with("ran", self.ran);
         let lines = if row.advice.is_empty() { lines } else { lines.with("advice", row.advice) };
+        let lines = match self.retry_after_ms {
+            0 => lines,
+            wait_ms => lines.with(RETRY_AFTER, wait_ms),
+        };
         lines.with_text(self.text.as_str()).render()
     }
 }

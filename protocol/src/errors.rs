@@ -195,6 +195,7 @@ errors! {
     LimitReached = -47, "limit_reached", Client, No, false, Later, "there are as many subscriptions, kept values or instances as there may be", "end some that nobody needs, or raise the setting named";
     BadInstance = -48, "bad_instance", Client, No, false, Never, "an instance is announced wrongly, or the connection has none with this id", "docs/instances.md has the rules";
     InstanceTaken = -49, "instance_taken", Client, No, false, Later, "an instance with this name and id is there already, and is somebody else's", "choose another id; the user or the holder of the token of the other one may displace it";
+    NotAService = -50, "not_a_service", Client, No, true, Never, "the name is that of programs (protocol=none), which take no requests", "'services' lists the names; 'config service NAME protocol=isect' makes workers of the programs";
 }
 
 impl ErrorCode {

@@ -1,5 +1,5 @@
-//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/logs.md` as printed, against
-//! a broker on a simulated machine, and compares the output with the pages. Needs root, see
+//! Runs the blocks of pages of `docs` as printed, against a broker on a simulated machine, and
+//! compares the output with the pages. Needs root, see
 //! `isect_tests::lan`.
 
 use isect_tests::docs::root;
@@ -44,6 +44,11 @@ fn the_page_of_topics_is_as_it_says() {
 #[test]
 fn the_page_of_logs_is_as_it_says() {
     assert!(typed("docs/logs.md") >= 3);
+}
+
+#[test]
+fn the_page_of_services_is_as_it_says() {
+    assert!(typed("docs/services.md") >= 4);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Runs the simulation `isect_tests::sim` over many seeds. `SIM_SEED=n` replays one seed and prints
 //! its trace; `SIM_SEEDS=n` runs n seeds instead of the gate's number.
 
+use isect_tests::sim::daemons::DaemonPlan;
 use isect_tests::sim::plan::{Behaviour, BusPlan, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
-use protocol::settings::Setting;
+use protocol::settings::{ServiceSetting, Setting};
 use std::collections::BTreeMap;
 
 /// Seeds that `cargo test` runs.
@@ -157,7 +158,40 @@ fn fair(seed: u64) -> Plan {
         faults: vec![],
         tokens_ms: 0,
         bus: BusPlan::default(),
+        daemons: DaemonPlan::default(),
         ..Plan::of(seed)
+    }
+}
+
+/// Requests come at any moment of the end of idle workers and of their next start.
+#[test]
+fn each_request_of_a_service_on_demand_has_its_reply_whenever_it_comes() {
+    let mut started = 0;
+    for seed in 0..48 {
+        let idle_stop_ms = [1, 5, 20, 80][seed as usize % 4];
+        let mut plan = Plan { clients: 2, pieces: 0, turns: 0, ..fair(seed) };
+        let settings = [(ServiceSetting::Start, 1), (ServiceSetting::IdleStopMs, idle_stop_ms)];
+        plan.services[0].settings.extend(settings);
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        let replies = report.figures.get("reply").copied().unwrap_or(0);
+        assert_eq!(replies, report.asked as u64, "{:?}", report.figures);
+        started += report.started;
+    }
+    assert!(started > 48 * 4 * 4, "only {started} starts: they did not end in between");
+}
+
+/// Programs that are no workers survive the broker and execd as workers do.
+#[test]
+fn programs_run_on_when_the_broker_and_execd_are_killed() {
+    for seed in 0..10 {
+        let faults = vec![(Fault::KillBroker, 2), (Fault::RestartExecd, 1)];
+        let programs = vec![(0, Behaviour::Echo), (1, Behaviour::Echo)];
+        let daemons = DaemonPlan { programs, stable_ms: 100 };
+        let plan = Plan { faults, fault_ms: 6000, daemons, ..fair(seed) };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        assert_eq!(report.started, 6, "seed {seed}");
     }
 }
 

@@ -11,8 +11,8 @@ use isect_benches::sock::Endpoint;
 use isect_benches::stop::Stop;
 use isect_benches::topics::{fanout, instances, retained, subscriptions};
 use isect_benches::{
-    budgets, echo, fairness, memory, noise, output, proc, relay, restart, steps, syscalls, table,
-    usage, worst,
+    budgets, demand, echo, fairness, memory, noise, output, proc, relay, restart, steps, syscalls,
+    table, usage, worst,
 };
 use std::io::Write;
 use std::path::PathBuf;
@@ -41,6 +41,8 @@ enum Command {
     Memory(Memory),
     /// Time from the SIGKILL of a worker to its replacement being IDLE.
     Restart(Restart),
+    /// Time of the first request to a service whose worker it has started first.
+    Demand(Restart),
     /// System calls of a broker for one request (needs strace).
     Syscalls(Syscalls),
     /// Latency of small requests beside clients that are a burden.
@@ -180,7 +182,7 @@ struct Memory {
 
 #[derive(Debug, Args)]
 struct Restart {
-    /// How many workers are killed, one after another.
+    /// How many times, one after another.
     #[arg(long, default_value_t = 100)]
     count: usize,
     /// Write everything to this file as well.
@@ -256,6 +258,7 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Peers(setup) => list_peers(&setup.to_setup()?),
         Command::Memory(args) => run_memory(&args),
         Command::Restart(args) => run_restart(&args),
+        Command::Demand(args) => run_demand(&args),
         Command::Syscalls(args) => run_syscalls(&args),
         Command::Fairness(args) => run_fairness(&args),
         Command::Fanout(args) => {
@@ -414,6 +417,23 @@ fn run_restart(args: &Restart) -> Result<(), String> {
         spread.max
     ))?;
     write_json(args.json.as_ref(), &serde_json::json!({ "millis": millis }))
+}
+
+fn run_demand(args: &Restart) -> Result<(), String> {
+    let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
+    let found = demand::measure(&setup, args.count, &stop)?;
+    for (name, millis) in [("down", &found.down), ("up", &found.up)] {
+        let mut sorted = millis.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1));
+        let [p50, p99] = [50, 99].map(|percent| at(percent).copied().unwrap_or_default());
+        print(&format!(
+            "request to a service that is {name}, {} times: p50 {p50:.2} ms, p99 {p99:.2} ms\n",
+            sorted.len()
+        ))?;
+    }
+    let json = serde_json::json!({ "down_ms": found.down, "up_ms": found.up });
+    write_json(args.json.as_ref(), &json)
 }
 
 fn run_syscalls(args: &Syscalls) -> Result<(), String> {

@@ -111,6 +111,8 @@ pub enum Action {
         link: LinkId,
         /// The program; its `secret` is empty, and the reactor fills it in.
         start: Box<ExecStart>,
+        /// It gets one: it is a worker, which logs in with it.
+        has_secret: bool,
     },
     /// Closes a connection once its outbox is sent, at the latest after `stall_ms`. It is the end
     /// of the link: no further input of it comes, not even `Input::Closed`.

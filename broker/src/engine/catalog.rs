@@ -8,7 +8,7 @@ use super::wall_clock::short;
 use protocol::limits::BUS_SERVICE;
 use protocol::process::WorkerSettings;
 use protocol::topics::Pattern;
-use protocol::{ServiceId, ServiceName, ServiceSettings, Tick};
+use protocol::{ServiceId, ServiceName, ServiceSetting, ServiceSettings, Tick};
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
@@ -79,6 +79,25 @@ impl Service {
             pause_act: OperatorAct::default(),
             open_act: OperatorAct { at: since, by: String::new() },
         }
+    }
+
+    /// Whether its workers run only while they are asked for.
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.settings.get(ServiceSetting::Start) == 1
+    }
+
+    /// Whether its workers are any programs, which get no requests.
+    pub(crate) fn is_program(&self) -> bool {
+        self.settings.get(ServiceSetting::Protocol) == 1
+    }
+
+    /// The error text for who wants to be a client or a worker of programs.
+    pub(crate) fn program_text(&self) -> String {
+        format!(
+            "'{0}' is a program, not a service (protocol=none): it takes neither requests nor \
+             logins; 'workers' shows it",
+            self.name
+        )
     }
 
     /// The error text for a request to a stopped service. It does not name the operator who stopped

@@ -1,6 +1,7 @@
 //! Clients log in and go: what that means for sessions and for requests.
 
 use super::context::context;
+use super::demand;
 use super::hub::Engine;
 use super::keys::ClientKey;
 use super::sessions::connection::End;
@@ -48,6 +49,7 @@ impl Engine {
                 place,
                 (it.requests_max, it.has_heartbeat),
             );
+            demand::on_login(self, it.service);
             if workers.is_some() {
                 self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
             }

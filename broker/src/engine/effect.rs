@@ -52,6 +52,11 @@ pub(crate) enum Effect {
         /// Why none can, and what helps; `None` = one may.
         no_worker: Option<NoWorker>,
     },
+    /// A request waits for a service whose workers are down until they are asked for, or one of its
+    /// processes runs already.
+    Asked { service: ServiceKey },
+    /// The workers of a service are down until they are asked for, or are not any more.
+    Demand { service: ServiceKey, is_down: bool },
     /// More requests wait for a service than are given to workers in one step.
     Serve { service: ServiceKey },
     /// Work was begun that concerns many.
@@ -156,6 +161,8 @@ impl Effect {
             | Self::DropLink { .. }
             | Self::HostGone { .. }
             | Self::Outlook { .. }
+            | Self::Asked { .. }
+            | Self::Demand { .. }
             | Self::Serve { .. }
             | Self::Work
             | Self::Launch { .. }

@@ -55,7 +55,7 @@ pub(crate) fn begin(hub: &mut Engine, why: &str) {
 /// worker is not told of it, and works on.
 pub(super) fn leave(hub: &mut Engine) {
     let text = "the broker ends, and leaves the worker that has the request to the next one";
-    let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text: text.to_owned() };
+    let error = ErrorBody { ran: Ran::Maybe, ..ErrorBody::new(ErrorCode::ShuttingDown, text) };
     let keys = hub.supervision.worker_keys();
     keys.iter().for_each(|&key| hub.dispatch.say_no_more(key));
     let id_of = |&key: &_| hub.supervision.worker(key).id;

@@ -16,6 +16,7 @@ mod client_logins;
 mod context;
 mod counted;
 mod deadlines;
+mod demand;
 mod dispatch;
 mod effect;
 mod fact_log;

@@ -2,7 +2,7 @@
 //! refuses them; the words are made only for those that are refused.
 
 use super::counted::counted;
-use protocol::{HostName, ServiceName, WorkerId};
+use protocol::{ErrorBody, ErrorCode, HostName, ServiceName, Tick, WorkerId};
 
 /// How the workers of a service are, none of which can come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +21,31 @@ pub(crate) struct NoWorker {
     pub(crate) last_failure: Option<(WorkerId, String)>,
     /// The service takes workers that start themselves.
     pub(crate) takes_self_started: bool,
+    /// When one of those that have failed may be tried again, if the service is started on demand.
+    pub(crate) again_at: Option<Tick>,
+    /// Its workers are programs, which take no requests.
+    pub(crate) is_program: bool,
 }
 
 impl NoWorker {
+    /// The error for a client of the service.
+    pub(crate) fn error(&self, name: &ServiceName, now: Tick) -> ErrorBody {
+        let wait_ms = self.again_at.map(|at| at.since(now).as_millis().max(1));
+        let mut text = self.text(name);
+        if let Some(wait_ms) = wait_ms {
+            text += &format!(" in {wait_ms} ms");
+        }
+        let retry_after_ms = wait_ms.map_or(0, |ms| u32::try_from(ms).unwrap_or(u32::MAX));
+        ErrorBody { retry_after_ms, ..ErrorBody::new(ErrorCode::NoWorker, text) }
+    }
+
     /// The same in words for a client of the service: which workers, why, and what helps.
-    pub(crate) fn text(&self, name: &ServiceName) -> String {
+    fn text(&self, name: &ServiceName) -> String {
+        if self.is_program {
+            return format!(
+                "'{name}' is a program, not a service (protocol=none), and takes no requests"
+            );
+        }
         let Self { all, failed, cannot_start, drained, .. } = *self;
         let stopped = all - failed - cannot_start - drained;
         let mut whys = Vec::new();
@@ -52,7 +72,9 @@ impl NoWorker {
                 _ => format!("{stopped} workers are stopped"),
             });
         }
-        let cure = if failed > 0 {
+        let cure = if self.again_at.is_some() {
+            "a request starts it again".to_owned()
+        } else if failed > 0 {
             format!("'start {name}' tries again")
         } else if stopped > 0 {
             format!("'start {name}' starts what is stopped")

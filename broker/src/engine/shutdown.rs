@@ -106,7 +106,7 @@ fn end_workers(hub: &mut Engine) {
 /// processes.
 fn stop_all(hub: &mut Engine) {
     let text = "the broker is shutting down and waits no longer for the worker".to_owned();
-    let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text };
+    let error = ErrorBody::new(ErrorCode::ShuttingDown, text).with_ran(Ran::Maybe);
     let workers: VecDeque<_> = hub.supervision.workers().map(|(_, worker)| worker.id).collect();
     hub.works.begin(Work::FailWith { workers: workers.clone(), error }, &mut hub.effects);
     let grace_ms = hub.settings.get(Setting::StopTermMs).min(5000);

@@ -11,7 +11,7 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, fact_messages, heartbeat, instance_frames, outlook, recycle,
+    client_frames, deadlines, demand, fact_messages, heartbeat, instance_frames, outlook, recycle,
     rollouts, shutdown, start, topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
@@ -258,6 +258,8 @@ impl Engine {
                 Effect::Outlook { service, no_worker } => {
                     outlook::on_outlook(self, service, no_worker);
                 }
+                Effect::Asked { service } => demand::on_asked(self, service),
+                Effect::Demand { service, is_down } => demand::on_turned(self, service, is_down),
                 Effect::Serve { service } => {
                     self.works.begin(Work::Serve { service }, &mut self.effects);
                 }
@@ -394,6 +396,10 @@ impl Engine {
                 }
                 Timer::Rollout(service) => rollouts::on_due(self, service),
                 Timer::Recycle => recycle::on_due(self),
+                Timer::Demand(service) => demand::on_due(self, service),
+                Timer::Stable(worker, run) => {
+                    self.supervision.on_stable_due(worker, run, context!(self));
+                }
                 Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self)),
                 Timer::LeftOut => self.on_left_out_due(),
                 Timer::Heartbeat => heartbeat::on_heartbeat(self),

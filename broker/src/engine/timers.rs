@@ -34,6 +34,10 @@ pub(crate) enum Timer {
     Rollout(ServiceId),
     /// When to look which workers are to be replaced by new ones (`recycle_requests` …).
     Recycle,
+    /// When to look whether a service that was started on demand is still used.
+    Demand(ServiceId),
+    /// When a program counts as ready, if it is still up.
+    Stable(WorkerId, RunId),
     /// When to record how many facts were left out.
     LeftOut,
     /// When to dial a host again. It names the host, which may be deleted by then; hosts that are
@@ -88,6 +92,8 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::SelfStart(_)
         | Timer::Rollout(_)
         | Timer::Recycle
+        | Timer::Demand(_)
+        | Timer::Stable(..)
         | Timer::Heartbeat
         | Timer::StatusAnswer(_)
         | Timer::LogsAnswer(_)

@@ -117,6 +117,8 @@ pub(crate) enum WorkerVerb {
     Shut,
     /// It ends after the requests that it has, with its host or because that is drained.
     Retire,
+    /// It ends, because its service was not used for a while.
+    Rest,
 }
 
 /// Why a heartbeat looks at a link.

@@ -8,7 +8,7 @@ use super::instances::workers::WorkerInstance;
 use super::keys::WorkerKey;
 use super::supervision::Supervision;
 use super::supervision::process_state::ProcessState;
-use super::supervision::workers::WorkerEnd;
+use super::supervision::workers::{Worker, WorkerEnd};
 use protocol::ServiceName;
 use protocol::instances::InstanceState;
 
@@ -34,6 +34,10 @@ pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
     let worker = hub.supervision.worker(key);
     let state = match worker.state {
         ProcessState::Down | ProcessState::Backoff => return None,
+        // A program is up for good.
+        ProcessState::Up if worker.run.ready.is_some() && is_program(hub, worker) => {
+            InstanceState::Running
+        }
         ProcessState::Starting | ProcessState::Up => InstanceState::Starting,
         ProcessState::Ready if hub.supervision.is_to_end(key) => InstanceState::Stopping,
         ProcessState::Ready => InstanceState::Running,
@@ -46,6 +50,10 @@ pub(crate) fn condition(hub: &Engine, key: WorkerKey) -> Option<Condition> {
         ProcessState::Exiting | ProcessState::Terminating => InstanceState::Stopping,
     };
     Some(Condition::Alive(state))
+}
+
+fn is_program(hub: &Engine, worker: &Worker) -> bool {
+    hub.catalog[worker.service].is_program()
 }
 
 /// A worker is about to be removed.

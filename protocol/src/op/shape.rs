@@ -277,6 +277,12 @@ pub(super) const SERVICE_PAGE: Shape = object(
             "how far the replacement of its workers is; null: there is none",
         )
         .maybe(),
+        field("demand", Type::Word(&["down", "up"]), "whether its workers are asked for").maybe(),
+        field(
+            "restarts",
+            Type::Text,
+            "how often a worker of it is started again, and when no more",
+        ),
     ],
 )
 .sometimes();

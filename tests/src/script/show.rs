@@ -279,6 +279,7 @@ impl World {
         let mut item = Item::new(head_text)
             .showing("ran", error.ran, !is_operator && head.sequence != 0)
             .showing("seq", head.sequence, !is_operator && self.has_many(name))
+            .showing("retry_after", error.retry_after_ms, error.retry_after_ms > 0)
             .with("trans", head.transaction)
             .with("number", error.code.number())
             .with("whose", error.code.row().whose)

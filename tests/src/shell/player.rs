@@ -56,14 +56,15 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
             let item = Item::new("look up the token of {}").quiet();
             (Some(link), Some(item), Deed::Ask(Ask::Claim(link, host)))
         }
-        Action::Start { link, start } => {
+        Action::Start { link, start, has_secret } => {
             let item = Item::new(format!("start {}#{} at {{}}", start.service, start.worker))
                 .with("run", start.run)
                 .with("path", &start.path)
                 .with("args", start.args.join(" "))
-                .with("secret", &start.secret);
+                .with("secret", &start.secret)
+                .with("has_secret", has_secret);
             let given = Start { run: start.run, digest: start.digest };
-            let secret = secret(word, start.worker, given);
+            let secret = if has_secret { secret(word, start.worker, given) } else { String::new() };
             (Some(link), Some(item), Deed::Send(link, outbound::start(*start, secret)))
         }
         Action::Challenge { link, role, target, claim } => {

@@ -8,6 +8,7 @@
 //! | [`world`] | what happens next; connections between all |
 //! | [`net`] | the broker's net, simulated; the laws after every step |
 //! | [`hosts`], [`procs`] | execd's loop, played; worker programs |
+//! | [`daemons`] | programs that are no workers |
 //! | [`clients`], [`operator`] | who asks, who commands |
 //! | [`bus`], [`programs`], [`listings`] | topics; instances; what operators see of them |
 //! | [`faults`] | what goes wrong |
@@ -19,6 +20,7 @@ pub mod access;
 pub mod body;
 pub mod bus;
 pub mod clients;
+pub mod daemons;
 pub mod faults;
 pub mod hosts;
 pub mod links;

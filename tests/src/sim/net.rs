@@ -132,6 +132,7 @@ impl World {
                 script += &format!("config worker {} {host} {}\n", service.name, behaviour.path());
             }
         }
+        script += &self.plan.daemons.script(|host| self.hosts[host].name.to_string());
         script + "start all\n"
     }
 
@@ -140,7 +141,7 @@ impl World {
         let service = &self.plan.services[index];
         let mut command = format!("config service {}", service.name);
         for (setting, value) in &service.settings {
-            command += &format!(" {}={value}", setting.row().name);
+            command += &format!(" {}={}", setting.row().name, setting.row().written(*value));
         }
         command
     }

@@ -1,6 +1,7 @@
 //! The simulated operator: sends commands of every kind at any moment, and the simulation's own
 //! questions at the end. Each command must get exactly one answer.
 
+use super::daemons::DAEMON;
 use super::plan::Behaviour;
 use super::world::{Event, World};
 use crate::shell::Player;
@@ -116,6 +117,10 @@ impl World {
             31 => {
                 format!("shutdown {}", if number < 30 { "all".into() } else { worker.to_string() })
             }
+            32 if number >= 200 && self.plan.has_demand() => {
+                let start = if number < 250 { "always" } else { "demand" };
+                format!("config service {name} start={start} idle_stop_ms={}", number % 20 * 50)
+            }
             32 => format!("config service {name} prefetch={}", number % 5),
             33 if number < 60 => format!("config service {name} recycle_requests={}", number % 30),
             33 if number < 100 => {
@@ -202,6 +207,7 @@ impl World {
         };
         Some(WorkerPage {
             id,
+            name: text("name"),
             queue: text("node.queue"),
             state: text("state"),
             pid: text("hostpid"),
@@ -235,6 +241,8 @@ fn ids(block: &Block) -> Vec<u64> {
 pub struct WorkerPage {
     /// Id of the worker.
     pub id: u64,
+    /// Its service.
+    pub name: String,
     /// LAZY, IDLE or BUSY.
     pub queue: String,
     /// Process state, as the page prints it.
@@ -246,8 +254,12 @@ pub struct WorkerPage {
 }
 
 impl WorkerPage {
-    /// Whether it stands ready for work.
+    /// Whether it stands ready for work, or would be if it were asked for.
     pub fn is_well(&self) -> bool {
-        self.queue == "IDLE" && matches!(self.state.as_str(), "ready" | "ready, self-started")
+        match self.state.as_str() {
+            "up" => self.name == DAEMON,
+            "down, on demand" => true,
+            state => self.queue == "IDLE" && matches!(state, "ready" | "ready, self-started"),
+        }
     }
 }

@@ -6,6 +6,7 @@ mod bus;
 
 pub use bus::BusPlan;
 
+use super::daemons::{DaemonPlan, choose_demand};
 use super::rng::Rng;
 use protocol::settings::{ServiceSetting, Setting};
 
@@ -262,6 +263,8 @@ pub struct Plan {
     pub lag_micros: u64,
     /// Time between two changes of the tokens, at most; 0 = there are none.
     pub tokens_ms: u64,
+    /// Programs that are no workers.
+    pub daemons: DaemonPlan,
     /// Topics and instances.
     pub bus: BusPlan,
     /// A rule that is broken on purpose.
@@ -289,7 +292,7 @@ impl Plan {
         let rare = |rng: &mut Rng| rng.pick(&[0, 0, 0, 10, 50, 300]);
         let faults = Fault::ALL.into_iter().map(|fault| (fault, rng.pick(&[0, 0, 1, 5, 20])));
         let tokens_ms = Rng::new(!seed).pick(&[0, 0, 0, 500, 5000]);
-        Self {
+        let mut plan = Self {
             seed,
             hosts,
             services,
@@ -324,10 +327,18 @@ impl Plan {
             deadline_first: rng.pick(&[0, 500, 1000]),
             lag_micros: rng.pick(&[0, 1500]),
             tokens_ms,
+            daemons: DaemonPlan::of(seed, hosts),
             // Who is let in is another matter.
             bus: if tokens_ms == 0 { BusPlan::of(seed) } else { BusPlan::default() },
             sabotage: Sabotage::None,
-        }
+        };
+        choose_demand(&mut plan);
+        plan
+    }
+
+    /// Whether a service is started on demand.
+    pub fn has_demand(&self) -> bool {
+        self.services.iter().any(|service| service.value(ServiceSetting::Start) == 1)
     }
 
     /// Whether `body_bytes_max` is set to little.

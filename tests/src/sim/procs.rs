@@ -7,6 +7,7 @@ mod serving;
 
 use super::access::Token;
 use super::body::PieceId;
+use super::daemons::DAEMON;
 use super::links::{Peer, ReadResult};
 use super::net::CHOICES;
 use super::plan::{Behaviour, ServicePlan};
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The state of a worker program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Not connected; it tries at its next act.
     Trying,
     /// It sent its login; the answer is awaited.
@@ -43,6 +44,8 @@ enum State {
     Hung,
     /// It exits at its next act.
     Exiting,
+    /// It is no worker, and runs.
+    Daemon,
 }
 
 /// The request that a program has.
@@ -130,8 +133,11 @@ impl World {
         self.next_pid += 1;
         self.started += 1;
         let pid = self.next_pid;
+        let is_daemon = start.service.as_str() == DAEMON;
         let given = Start { run: start.run, digest: start.digest };
-        if start.secret != shell::secret(CHOICES.secret, start.worker, given) {
+        if is_daemon {
+            self.check_daemon(start);
+        } else if start.secret != shell::secret(CHOICES.secret, start.worker, given) {
             self.hold(Err(format!("worker {} is started without its secret", start.worker)));
         }
         let limits = WorkerLoginOk {
@@ -177,6 +183,10 @@ impl World {
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
         self.procs.insert(pid, proc);
+        if is_daemon {
+            self.daemon_runs(pid);
+            return pid;
+        }
         let boot = self.rng.between(100, 50_000);
         self.act_in(pid, boot, State::Trying);
         pid
@@ -208,7 +218,7 @@ impl World {
         }
     }
 
-    fn act_in(&mut self, pid: u32, micros: u64, state: State) {
+    pub(super) fn act_in(&mut self, pid: u32, micros: u64, state: State) {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.stamp += 1;
         proc.state = state;
@@ -217,7 +227,7 @@ impl World {
     }
 
     /// Whether a program of this behaviour misbehaves now.
-    fn is_bad(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
+    pub(super) fn is_bad(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
         let is_it = self.procs.get(&pid).is_some_and(|proc| proc.behaviour == behaviour);
         is_it && !self.is_quiescent && self.rng.hits(permille)
     }
@@ -241,7 +251,8 @@ impl World {
         for pid in self.pids_on(host) {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.is_orphan = true;
-            if proc.is_isolated {
+            // A program is nobody's who would tell it to end.
+            if proc.is_isolated || proc.state == State::Daemon {
                 self.kill_proc(pid, ExitCause::Unknown);
             }
         }
@@ -300,6 +311,7 @@ impl World {
                     }
                 }
             }
+            State::Daemon => self.daemon_acts(pid),
             State::LoginSent | State::Hung => {}
         }
     }

@@ -72,7 +72,10 @@ fn frames() -> Vec<(&'static str, Frame)> {
         code: ErrorCode::Deadline,
         ran: Ran::No,
         text: "no worker was free within 500 ms".into(),
+        retry_after_ms: 0,
     };
+    let text = "service 'echo' has no worker: 1 worker failed";
+    let later = ErrorBody { retry_after_ms: 8000, ..ErrorBody::new(ErrorCode::NoWorker, text) };
     let idle = ErrorBody::new(ErrorCode::Intervention, ErrorCode::Intervention.row().text);
     let (application, sorry) = reply(12, "no such colour");
     let over = Header {
@@ -93,6 +96,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("data-every-field", Frame::data(full, hello)),
         ("data-application-error", Frame::data(Header { error: 42, ..application }, sorry)),
         ("error", in_reply(deadline)),
+        ("error-retry-after", in_reply(later)),
         ("error-intervention", in_reply(idle)),
         ("ping", Frame::Ping { sequence: 8 }),
         ("pong", Frame::Pong { sequence: 8 }),

@@ -215,7 +215,7 @@ impl Dispatch {
         body: &Bytes,
         cx: &Context<'_>,
     ) -> Result<usize, ErrorBody> {
-        let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
+        let refuse = |code, text: String| Err(ErrorBody::new(code, text).with_ran(Ran::No));
         let entry = &self.callers[client];
         let service = &cx.catalog[entry.service];
         let queue = &self.queues[entry.service];
@@ -243,7 +243,7 @@ impl Dispatch {
         let mut ahead = 0;
         let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
         if must_wait {
-            queue.may_wait(&service.name)?;
+            queue.may_wait(&service.name, cx.now)?;
         }
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && queue.waiting() as u64 >= queue_max {
@@ -306,7 +306,7 @@ impl Dispatch {
             service.name,
             expected.as_millis()
         );
-        Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
+        Err(ErrorBody::new(ErrorCode::Overloaded, text).with_ran(Ran::No))
     }
 
     /// Answers a request that is not accepted with an error; its further pieces are discarded.
@@ -405,7 +405,7 @@ impl Dispatch {
                 body.len(),
                 self.queue_bytes
             );
-            self.fail(key, ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text }, cx);
+            self.fail(key, ErrorBody::new(ErrorCode::Overloaded, text).with_ran(Ran::No), cx);
             return;
         }
         let transaction = &mut self.transactions[key];

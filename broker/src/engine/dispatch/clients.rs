@@ -71,6 +71,7 @@ impl Dispatch {
         }
         for service in services {
             self.serve(service, cx);
+            self.ask_if_waiting(service, cx);
         }
     }
 
@@ -125,5 +126,6 @@ impl Dispatch {
             }
         }
         self.serve(service, cx);
+        self.ask_if_waiting(service, cx);
     }
 }

@@ -30,7 +30,7 @@ impl Dispatch {
         let transaction = &self.transactions[key];
         let is_untouched = transaction.stage.waits() && transaction.attempt == 0;
         let ran = if is_untouched { Ran::No } else { Ran::Maybe };
-        self.fail(key, ErrorBody { code: ErrorCode::Cancelled, ran, text: why.to_owned() }, cx);
+        self.fail(key, ErrorBody::new(ErrorCode::Cancelled, why).with_ran(ran), cx);
         ran
     }
 
@@ -95,7 +95,7 @@ impl Dispatch {
             if !transaction.is_complete {
                 let ran = if transaction.stage.waits() { Ran::No } else { Ran::Maybe };
                 let text = "its client closed its side before the last piece came".to_owned();
-                self.fail(key, ErrorBody { code: ErrorCode::Cancelled, ran, text }, cx);
+                self.fail(key, ErrorBody::new(ErrorCode::Cancelled, text).with_ran(ran), cx);
             } else if let Stage::Parked(_) = transaction.stage {
                 let text = "its client closed its side";
                 self.fail(key, ErrorBody::new(ErrorCode::ConversationEnded, text), cx);

@@ -69,7 +69,7 @@ impl Dispatch {
     fn park(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) -> bool {
         if let Err(text) = self.may_park(key, cx) {
             let code = ErrorCode::ConversationRefused;
-            self.fail(key, ErrorBody { code, ran: Ran::Maybe, text }, cx);
+            self.fail(key, ErrorBody::new(code, text).with_ran(Ran::Maybe), cx);
             return false;
         }
         let transaction = &mut self.transactions[key];

@@ -111,7 +111,7 @@ impl Dispatch {
         if service.is_stopped {
             return Err(ErrorBody::new(ErrorCode::ServiceStopped, service.stopped_text(cx.now)));
         }
-        queue.may_wait(&service.name)?;
+        queue.may_wait(&service.name, cx.now)?;
         let (waiting, most) =
             (queue.waiting() as u64, service.settings.get(ServiceSetting::QueueMax));
         if waiting >= most && queue.idle.is_empty() {

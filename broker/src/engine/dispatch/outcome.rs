@@ -83,6 +83,7 @@ impl Dispatch {
         if !self.transactions[key].was_sent() {
             self.not_taken(key, cx);
         }
+        self.queues[service].used = cx.now;
         *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
         let client = client.map(|client| {
             self.callers[client].failed += 1;
@@ -258,7 +259,7 @@ impl Dispatch {
                      after {had} {workers} had it ({died} died): {why}"
                 )
             };
-            self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, cx);
+            self.fail(key, ErrorBody::new(ErrorCode::Deadline, text).with_ran(Ran::No), cx);
             return;
         };
         let (id, worker_id) = (transaction.id, self.seats[worker].id);
@@ -278,7 +279,7 @@ impl Dispatch {
             };
             cx.record(FactKind::RequestOverdue, about, text.clone());
         }
-        self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
+        self.fail(key, ErrorBody::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe), cx);
         let seat = &self.seats[worker];
         if seat.availability == Availability::Draining
             && seat.current.is_some()

@@ -65,7 +65,7 @@ impl Dispatch {
         self.arrange(worker, cx);
         let text = format!("worker {id} has it for more than {limit_ms} ms (kill_after_ms)");
         if self.seats[worker].announced.hears_cancel && !self.transactions[key].stage.is_ended() {
-            self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
+            self.fail(key, ErrorBody::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe), cx);
         }
         let wait = cx.settings.get(Setting::StopAskMs);
         self.watch_overlong(worker, cx.now.plus_millis(wait), cx);

@@ -156,6 +156,7 @@ impl Dispatch {
         let mut ran = cx.now.since(transaction.dispatched);
         let entry = &mut self.queues[transaction.service];
         entry.figures.completed += 1;
+        entry.used = cx.now;
         if let Stage::Parked(_) = transaction.stage {
             // Its worker was not at work on it.
             ran = Micros(0);

@@ -167,7 +167,7 @@ impl Dispatch {
             let poison = Poison::of(transaction, client, service.name.clone(), cx.now);
             self.keep_poison(poison, cx);
             cx.record(FactKind::RequestPoison, about, text.clone());
-            let error = ErrorBody { code: ErrorCode::Poison, ran: Ran::Maybe, text };
+            let error = ErrorBody::new(ErrorCode::Poison, text).with_ran(Ran::Maybe);
             self.fail_lost(key, error, cx);
         } else if self.is_worth_repeating(key, cx) && level.has_room() {
             let text = format!(
@@ -189,7 +189,7 @@ impl Dispatch {
             if self.is_worth_repeating(key, cx) {
                 text += &self.deny_repeat(service, level, cx);
             }
-            self.fail_lost(key, ErrorBody { code: ErrorCode::WorkerDied, ran, text }, cx);
+            self.fail_lost(key, ErrorBody::new(ErrorCode::WorkerDied, text).with_ran(ran), cx);
         }
     }
 

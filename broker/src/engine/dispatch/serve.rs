@@ -29,6 +29,9 @@ impl Dispatch {
             return;
         }
         self.add_to_queue(key);
+        if self.queues[service].is_down_until_asked {
+            cx.effects.push(Effect::Asked { service });
+        }
         if self.queues[service].may_serve() {
             self.serve(service, cx);
         }

@@ -82,6 +82,11 @@ pub(crate) struct ServiceQueue {
     pub(super) draining: VecDeque<WorkerKey>,
     /// Why no worker can come that takes what waits, for the clients; `None` = one may.
     pub(super) no_worker: Option<NoWorker>,
+    /// Its workers are down, and to be asked for when a request waits (`start=demand`). Independent
+    /// of `no_worker`: they may come.
+    pub(super) is_down_until_asked: bool,
+    /// When a request of it last ended.
+    pub(crate) used: Tick,
     /// All its workers.
     pub(super) workers: BTreeSet<WorkerKey>,
     /// How many of its workers are busy.

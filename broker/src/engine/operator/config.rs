@@ -5,7 +5,7 @@ use super::lines::{
     unless, worker_line,
 };
 use super::save::check_saved_size;
-use super::{names, targets, worker_settings};
+use super::{names, service_kinds, targets, worker_settings};
 use crate::engine::catalog::Service;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
@@ -40,6 +40,7 @@ pub(crate) fn config_service(
     };
     let now = known.map(|key| hub.catalog[key].of_workers.clone()).unwrap_or_default();
     let of_workers = worker_settings::changed_of_service(&now, &name, settings)?;
+    service_kinds::check(hub, (&name, known), settings)?;
     let key = match known {
         Some(key) if id.is_some_and(|id| id != hub.catalog[key].id) => {
             return Err(refused(format!(

@@ -11,6 +11,7 @@
 //! | `scale` | how many workers a service has |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `worker_settings` | settings of workers' processes: their changes, and what is shown to whom |
+//! | `service_kinds` | which settings of a service exclude each other |
 //! | `read`, `show`, `states` | what they show |
 //! | `listing`, `begin_listing`, `open_listing` | long lists, part by part |
 //! | `instances`, `groups` | what programs have announced, workers, and the groups of both |
@@ -20,6 +21,7 @@
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
 //! | `facts`, `settings`, `status` | single commands |
+//! | `restart_words` | what the settings say of restarts |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
 //! | `save`, `lines` | the configuration as a script of commands; changes as such commands |
@@ -44,6 +46,7 @@ pub(crate) mod open_listing;
 pub(crate) mod read;
 pub(crate) mod requests;
 pub(crate) mod restart;
+mod restart_words;
 pub(crate) mod result;
 pub(crate) mod run;
 pub mod save;
@@ -51,6 +54,7 @@ pub(crate) mod scale;
 pub(crate) mod script;
 pub(crate) mod script_workers;
 pub(crate) mod seek;
+mod service_kinds;
 pub(crate) mod settings;
 pub(crate) mod show;
 pub(crate) mod sought;

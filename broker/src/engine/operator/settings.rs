@@ -1,6 +1,7 @@
 //! Commands that show the configuration: the settings of the broker and of a service, the page of a
 //! service, and the kinds of facts that are kept. `config` and `change` change it.
 
+use super::restart_words::restart_words;
 use super::{names, worker_settings};
 use crate::engine::hub::Engine;
 use crate::engine::keys::ServiceKey;
@@ -95,12 +96,23 @@ pub(crate) fn show_service(hub: &Engine, name: &ServiceName, is_shown: bool) -> 
         ("Waiting", number(hub.dispatch.queue(key).waiting())),
         ("topic", service.topic.as_ref().map_or(Value::None, text)),
         ("rollout", hub.supervision.rollout(key).map_or(Value::None, |of| text(of.words()))),
+        ("demand", demand_word(hub, key)),
+        ("restarts", text(restart_words(service, &hub.settings))),
     ];
     let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
     let mut reply = table("settings", settings_of(hub, key));
     reply.blocks.insert(0, page);
     reply.blocks.push(worker_settings::of_service(hub, key, is_shown));
     Ok(reply)
+}
+
+/// Whether the workers of a service that is started on demand are asked for.
+fn demand_word(hub: &Engine, key: ServiceKey) -> Value {
+    match hub.supervision.is_down_until_asked(key) {
+        _ if !hub.catalog[key].is_on_demand() => Value::None,
+        true => Value::Word("down"),
+        false => Value::Word("up"),
+    }
 }
 
 /// The kinds of facts that are kept, for the status page.

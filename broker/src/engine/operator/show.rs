@@ -101,7 +101,8 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId, is_shown: bool) -> OpResul
         WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
         WorkerList::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
     };
-    let is_up = w.state.has_process() && seat.link.is_none();
+    let is_program = hub.catalog[w.service].is_program();
+    let is_up = w.state.has_process() && seat.link.is_none() && !is_program;
     let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
     let current = hub.dispatch.current(key);
     let state = states::worker_state(hub, key);

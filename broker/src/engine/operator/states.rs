@@ -92,6 +92,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (worker.is_paused, "paused"),
         (service.is_paused, "service paused"),
         (!worker.is_wanted, "stopped"),
+        (is_down_until_asked(hub, worker), "on demand"),
         (is_finishing, "finishing its request"),
         (is_overdue, "overdue"),
         (worker.is_self_started, "self-started"),
@@ -125,10 +126,19 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     State { word, words, notes, since, until, reason }
 }
 
+/// Whether a worker is down because nobody asks for its service, which is started on demand.
+fn is_down_until_asked(hub: &Engine, worker: &Worker) -> bool {
+    hub.supervision.is_down_until_asked(worker.service)
+        && worker.is_wanted
+        && worker.failed.is_none()
+        && worker.state == ProcessState::Down
+}
+
 /// When the present state of a worker ends at the latest, and what comes then.
 fn until_of(hub: &Engine, worker: &Worker) -> Option<(Tick, &'static str)> {
     let (id, run) = (worker.id, worker.run.id);
     let (due, what) = match worker.state {
+        ProcessState::Down if worker.failed.is_some() => (Timer::Restart(id, run), "again in"),
         ProcessState::Down | ProcessState::Ready => return None,
         ProcessState::Terminating => {
             let kill_due = worker.run.kill_due;
@@ -154,6 +164,9 @@ fn reason_of(hub: &Engine, worker: &Worker, is_host_lost: bool) -> Option<String
     let is_down = worker.state == ProcessState::Down;
     if is_down && worker.is_wanted && hub.supervision.is_drained(&worker.host) {
         return Some(format!("host {0} is drained; 'undrain host {0}' starts it", worker.host));
+    }
+    if is_down_until_asked(hub, worker) {
+        return Some("the first request or login starts it (start=demand)".to_owned());
     }
     let is_quiet = matches!(worker.state, ProcessState::Down | ProcessState::Starting)
         || worker.state == ProcessState::Ready && worker.why.is_empty();
@@ -199,14 +212,15 @@ pub(crate) fn service_state(hub: &Engine, key: ServiceKey) -> State {
         ("open", &service.open_act)
     };
     let (since, by) = (said.at, said.by.clone());
-    State {
-        word,
-        words: word.to_owned(),
-        notes: Vec::new(),
-        since,
-        until: None,
-        reason: (!by.is_empty()).then_some(by),
-    }
+    let is_open = !service.is_stopped && !service.is_paused;
+    let reason = if is_open && service.is_program() {
+        Some("a program, which takes no requests (protocol=none)".to_owned())
+    } else if is_open && hub.supervision.is_down_until_asked(key) {
+        Some("its workers are down until they are asked for (start=demand)".to_owned())
+    } else {
+        (!by.is_empty()).then_some(by)
+    };
+    State { word, words: word.to_owned(), notes: Vec::new(), since, until: None, reason }
 }
 
 /// The state of a client.

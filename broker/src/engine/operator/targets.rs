@@ -112,6 +112,7 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
         }
         WorkerVerb::Retire => hub.supervision.retire(key, context!(hub)),
         WorkerVerb::Shut => hub.supervision.shut_worker(key, context!(hub)),
+        WorkerVerb::Rest => hub.supervision.rest(key, context!(hub)),
     }
 }
 

@@ -284,6 +284,10 @@ impl Sessions {
             let text = "the operator lets no new clients in for now ('reject off' ends it)";
             return Err(ErrorBody::new(ErrorCode::Rejecting, text));
         }
+        if cx.catalog[service].is_program() {
+            let text = cx.catalog[service].program_text();
+            return Err(ErrorBody::new(ErrorCode::NotAService, text));
+        }
         Ok(service)
     }
 

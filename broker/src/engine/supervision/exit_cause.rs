@@ -126,6 +126,9 @@ impl Supervision {
                  what a worker says first"
             );
         }
+        if cx.catalog[worker.service].is_program() {
+            return String::new();
+        }
         if worker.run.ready.is_none() {
             return hint_never_connected(worker, cx);
         }

@@ -10,7 +10,6 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
-use crate::engine::timers::Timer;
 use protocol::bodies::ExecStarted;
 use protocol::{ExecStart, HostName, RunId, ServiceSetting, Setting};
 
@@ -72,6 +71,7 @@ impl Supervision {
             && !worker.is_paused
             && !worker.is_self_started
             && !service.is_paused
+            && !self.is_down_until_asked(worker.service)
             && worker.failed.is_none()
             && !self.is_drained(&worker.host)
             && !worker.state.has_process()
@@ -83,8 +83,11 @@ impl Supervision {
             }
             return;
         };
+        if self.is_too_early(key, cx) {
+            return;
+        }
         let Some(next) = self.next_run.checked_add(1) else {
-            if worker.state == ProcessState::Backoff {
+            if self.workers[key].state == ProcessState::Backoff {
                 self.workers[key].enter(ProcessEvent::Unplan, cx.now);
             }
             self.give_up(key, "there are no numbers for starts any more".into(), "", cx);
@@ -95,9 +98,13 @@ impl Supervision {
         let digest = self.digest(key, cx.catalog);
         let (worker, service) = (&self.workers[key], &cx.catalog[self.workers[key].service]);
         let process = service.of_workers.process.with(&worker.own.process);
-        let is_other_user = process.user.is_some();
-        let (broker_host, broker_port) = self.worker_address(&worker.host, is_other_user, cx);
-        let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
+        let is_program = service.is_program();
+        let mut args = Vec::new();
+        if !is_program {
+            let is_other_user = process.user.is_some();
+            let (broker_host, broker_port) = self.worker_address(&worker.host, is_other_user, cx);
+            args.extend([broker_host, broker_port, id.to_string(), service.name.to_string()]);
+        }
         args.extend(worker.args.iter().cloned());
         let start = ExecStart {
             worker: id,
@@ -118,13 +125,8 @@ impl Supervision {
         worker.enter(ProcessEvent::Start, cx.now);
         cx.effects.push(Effect::Turned { worker: key });
         worker.restarts += u64::from(worker.restart.started());
-        cx.out.push(Action::Start { link, start: Box::new(start) });
-        self.wait_for(
-            key,
-            cx.settings.get(Setting::WorkerLoginMs),
-            Timer::WorkerLogin(id, run),
-            cx,
-        );
+        cx.out.push(Action::Start { link, start: Box::new(start), has_secret: !is_program });
+        self.wait_for_login(key, cx.settings.get(Setting::WorkerLoginMs), cx);
         self.worker_fact(FactKind::WorkerStart, key, &what, cx);
     }
 
@@ -161,6 +163,7 @@ impl Supervision {
                 worker.enter(ProcessEvent::Run, cx.now);
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, cx);
+                self.program_is_up(key, cx);
             }
             // Its login came before the report, or it is being ended already.
             ProcessState::Up

@@ -44,6 +44,10 @@ impl Supervision {
             let text = "service 'op' is the broker's own and takes no workers";
             return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
         }
+        if cx.catalog[service].is_program() {
+            let text = cx.catalog[service].program_text();
+            return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
+        }
         if cx.catalog[service].settings.get(ServiceSetting::SelfStart) != 1 {
             let text = format!(
                 "this worker showed no secret, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
@@ -102,6 +106,7 @@ impl Supervision {
         }
         self.update_available(key, cx);
         self.retire_late(key, cx);
+        self.runs_already(key, cx);
     }
 
     /// The connection of a worker is closed because it sent what it may not.

@@ -1,6 +1,7 @@
 //! The machine `supervision`: decides what runs where, and when it is started again. It owns the
 //! processes of the workers, and the hosts.
 
+use super::demand_state::Demand;
 use super::rollout::Rollouts;
 use super::service_outlook::ServiceOutlook;
 use super::workers::{Worker, WorkerSpec, Workers};
@@ -19,6 +20,8 @@ pub(crate) struct Supervision {
     pub(super) services: SideTable<ServiceKey, ServiceOutlook>,
     /// The services whose workers are being replaced, and how far that is.
     pub(super) rollouts: Rollouts,
+    /// Of each service that is started on demand.
+    pub(super) demands: SideTable<ServiceKey, Demand>,
     /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.

@@ -14,6 +14,8 @@
 //! | `drain` | how a worker is ended |
 //! | `rollout`, `rollout_step` | the workers of a service are replaced, one after another |
 //! | `recycle` | which workers are to be replaced by new ones |
+//! | `demand`, `demand_state` | services whose workers run only while they are asked for |
+//! | `programs` | workers that are any programs, without requests |
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
@@ -23,6 +25,8 @@
 //! | `host_drain` | hosts that an operator drains |
 
 mod absence;
+pub(crate) mod demand;
+mod demand_state;
 mod drain;
 mod exit_cause;
 mod greeting;
@@ -40,6 +44,7 @@ mod outlook;
 mod own_settings;
 mod process;
 pub(crate) mod process_state;
+mod programs;
 mod recycle;
 mod restart;
 pub(crate) mod rollout;

@@ -28,12 +28,14 @@ impl Supervision {
         } else if !was_on {
             self.await_self_started(service, cx);
         }
+        self.demand_changed(service, cx);
         self.tell_outlook(service, cx);
     }
 
     /// A service is gone that had no workers.
     pub(crate) fn remove_service(&mut self, service: ServiceKey) {
         self.services.remove(service);
+        self.demands.remove(service);
     }
 
     /// The broker begins to serve: workers that start themselves have time to come.
@@ -144,9 +146,15 @@ impl Supervision {
     pub(crate) fn no_worker(&self, service: ServiceKey, catalog: &Catalog) -> Option<NoWorker> {
         let entry = self.services.get(service)?;
         let of = &catalog[service];
-        if of.is_paused || entry.serving > 0 || entry.awaited_until.is_some() {
+        let is_program = of.is_program();
+        let may_come = of.is_paused || entry.serving > 0 || entry.awaited_until.is_some();
+        if may_come && !is_program {
             return None;
         }
+        let again = |(_, worker): (WorkerKey, &Worker)| worker.restart.not_before();
+        let again_at = (of.is_on_demand() && entry.failed > 0)
+            .then(|| self.workers.of_service(service).filter(|(_, w)| w.failed.is_some()))
+            .and_then(|failed| failed.filter_map(again).min());
         let last_failure = entry.last_failure.clone().filter(|_| entry.failed > 0);
         Some(NoWorker {
             all: self.workers.count_of(service),
@@ -156,6 +164,8 @@ impl Supervision {
             drained_host: entry.drained_host.clone().filter(|_| entry.drained > 0),
             last_failure,
             takes_self_started: entry.takes_self_started,
+            again_at,
+            is_program,
         })
     }
 

@@ -4,6 +4,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
+use super::programs::success_exit;
 use super::restart::Decision;
 use super::run::{EndReport, ExpectedEnd};
 use super::workers::{Worker, WorkerEnd};
@@ -220,14 +221,15 @@ impl Supervision {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.run.ready;
-        let worked = Some(cx.now.since(worker.run.started));
-        let values = Values { worked, ..Values::default() };
+        let worked = cx.now.since(worker.run.started);
+        let values = Values { worked: Some(worked), ..Values::default() };
         let was_stopping = worker.run.expected_end == ExpectedEnd::Stop
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
-        let order = worker.run.order_of_end(worker.exit_cause);
-        let has_served = worker.run.has_served;
+        let order = worker.run.order_of_end(worker.exit_cause, success_exit(worker, cx.catalog));
+        let has_served = worker.run.has_served && !self.ends_too_fast(key, worked, cx);
+        let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
         worker.last_end = WorkerEnd::of(!is_wanted || was_stopping || order.is_some());
@@ -273,10 +275,11 @@ impl Supervision {
 
     /// `Timer::Restart`: the backoff is over, so the worker is started again.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
-        if let Some(key) = self.worker_of_run(id, run)
-            && self.workers[key].state == ProcessState::Backoff
-        {
+        let Some(key) = self.worker_of_run(id, run) else { return };
+        if self.workers[key].state == ProcessState::Backoff {
             self.launch(key, cx);
+        } else {
+            self.try_again(key, cx);
         }
     }
 

@@ -49,6 +49,11 @@ impl ProcessState {
     /// Of a worker that is configured.
     pub(crate) const START: Self = Self::Down;
 
+    /// Whether its process was started and has not logged in.
+    pub(super) const fn is_starting(self) -> bool {
+        matches!(self, Self::Starting | Self::Up)
+    }
+
     /// The word that `hosts` shows for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {

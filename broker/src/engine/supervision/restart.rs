@@ -27,6 +27,9 @@ pub(crate) struct Restart {
     /// It was not started since its last end; the next start counts in `restarts`. Independent of
     /// `ends`: one that is not noted there is followed by a restart, too.
     is_pending: bool,
+    /// No start on demand comes before this tick. Independent of `ends`: a start that its host put
+    /// off is no end.
+    not_before: Option<Tick>,
 }
 
 const MINUTE_MS: u64 = 60_000;
@@ -82,11 +85,42 @@ impl Restart {
         if self.ends.len() as u64 >= get(Setting::RestartMinuteMax) {
             return Decision::GiveUp(format!("it ended {} times within a minute", self.ends.len()));
         }
+        match self.next_wait_ms(settings) {
+            0 => Decision::Now,
+            wait => {
+                let at = now.plus_millis(wait);
+                self.put_off(at);
+                Decision::At(at)
+            }
+        }
+    }
+
+    /// The wait before the next start; the one after that is twice as long.
+    fn next_wait_ms(&mut self, settings: &Settings) -> u64 {
         let wait = self.wait_ms;
-        let least = get(Setting::RestartMinMs);
-        let most = get(Setting::RestartMaxMs).max(least);
+        let least = settings.get(Setting::RestartMinMs);
+        let most = settings.get(Setting::RestartMaxMs).max(least);
         self.wait_ms = if wait == 0 { least } else { (wait * 2).min(most) };
-        if wait == 0 { Decision::Now } else { Decision::At(now.plus_millis(wait)) }
+        wait
+    }
+
+    /// Notes that a worker that is started on demand is given up at `now`. Returns when it may be
+    /// tried again.
+    pub(crate) fn gave_up(&mut self, now: Tick, settings: &Settings) -> Tick {
+        let wait = self.next_wait_ms(settings).max(settings.get(Setting::RestartMinMs));
+        let at = now.plus_millis(wait);
+        self.put_off(at);
+        at
+    }
+
+    /// Notes that no start on demand is to come before this tick.
+    pub(crate) const fn put_off(&mut self, until: Tick) {
+        self.not_before = Some(until);
+    }
+
+    /// The tick before which no start on demand may come.
+    pub(crate) const fn not_before(&self) -> Option<Tick> {
+        self.not_before
     }
 }
 

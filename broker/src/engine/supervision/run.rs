@@ -17,9 +17,9 @@ pub(crate) struct Run {
     /// reported while its connection is still read, and the start of one that is being ended may
     /// not be reported yet.
     pub(crate) pid: u32,
-    /// When it last logged in; `None` = it has not. Independent of the state: it decides what
-    /// follows when the process has ended.
-    pub(super) ready: Option<Tick>,
+    /// When it last logged in, or was up for `stable_ms` as a program; `None` = neither. Independent
+    /// of the state: it decides what follows when the process has ended.
+    pub(crate) ready: Option<Tick>,
     /// Until when it may take to log in or to come back; once its process has ended, until when its
     /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
     /// Valid in `Starting`, `Up` and `Returning`, and when the process has ended before its
@@ -45,8 +45,8 @@ pub(crate) struct Run {
     /// crash. Independent of the state and of what ends it: its host may be lost at any time, and
     /// that counts until the worker logs in again.
     pub(super) is_unreachable: bool,
-    /// It answered a request. Independent of the state: it counts when the process ends, until the
-    /// next start.
+    /// It answered a request, or is a program and was up for `stable_ms`. Independent of the state:
+    /// it counts when the process ends, until the next start.
     pub(super) has_served: bool,
     /// Settings of its process changed after it was started, so that it has earlier ones.
     /// Independent of the state: it stays when the process has ended, until the next start.
@@ -164,8 +164,13 @@ impl Run {
 
     /// How an end that is no crash came about, after "ended"; `None` = it is one. A worker that
     /// announced its end may end as it likes, except by a signal for a fault of its own; one that
-    /// did not has to have answered a request, and to end with status 0.
-    pub(super) fn order_of_end(&self, exit_cause: Option<ExitCause>) -> Option<&'static str> {
+    /// did not has to have answered a request (a program: to have been up for a while), and to end
+    /// with a status of success.
+    pub(super) fn order_of_end(
+        &self,
+        exit_cause: Option<ExitCause>,
+        success: &[u8],
+    ) -> Option<&'static str> {
         if self.killed.is_some() {
             return None;
         }
@@ -173,8 +178,13 @@ impl Run {
         match self.expected_end {
             ExpectedEnd::Announced => (!is_fault).then_some("as it had announced"),
             ExpectedEnd::No | ExpectedEnd::WithHost | ExpectedEnd::Retire => {
-                let is_in_order = exit_cause == Some(ExitCause::Exit(0)) && self.has_served;
-                is_in_order.then_some("in order, after it had answered requests")
+                let is_in_order = exit_cause.is_some_and(|it| is_success(it, success));
+                (is_in_order && self.has_served).then_some(match self.reconnect {
+                    Reconnect::AsSet => "in order, after it had been up for a while",
+                    Reconnect::Announced { .. } | Reconnect::Refused => {
+                        "in order, after it had answered requests"
+                    }
+                })
             }
             ExpectedEnd::Stop => None,
         }
@@ -197,6 +207,14 @@ impl Run {
             (EndReport::Exited, true) | (EndReport::Missing, _) => EndReport::Missing,
             (EndReport::Exited, false) => EndReport::Exited,
         };
+    }
+}
+
+/// Whether an exit status is one of success.
+fn is_success(exit_cause: ExitCause, success: &[u8]) -> bool {
+    match exit_cause {
+        ExitCause::Exit(status) => success.iter().any(|&ok| i32::from(ok) == status),
+        ExitCause::Signal(_) | ExitCause::Unknown => false,
     }
 }
 

@@ -51,7 +51,9 @@ impl Supervision {
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         self.update_available(key, cx);
-        cx.timers.add(cx.now.plus_millis(wait_ms), Timer::Restart(failed.worker, failed.run));
+        let at = cx.now.plus_millis(wait_ms);
+        self.workers[key].restart.put_off(at);
+        cx.timers.add(at, Timer::Restart(failed.worker, failed.run));
         self.worker_fact(FactKind::WorkerRestart, key, &what, cx);
     }
 
@@ -64,10 +66,17 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) {
         let id = self.workers[key].id;
-        let what = format!("is failed: {why}; 'start {id}' tries again{cure}");
+        let what = match self.try_later(key, cx) {
+            None => format!("is failed: {why}; 'start {id}' tries again{cure}"),
+            Some(at) => {
+                let wait_ms = at.since(cx.now).as_millis();
+                format!("is failed: {why}; it is started on demand, again in {wait_ms} ms{cure}")
+            }
+        };
         self.workers[key].failed = Some(why + cure);
         self.workers[key].since = cx.now;
         self.update_available(key, cx);
+        self.ask_anew(self.workers[key].service, cx);
         self.worker_fact(FactKind::WorkerFailed, key, &what, cx);
     }
 }

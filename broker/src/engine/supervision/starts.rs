@@ -153,6 +153,9 @@ impl Supervision {
             return Err(format!("worker {id} is not configured any more; {ADVICE}"));
         };
         let worker = &self.workers[key];
+        if catalog[worker.service].is_program() {
+            return Err(format!("{}; {ADVICE}", catalog[worker.service].program_text()));
+        }
         let service = &catalog[worker.service].name;
         if *service != login.service {
             return Err(format!(
@@ -326,7 +329,9 @@ impl Supervision {
                     let reconnect = cx.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key, 0, cx));
                 }
-                self.wait_for(key, wait, Timer::WorkerLogin(id, run), cx);
+                self.wait_for_login(key, wait, cx);
+                self.program_is_listed(key, cx);
+                self.runs_already(key, cx);
             }
             ProcessState::Terminating => {
                 self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx)
