@@ -44,7 +44,7 @@ pub(crate) fn begin_shutdown(hub: &mut Engine, status: u8, why: &str, may_finish
     let until = hub.now.plus_millis(wait);
     hub.shutdown = Some(Shutdown { status, step: Step::Draining, until });
     let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-    let services = hub.catalog.keys().into();
+    let services = hub.catalog.all_keys().into();
     hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
     for key in hub.supervision.worker_keys() {
         hub.supervision.update_available(key, context!(hub));

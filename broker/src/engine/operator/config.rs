@@ -3,6 +3,8 @@
 use super::lines::{events_command, host_command, service_command, unless, worker_line};
 use super::names;
 use super::save::check_saved_size;
+use crate::engine::builtin_services;
+use crate::engine::catalog::too_high;
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
@@ -30,7 +32,7 @@ pub(crate) fn config_service(
     let known = if name.is_op() {
         Some(names::plain_service(hub, &name)?)
     } else {
-        hub.catalog.find(name.as_str())
+        hub.catalog.configured(name.as_str())
     };
     let key = match known {
         Some(key) if id.is_some_and(|id| id != hub.catalog[key].id) => {
@@ -43,6 +45,7 @@ pub(crate) fn config_service(
         None => {
             let key = hub.catalog.add(name.clone(), id, hub.now).map_err(refused)?;
             hub.dispatch.add_service(key);
+            builtin_services::on_configured(hub, &name);
             key
         }
     };
@@ -94,8 +97,11 @@ pub(crate) fn config_worker(
     (service, host): (ServiceName, HostName),
     (path, args): (String, Vec<String>),
 ) -> OpResult {
-    let key = names::plain_service(hub, &service)?;
+    let key = names::configured_service(hub, &service)?;
     names::host_named(hub, &host)?;
+    if let Some(id) = id.filter(|id| id.is_builtin()) {
+        return Err(refused(too_high(id.0)));
+    }
     check_saved_size((&service, &host), &path, &args).map_err(refused)?;
     let words = format!("config worker {service} {host} {path}");
     let spec =
@@ -184,7 +190,7 @@ fn add_worker(
 /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
 /// `start`.
 pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
-    let worker = hub.supervision.worker(names::worker_named(hub, id)?);
+    let worker = hub.supervision.worker(names::configured_worker(hub, id)?);
     if worker.is_self_started {
         return Err(refused(format!(
             "worker {id} started itself; it can't be cloned: start another process like it"
@@ -206,7 +212,7 @@ pub(crate) fn clone_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> O
 }
 
 pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
-    let key = names::worker_named(hub, id)?;
+    let key = names::configured_worker(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);
     let list = match seat.list {
@@ -236,7 +242,7 @@ pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> 
 }
 
 pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceName) -> OpResult {
-    let key = names::plain_service(hub, name)?;
+    let key = names::configured_service(hub, name)?;
     let (workers, clients) = (hub.supervision.count_of(key), hub.dispatch.queue(key).callers);
     if workers > 0 {
         return Err(refused(format!(
@@ -261,6 +267,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
     hub.supervision.remove_service(key);
     let line = format!("delete service {name}");
     hub.changed(origin, line.clone(), vec![line]);
+    builtin_services::on_deleted(hub, name);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))
 }
 

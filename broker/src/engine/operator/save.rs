@@ -42,7 +42,7 @@ pub(crate) fn begin_script(hub: &Engine) -> SavedScript {
     let hosts = hub.supervision.hosts().filter(|(_, host)| !host.is_builtin);
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
-    let workers = hub.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
+    let workers = hub.supervision.workers_by(false).filter(|(_, worker)| !worker.is_self_started);
     let groups = hub.instances.groups().iter().filter(|(_, group)| group.config.is_some());
     SavedScript {
         text,

@@ -4,6 +4,7 @@
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::run::{EndReport, Run, RunOrigin};
+use super::workers::Worker;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -12,6 +13,7 @@ use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecStarted;
+use protocol::limits::BUILTIN_ROLE;
 use protocol::{ExecStart, HostName, RunId, ServiceSetting, Setting};
 
 impl Supervision {
@@ -93,9 +95,7 @@ impl Supervision {
         let run = RunId(next);
         let digest = self.digest(key, cx.catalog);
         let (worker, service) = (&self.workers[key], &cx.catalog[self.workers[key].service]);
-        let (broker_host, broker_port) = self.worker_address(&worker.host, cx);
-        let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
-        args.extend(worker.args.iter().cloned());
+        let args = self.arguments(worker, cx);
         let process = service.of_workers.process.with(&worker.own.process);
         let start = ExecStart {
             worker: id,
@@ -124,6 +124,21 @@ impl Supervision {
             cx,
         );
         self.worker_fact(FactKind::WorkerStart, key, &what, cx);
+    }
+
+    /// The arguments of a worker's program, from `argv[1]` on. A built-in service is a role of this
+    /// program, and is told where clients log in, besides.
+    fn arguments(&self, worker: &Worker, cx: &Context<'_>) -> Vec<String> {
+        let (host, port) = self.worker_address(&worker.host, cx);
+        let name = cx.catalog[worker.service].name.to_string();
+        let id = worker.id.to_string();
+        if worker.id.is_builtin() {
+            let client = cx.listening.builtin.client.clone();
+            return vec![BUILTIN_ROLE.to_owned(), name, host, port, id, client];
+        }
+        let mut args = vec![host, port, id, name];
+        args.extend(worker.args.iter().cloned());
+        args
     }
 
     /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`.
