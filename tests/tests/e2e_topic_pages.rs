@@ -1,5 +1,6 @@
-//! Runs the blocks of `docs/topics.md` and `docs/instances.md` as printed, against a broker on a
-//! simulated machine, and compares the output with the pages. Needs root, see `isect_tests::lan`.
+//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/builtin.md` as printed,
+//! against a broker on a simulated machine, and compares the output with the pages. Needs root, see
+//! `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
@@ -29,10 +30,17 @@ fn typed(name: &str) -> usize {
                 .unwrap_or_else(|why| panic!("{name}, line {}: {why}; was\n{said}", block.line)),
             // A test of the library compiles these.
             "rust,no_run" => {}
+            // For another program.
+            "yaml" => {}
             other => panic!("{name}, line {}: a block of kind {other:?}", block.line),
         }
     }
     typed
+}
+
+#[test]
+fn the_page_of_built_in_services_is_as_it_says() {
+    assert!(typed("docs/builtin.md") >= 4);
 }
 
 #[test]
