@@ -7,8 +7,10 @@ use bytes::Bytes;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
 use client::address::Address;
+use client::start_secret::StartSecret;
 use client::token::Token;
 use client::trust::Trust;
+use protocol::ids::WorkerId;
 use protocol::limits::{DEADLINE_MS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN};
 use protocol::names::ServiceName;
 use protocol::op::table::COMMANDS;
@@ -28,8 +30,8 @@ With -k all messages are one conversation with one worker; the last has no 'more
 as soon as the one after each is there, and the replies are printed as they come.
 -c may be given several times: all are sent in order, and the status is that of the first failure.
 
-The verbs pub, sub, announce and logs take no SERVICE; 'isdclient pub --help' explains one. A service of
-such a name stands behind '--': isdclient -c hello -- pub
+The verbs pub, sub, announce, logs and health take no SERVICE; 'isdclient pub --help' explains one.
+A service of such a name stands behind '--': isdclient -c hello -- pub
 
 Exit status: 0 done; 1 the broker or the worker answered with an error (its text on standard
 error); 2 usage; 3 no connection, or it was lost; 4 not answered in time.
@@ -44,6 +46,7 @@ Examples:
   isdclient sub 'orders.>'
   isdclient announce pump -- /usr/local/bin/pump
   isdclient logs echo -f
+  isdclient health
 
 'isdclient -c help' lists the operator's commands.";
 
@@ -56,7 +59,7 @@ Examples:
 #[command(
     override_usage = "isdclient [-h [tls://]HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] \
     [--json] [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]\n       \
-    isdclient [OPTIONS] pub|sub|announce|logs ..."
+    isdclient [OPTIONS] pub|sub|announce|logs|health ..."
 )]
 pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
@@ -117,6 +120,12 @@ pub struct Cli {
     /// token itself]
     #[arg(long, value_name = "FILE", global = true, help_heading = CONNECTION)]
     pub token_file: Option<PathBuf>,
+
+    /// Log in with the secret of this worker's start, which is in $ISECT_WORKER_SECRET of its
+    /// process: for programs that a worker runs, in place of a token
+    #[arg(long, value_name = "WORKER", global = true, conflicts_with = "token_file",
+        help_heading = CONNECTION)]
+    pub as_worker: Option<u32>,
 
     /// Print this help
     #[arg(long = "help", action = ArgAction::Help, global = true)]
@@ -193,6 +202,7 @@ impl Cli {
     /// The file can't be read, others may read it, or it has no token in it.
     pub fn token(&self) -> Result<Option<Token>, Failure> {
         let token = match &self.token_file {
+            None if self.as_worker.is_some() => Ok(None),
             Some(file) => Token::from_file(file).map(Some),
             None => Token::from_environment(),
         };
@@ -200,6 +210,15 @@ impl Cli {
             let context = error.context().map_or_else(String::new, |said| format!("{said}: "));
             Failure::Usage(format!("{context}{}; {}", error.text, error.advice()))
         })
+    }
+
+    /// The secret of the start of `--as-worker`; `None` = none is to be shown.
+    ///
+    /// # Errors
+    /// The environment has none.
+    pub fn start(&self) -> Result<Option<StartSecret>, Failure> {
+        let start = self.as_worker.map(|id| StartSecret::of_worker(WorkerId(id))).transpose();
+        start.map_err(|error| Failure::Usage(format!("--as-worker: {}", error.text)))
     }
 
     /// The texts of `-c` as messages, in order.

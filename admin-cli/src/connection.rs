@@ -77,6 +77,7 @@ impl Connection {
             format,
             name: Some("isdclient".to_owned()),
             token: cli.token()?,
+            start: cli.start()?,
             connect_timeout: timeout.unwrap_or(CONNECT).min(CONNECT),
             reconnect: purpose == Purpose::Console,
             script: purpose == Purpose::Script,

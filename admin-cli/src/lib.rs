@@ -9,10 +9,11 @@
 //! | [`output`] | standard output and standard error |
 //! | [`status`] | what can go wrong, and its exit status |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
-//! | [`verbs`] | the verbs `pub`, `sub`, `announce` and `logs` |
+//! | [`verbs`] | the verbs `pub`, `sub`, `announce`, `logs` and `health` |
 //! | [`publish`], [`subscribe`] | the first two of them |
 //! | [`logs`] | what workers wrote |
 //! | [`announce`] | runs a program as an instance that the broker watches |
+//! | [`health`] | asks the built-in service `health`, for probes |
 //! | [`instance`], [`lines`] | tells the broker of that program; the lines that it writes |
 //! | [`stop`] | Ctrl-C as a flag |
 //! | [`console`], [`complete`] | the interactive console, and completion with Tab |
@@ -24,6 +25,7 @@ pub mod complete;
 pub mod connection;
 pub mod console;
 pub mod generate;
+pub mod health;
 pub mod input;
 pub mod instance;
 pub mod lines;
@@ -75,6 +77,9 @@ pub fn main() -> ExitCode {
     }
     if let (None, Some(verbs::Verb::Announce(args))) = (&cli.generate, &cli.verb) {
         return announce::run(&cli, args, &mut out);
+    }
+    if let (None, Some(verbs::Verb::Health(args))) = (&cli.generate, &cli.verb) {
+        return health::run(&cli, args, &mut out);
     }
     let result = match (&cli.generate, &cli.verb) {
         (Some(what), _) => generate::generate(*what, &mut out),

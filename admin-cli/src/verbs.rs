@@ -75,7 +75,19 @@ Examples:
   isdclient logs 3 -n 500
   isdclient --json logs echo -f";
 
-/// What to do on the bus.
+const HEALTH_AFTER: &str = "\
+The first line is ok, degraded or down; the others say why. With --json the answer is one object
+with the state and the reasons. With services it is about them alone: each of them must be served.
+The broker's built-in service 'health' answers (docs/builtin.md).
+
+Exit status: 0 ok; 1 degraded; 2 down, or no answer, or usage.
+
+Examples:
+  isdclient health
+  isdclient health --json orders stock
+  livenessProbe: { exec: { command: [isdclient, health] } }";
+
+/// What to do on the bus, or to ask of the built-in services.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
     /// Publish a message to a topic
@@ -86,6 +98,8 @@ pub enum Verb {
     Announce(AnnounceArgs),
     /// Print what workers wrote on stdout and stderr
     Logs(LogsArgs),
+    /// Say whether the broker, or some of its services, can do its work: for probes
+    Health(HealthArgs),
 }
 
 /// The words of `logs`.
@@ -236,6 +250,20 @@ fn target(text: &str) -> Result<Target, String> {
     }
 }
 
+/// The words of `health`.
+#[derive(Clone, Debug, Args)]
+#[command(disable_help_flag = true, after_help = HEALTH_AFTER)]
+pub struct HealthArgs {
+    /// How long to wait for the answer, in milliseconds
+    #[arg(long = "timeout", value_name = "MS", default_value_t = 5000,
+        value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MS_MAX))]
+    pub wait: u64,
+
+    /// Ask for these services alone
+    #[arg(value_name = "SERVICE", value_parser = name)]
+    pub services: Vec<String>,
+}
+
 fn topic(text: &str) -> Result<String, String> {
     check_topic(text).map(|()| text.to_owned())
 }
@@ -275,13 +303,14 @@ pub fn options(cli: &Cli) -> Result<Options, Failure> {
     Ok(Options {
         name: Some("isdclient".to_owned()),
         token: cli.token()?,
+        start: cli.start()?,
         trust: Some(cli.trust()),
         answer_timeout: ANSWER,
         ..Options::default()
     })
 }
 
-/// Carries out `pub` or `sub`; `announce` has an exit status of its own.
+/// Carries out `pub` or `sub`; `announce` and `health` have exit statuses of their own.
 ///
 /// # Errors
 /// The failure that ended it.
@@ -295,6 +324,6 @@ pub fn run(
         Verb::Pub(args) => publish::run(cli, args, input, out),
         Verb::Sub(args) => subscribe::run(cli, args, out),
         Verb::Logs(args) => logs::run(cli, args, out),
-        Verb::Announce(_) => Ok(()),
+        Verb::Announce(_) | Verb::Health(_) => Ok(()),
     }
 }

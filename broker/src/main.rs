@@ -1,9 +1,10 @@
 //! The program isectd: reads the command line, loads the configuration, and runs the loop or a
-//! subcommand. Only the program names the client library (`demo`) and execd (`execd_role`); the
-//! broker itself does not.
+//! subcommand. Only the program names the client library (`demo`, `services`) and execd
+//! (`execd_role`); the broker itself does not.
 
 mod demo;
 mod execd_role;
+mod services;
 
 use broker::config::checked_args::CheckedArgs;
 use broker::config::cli::{Args, Command};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<u8, Fatal> {
     match &args.command {
+        Some(Command::Service { name, at }) => return services::run(name, at),
         Some(Command::Demo { once }) => return Ok(demo::run(*once)),
         Some(Command::Token { command }) => {
             let said = token_command::run(command)?;

@@ -95,6 +95,7 @@ pub mod instances;
 pub mod retry;
 pub mod samples;
 pub mod session;
+pub mod start_secret;
 pub mod token;
 pub mod topics;
 pub mod trust;

@@ -42,6 +42,23 @@ ids! {
     FactSeq(u64);
 }
 
+/// The lowest id of what is built into the broker: its services, their workers, and the clients
+/// that those are. What is configured and who logs in by himself has lower ids.
+pub const BUILTIN_IDS: u32 = 1 << 31;
+
+macro_rules! built_in {
+    ($($name:ident)*) => {$(
+        impl $name {
+            /// Whether it belongs to a built-in service.
+            pub const fn is_builtin(self) -> bool {
+                self.0 >= BUILTIN_IDS
+            }
+        }
+    )*};
+}
+
+built_in! { ClientId WorkerId ServiceId }
+
 /// One connection as the engine knows it. The index is used again after a close, with a higher
 /// generation, so a late event of the old connection never reaches the new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -79,6 +79,10 @@ pub const OP_SERVICE: &str = "op";
 /// this name is configured.
 pub const BUS_SERVICE: &str = "bus";
 
+/// The subcommand of isectd as which the built-in services run; execd permits its own program file
+/// for it, and for nothing else.
+pub const BUILTIN_ROLE: &str = "service";
+
 /// Environment variable that carries a worker's secret from execd to the worker.
 pub const WORKER_SECRET_VARIABLE: &str = "ISECT_WORKER_SECRET";
 

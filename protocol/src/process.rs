@@ -140,12 +140,18 @@ impl Keys<Option<Box<ProcessSettings>>> for ProcessKeys {
 }
 
 /// What a client shows that a worker's start was given: its secret, in place of a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StartClaim {
     /// The worker: `argv[3]`.
     pub worker: WorkerId,
     /// The value of `ISECT_WORKER_SECRET`.
     pub secret: String,
+}
+
+impl fmt::Debug for StartClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartClaim").field("worker", &self.worker).finish_non_exhaustive()
+    }
 }
 
 /// The keys `worker` and `secret` of a client's login.

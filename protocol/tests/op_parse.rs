@@ -57,7 +57,8 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("buckets 12 5", Op::Buckets(Some((12, 5)))),
         ("buckets 1440 86400", Op::Buckets(Some((1440, 86_400)))),
         ("client 404", Op::Client(ClientId(404))),
-        ("clients", Op::Clients),
+        ("clients", Op::Clients(false)),
+        ("clients builtin", Op::Clients(true)),
         ("clone 2", Op::Clone(WorkerId(2), None)),
         ("config events 100", Op::ConfigEvents { count: 100, kinds: vec![] }),
         ("delete worker 3", Op::DeleteWorker(WorkerId(3))),
@@ -135,7 +136,8 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("send echo command:reinit", Op::Send(echo(), SendWhat::Reinit)),
         ("send all command:status", Op::Send(Target::All, SendWhat::Status)),
         ("service 4 eat", Op::Service(ServiceWhat::Move(ClientId(4), name("eat")))),
-        ("services", Op::Services),
+        ("services", Op::Services(false)),
+        ("services builtin", Op::Services(true)),
         ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
         ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
         ("settings", Op::Settings(SettingsOf::All)),
@@ -151,6 +153,7 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("workers", Op::Workers(WorkerFilter::All)),
         ("workers lazy", Op::Workers(WorkerFilter::Lazy)),
         ("workers all", Op::Workers(WorkerFilter::All)),
+        ("workers builtin", Op::Workers(WorkerFilter::Builtin)),
     ]
 }
 
@@ -379,7 +382,7 @@ fn an_unknown_command_is_answered_with_the_help() {
 #[test]
 fn hostile_lines_are_refused_and_bounded() {
     assert!(parse_bytes(b"services \xff").unwrap_err().text.contains("byte 9"));
-    assert_eq!(parse_bytes(b"services\0\0\n"), Ok(Op::Services));
+    assert_eq!(parse_bytes(b"services\0\0\n"), Ok(Op::Services(false)));
     let huge = vec![b'x'; 1 << 20];
     assert!(parse_bytes(&huge).unwrap_err().text.contains("1048576 bytes; at most 16384"));
     let long = format!("config service {}", "x".repeat(10_000));

@@ -64,6 +64,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "errors", error_rows()),
         ("docs/protocol.md", "proof", crate::proof::page()),
         ("docs/protocol.md", "conversation", conversation()),
+        ("docs/builtin.md", "builtin", crate::builtin::page()),
         ("docs/decisions/README.md", "decisions", decision_rows()),
         ("docs/architecture.md", "transaction", drawing("transaction")),
         ("docs/architecture.md", "connection", drawing("connection")),

@@ -2,6 +2,7 @@
 //! makes documents. No program uses it.
 
 pub mod blackhole;
+pub mod builtin;
 pub mod certs;
 pub mod docs;
 pub mod far_host;

@@ -11,6 +11,7 @@ use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{ServiceName, TokenName};
+use protocol::process::StartClaim;
 use protocol::proof::{Challenge, Claim, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
@@ -197,6 +198,11 @@ fn logins() -> Vec<Case> {
         }),
         one("Login: to a long name", |crowd| {
             Ok(Input::Login { link: opened(crowd), login: login(&"s".repeat(32))? })
+        }),
+        one("StartLogin: with a secret that is not right", |crowd| {
+            let claim = StartClaim { worker: WorkerId(1), secret: "1.2.3".to_owned() };
+            let login = Box::new(Login { start: Some(Box::new(claim)), ..*login("s0000")? });
+            Ok(Input::StartLogin { link: opened(crowd), login, proof: None })
         }),
         one("Proof: that nobody asked for", |crowd| {
             let proof = Box::new(Proof { proof: [0; 32] });
@@ -437,7 +443,7 @@ mod tests {
         Deadline Clock Listening Started Script ClientOpened WorkerOpened HostOpened HostRefused
         Closed Congested Uncongested OutboxFull Stalled Garbage Known Login Proof Proven Claimed
         Challenged Unproven TokensRead CertificatesRead Logout HalfClosed Cancel Flush Request
-        Reply WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce
+        Reply StartLogin WorkerLogin StatusReply Subscribe Unsubscribe Publish Announce
         StateChange Beat Withdraw Report PeerError Ping Pong Heard Sourced Stored Terminate
     }
 

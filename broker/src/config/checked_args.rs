@@ -3,6 +3,7 @@
 
 use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
 use super::tls::{Ports, TlsFiles};
+use crate::engine::builtin::{self, BUILT_IN};
 use crate::exit::Fatal;
 use protocol::address::{Host, HostPort, ParsedAddress};
 use protocol::limits::{CLIENT_PORT, TLS_PREFIX};
@@ -71,6 +72,8 @@ pub struct CheckedArgs {
     pub reachable: Option<String>,
     /// `--insecure`: such a port may be open without tokens.
     pub is_insecure: bool,
+    /// The built-in services that are on, from `--with`.
+    pub with: Vec<&'static str>,
     /// What the built-in execd may start, and as whom.
     pub workers: WorkerArgs,
     /// Least severity of logged lines.
@@ -135,11 +138,32 @@ impl CheckedArgs {
             sources: args.source,
             set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
             ports_file: args.ports_file,
+            with: with(&args.with)?,
             workers: args.workers,
             log: args.log,
             log_format: args.log_format,
         })
     }
+}
+
+/// The built-in services that `--with` names.
+fn with(list: &str) -> Result<Vec<&'static str>, Fatal> {
+    match list {
+        "all" => return Ok(BUILT_IN.iter().map(|row| row.name).collect()),
+        "none" => return Ok(Vec::new()),
+        _ => {}
+    }
+    let row = |name: &str| {
+        builtin::row_of(name).map(|row| row.name).ok_or_else(|| {
+            let names: Vec<&str> = BUILT_IN.iter().map(|row| row.name).collect();
+            usage(format!(
+                "--with {list}: no service called '{name}' is built in; there are {}, and the words \
+                 all and none stand alone",
+                names.join(", ")
+            ))
+        })
+    };
+    list.split(',').map(row).collect()
 }
 
 /// The option of a port that other machines can reach and that asks for no client certificate.
@@ -292,6 +316,9 @@ mod tests {
             (&["--listen", "tls://127.0.0.1:1"], "--tls-cert FILE --tls-key FILE"),
             (&["--listen", "tls://x"], "ADDR:PORT"),
             (&["--listen", "unix:"], "no path after"),
+            (&["--with", "wealth"], "no service called 'wealth' is built in; there are health"),
+            (&["--with", "health,all"], "the words all and none stand alone"),
+            (&["--with", ""], "no service called ''"),
             (&["--listen", "127.1"], "ends in a number"),
             (&["--listen", "[fe80::1%nowhere]:1"], "interface that is not there"),
             (&["--worker-listen", "unix:/x"], "state directory"),

@@ -1,6 +1,7 @@
 //! The command line of isectd as clap reads it. [`checked_args`](super::checked_args) checks the
 //! values.
 
+use crate::engine::builtin::BUILT_IN;
 use crate::token_command::TokenCommand;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -106,6 +107,10 @@ pub struct Args {
     #[command(flatten)]
     pub workers: WorkerArgs,
 
+    /// The built-in services that are on.
+    #[arg(long, value_name = "LIST|all|none", default_value = "all", help = with_help())]
+    pub with: String,
+
     /// The role of the built-in execd: listen at unix:PATH.
     #[arg(long, hide = true, value_name = "unix:PATH")]
     pub role_execd: Option<String>,
@@ -117,6 +122,16 @@ pub struct Args {
     /// With `--role-execd`: soft limit of descriptors to go back to.
     #[arg(long, hide = true, default_value_t = 1024)]
     pub role_descriptors: u64,
+}
+
+/// The help of `--with`, with the names that there are.
+fn with_help() -> String {
+    let names: Vec<String> =
+        BUILT_IN.iter().map(|row| format!("{} ({})", row.name, row.begins.words())).collect();
+    format!(
+        "Built-in services that are on: names with commas between them, all, or none. There are: {}",
+        names.join(", ")
+    )
 }
 
 /// What the built-in execd, host 'localhost', may start, and as whom.
@@ -179,6 +194,16 @@ pub enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Be a built-in service; the built-in execd starts this.
+    #[command(hide = true)]
+    Service {
+        /// The name of the service.
+        name: String,
+        /// The broker's worker port or `unix:PATH`, that port's number, the worker's id, and where
+        /// clients log in.
+        #[arg(num_args = 4, value_names = ["HOST", "PORT", "WORKER", "CLIENT"], required = true)]
+        at: Vec<String>,
     },
     /// Show it at work: services, workers, a death and a restart, on this machine.
     Demo {

@@ -38,6 +38,8 @@ pub struct Config {
     pub settings: Settings,
     /// The file of `--ports-file`, written once everything listens.
     pub ports_file: Option<PathBuf>,
+    /// The built-in services that are on.
+    pub with: Vec<&'static str>,
     /// What the built-in execd may start, and as whom.
     pub workers: WorkerArgs,
     /// Least severity of logged lines.
@@ -88,6 +90,7 @@ impl Config {
             set: args.set,
             settings,
             ports_file,
+            with: args.with,
             workers: args.workers,
             log: args.log,
             log_format: args.log_format,

@@ -5,6 +5,7 @@
 use super::keys::{ServiceKey, Table};
 use super::operator_act::OperatorAct;
 use super::wall_clock::short;
+use protocol::ids::BUILTIN_IDS;
 use protocol::limits::BUS_SERVICE;
 use protocol::process::WorkerSettings;
 use protocol::topics::Pattern;
@@ -45,6 +46,8 @@ pub(crate) struct Service {
 pub(crate) struct Catalog {
     table: Table<ServiceKey, Service>,
     names: BTreeMap<ServiceName, ServiceKey>,
+    /// Those that are built in. One of the same name that is configured wins.
+    builtin: BTreeMap<ServiceName, ServiceKey>,
     ids: BTreeMap<ServiceId, ServiceKey>,
     last_id: u32,
     op: ServiceKey,
@@ -61,7 +64,8 @@ impl Default for Catalog {
         let names = BTreeMap::from([(op.name.clone(), table.insert(op))]);
         let op = names[&ServiceName::op()];
         let bus = table.insert(Service::new(ServiceName::bus(), ServiceId(0), Tick(0)));
-        Self { table, names, ids: BTreeMap::from([(ServiceId(1), op)]), last_id: 1, op, bus }
+        let (ids, builtin) = (BTreeMap::from([(ServiceId(1), op)]), BTreeMap::new());
+        Self { table, names, builtin, ids, last_id: 1, op, bus }
     }
 }
 
@@ -111,6 +115,12 @@ impl Service {
     }
 }
 
+/// The error text for an id that is wanted and kept for what is built in.
+pub(crate) fn too_high(id: u32) -> String {
+    let last = BUILTIN_IDS - 1;
+    format!("id {id} is one of the built-in services; the highest one is {last}, leave the id out")
+}
+
 impl Catalog {
     /// The service `op`, which the broker itself answers.
     pub(crate) const fn op(&self) -> ServiceKey {
@@ -130,7 +140,7 @@ impl Catalog {
     /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> ServiceId {
         let is_free = |id: &u32| !self.ids.contains_key(&ServiceId(*id));
-        let next = self.last_id.checked_add(1);
+        let next = self.last_id.checked_add(1).filter(|&id| !ServiceId(id).is_builtin());
         // There are always fewer services than ids, because each takes memory.
         ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
     }
@@ -146,6 +156,9 @@ impl Catalog {
         now: Tick,
     ) -> Result<ServiceKey, String> {
         let id = id.unwrap_or_else(|| self.free_id());
+        if id.is_builtin() {
+            return Err(too_high(id.0));
+        }
         if let Some(taken) = self.ids.get(&id).map(|&key| &self.table[key]) {
             return Err(format!("id {id} belongs to service '{}'; leave the id out", taken.name));
         }
@@ -156,6 +169,19 @@ impl Catalog {
         Ok(key)
     }
 
+    /// Makes a built-in service, with its id.
+    pub(crate) fn add_builtin(
+        &mut self,
+        name: ServiceName,
+        id: ServiceId,
+        now: Tick,
+    ) -> ServiceKey {
+        let key = self.table.insert(Service::new(name.clone(), id, now));
+        self.builtin.insert(name, key);
+        self.ids.insert(id, key);
+        key
+    }
+
     /// Removes a service, which must have no workers, clients or requests.
     pub(crate) fn remove(&mut self, key: ServiceKey) {
         let service = self.table.remove(key);
@@ -163,18 +189,33 @@ impl Catalog {
         self.ids.remove(&service.id);
     }
 
-    /// The service with this name.
+    /// The service with this name. One that is configured comes before one that is built in.
     pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
+        self.configured(name).or_else(|| self.builtin.get(name).copied())
+    }
+
+    /// The service with this name, if it is none that is built in.
+    pub(crate) fn configured(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }
 
-    /// The names of all services, in alphabetical order.
+    /// The built-in service with this name, be it on or off.
+    pub(crate) fn builtin(&self, name: &ServiceName) -> Option<ServiceKey> {
+        self.builtin.get(name).copied()
+    }
+
+    /// The names of the services that are configured, in alphabetical order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(ServiceName::as_str)
     }
 
-    /// The keys of the services in the order of their ids.
+    /// The keys of the services in the order of their ids, without those that are built in.
     pub(crate) fn keys(&self) -> Vec<ServiceKey> {
+        self.ids().map(|(_, key)| key).collect()
+    }
+
+    /// The same with those that are built in.
+    pub(crate) fn all_keys(&self) -> Vec<ServiceKey> {
         self.ids.values().copied().collect()
     }
 
@@ -188,14 +229,23 @@ impl Catalog {
         self.ids.get(&id).copied()
     }
 
-    /// The ids of the services, with their keys, by id.
+    /// The ids of the services, with their keys, by id, without those that are built in.
     pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = (ServiceId, ServiceKey)> {
-        self.ids.iter().map(|(&id, &key)| (id, key))
+        self.ids_of(false)
     }
 
-    /// Number of services, `op` included (`isdData.ServiceList`).
+    /// The ids of the services that are built in, or of all others.
+    pub(crate) fn ids_of(
+        &self,
+        is_builtin: bool,
+    ) -> impl DoubleEndedIterator<Item = (ServiceId, ServiceKey)> {
+        let ids = self.ids.iter().map(|(&id, &key)| (id, key));
+        ids.filter(move |(id, _)| id.is_builtin() == is_builtin)
+    }
+
+    /// Number of services, `op` included (`isdData.ServiceList`), without those that are built in.
     pub(crate) fn count(&self) -> usize {
-        self.ids.len()
+        self.names.len()
     }
 
     /// The text of the error for a name that no service has.

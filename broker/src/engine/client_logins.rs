@@ -1,5 +1,6 @@
 //! Clients log in and go: what that means for sessions and for requests.
 
+use super::builtin_services;
 use super::context::context;
 use super::demand;
 use super::hub::Engine;
@@ -38,7 +39,8 @@ impl Engine {
         }
     }
 
-    fn admit_client(&mut self, link: LinkId, login: Login, signature: Option<String>) {
+    /// Lets a client in, or refuses it. `signature` answers the proof of its token.
+    pub(crate) fn admit_client(&mut self, link: LinkId, login: Login, signature: Option<String>) {
         let workers = login.script.then(ScriptWorkers::default);
         let admitted = self.sessions.admit_client(link, login, signature, context!(self));
         if let Some(it) = admitted {
@@ -50,6 +52,7 @@ impl Engine {
                 (it.requests_max, it.has_heartbeat),
             );
             demand::on_login(self, it.service);
+            builtin_services::on_client(self, it.service);
             if workers.is_some() {
                 self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
             }

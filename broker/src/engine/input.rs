@@ -2,6 +2,7 @@
 //! inputs and gives them to `Engine::step` one by one; in tests, scripts and the simulation take
 //! its place. An input of a link comes only between the `…Opened` of this link and its end.
 
+use crate::engine::builtin::BuiltInProgram;
 use crate::engine::origin::{Origin, Requester};
 use bytes::Bytes;
 use core::net::SocketAddr;
@@ -12,9 +13,10 @@ use protocol::bodies::{
 use protocol::peer_group::{canonical, is_this_machine};
 use protocol::{
     Challenge, Claim, ErrorBody, Header, HostName, LinkId, Login, PeerGroup, Proof, Rights, RunId,
-    TokenName, Wall, WireError, WorkerId, WorkerLogin,
+    ServiceName, TokenName, Wall, WireError, WorkerId, WorkerLogin,
 };
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Addresses, descriptors and the identity of this broker. The reactor fills it in once, when its
 /// listeners are open.
@@ -58,6 +60,8 @@ pub struct Listening {
     /// What was wrong with the saved configuration and was left out; operators are told. `None` =
     /// nothing.
     pub mended: Option<String>,
+    /// The built-in services that are on.
+    pub builtin: BuiltInProgram,
 }
 
 /// What the built-in execd would report if this broker started it now. An execd that outlived an
@@ -89,8 +93,30 @@ pub struct Peer {
     pub is_remote: bool,
     /// The token that the peer has proved; the engine sets it after [`Input::Proven`].
     pub token: Option<TokenName>,
+    /// The start of a worker whose secret it proved; the engine sets it. It has the rights of that
+    /// start and no others, whoever it is besides.
+    pub start: Option<Box<StartRights>>,
     /// The peers whose failed logins are counted together with those of this one.
     pub group: PeerGroup,
+}
+
+/// What a client is that proved the secret of a worker's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartRights {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The start; when its process has ended, the client is closed.
+    pub run: RunId,
+    /// The service of the worker, for texts.
+    pub service: ServiceName,
+    /// What it may do: the setting `rights` of the worker, or of its service.
+    pub rights: Rights,
+}
+
+impl fmt::Display for StartRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {} of {}", self.worker, self.service)
+    }
 }
 
 impl Peer {
@@ -325,6 +351,15 @@ pub enum Input {
         link: LinkId,
         /// Service, format, heartbeat and, if it names a token, the claim.
         login: Box<Login>,
+    },
+    /// A client's `login` frame that shows the secret of a worker's start in place of a token.
+    StartLogin {
+        /// The link of the client.
+        link: LinkId,
+        /// The login; its `start` names the worker.
+        login: Box<Login>,
+        /// The start that the secret proves, already checked; `None` = it is none of this broker.
+        proof: Option<Start>,
     },
     /// The `proof` frame of a client or worker, which answers a challenge.
     Proof {

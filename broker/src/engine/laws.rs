@@ -73,7 +73,7 @@ fn check_instances(hub: &Engine) -> Result<(), String> {
 
 /// `dispatch` refuses and `supervision` says the same of each service.
 fn check_outlooks(hub: &Engine) -> Result<(), String> {
-    for key in hub.catalog.keys().into_iter().filter(|&key| key != hub.catalog.op()) {
+    for key in hub.catalog.all_keys().into_iter().filter(|&key| key != hub.catalog.op()) {
         let (told, is) =
             (hub.dispatch.no_worker(key), hub.supervision.no_worker(key, &hub.catalog));
         law!(
@@ -116,6 +116,13 @@ fn check_links(hub: &Engine) -> Result<(), String> {
             }
         };
         law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
+    }
+    for (link, start) in hub.sessions.start_clients() {
+        let is_right = start.is_some_and(|it| hub.supervision.is_present_run(it.worker, it.run));
+        law!(
+            hub.is_working() || is_right,
+            "law 8: link {link} has the rights of {start:?}, which does not run"
+        );
     }
     for (key, worker) in hub.supervision.workers() {
         let end = hub.dispatch.seat(key).link.map(|link| hub.sessions.end(link));

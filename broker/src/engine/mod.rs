@@ -5,11 +5,13 @@
 //! worth remembering); then `step` (what each input means) and `dispatch` (requests).
 
 pub mod action;
+pub mod builtin;
 pub mod drawings;
 pub mod fact;
 pub mod input;
 pub mod view;
 
+mod builtin_services;
 mod catalog;
 mod client_frames;
 mod client_logins;
@@ -45,6 +47,7 @@ mod shutdown;
 mod shutdown_step;
 mod silence_limits;
 mod start;
+mod start_logins;
 mod step;
 mod store;
 pub mod stored_config;

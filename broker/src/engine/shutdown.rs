@@ -55,7 +55,7 @@ pub(super) fn begin(hub: &mut Engine, shutdown: Shutdown, why: &str) {
     let until = shutdown.until;
     hub.shutdown = Some(shutdown);
     let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-    let services = hub.catalog.keys().into();
+    let services = hub.catalog.all_keys().into();
     hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
     for key in hub.supervision.worker_keys() {
         hub.supervision.update_available(key, context!(hub));

@@ -1,5 +1,6 @@
 //! The start of the broker: it listens, its configuration is read, it begins to serve.
 
+use super::builtin_services;
 use super::context::context;
 use super::fact::{About, FactKind};
 use super::heartbeat;
@@ -29,6 +30,7 @@ pub(crate) fn on_started(hub: &mut Engine) {
     if let Some(mended) = hub.listening.mended.take() {
         hub.record(FactKind::PersistFailed, About::default(), mended);
     }
+    builtin_services::begin(hub);
     hub.is_started = true;
     hub.supervision.await_all_self_started(context!(hub));
     hub.supervision.dial_all(context!(hub));

@@ -12,7 +12,7 @@ use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
     client_frames, deadlines, demand, fact_messages, heartbeat, instance_frames, outlook, recycle,
-    rollouts, shutdown, start, topic_frames, work_parts, worker_instances,
+    rollouts, shutdown, start, start_logins, topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -171,6 +171,10 @@ impl Engine {
             Input::Beat { link, beat } => instance_frames::on_beat(self, link, &beat),
             Input::Withdraw { link, withdraw } => {
                 instance_frames::on_withdraw(self, link, *withdraw);
+            }
+            Input::StartLogin { link, login, proof } => {
+                self.heard(link);
+                start_logins::on_start_login(self, link, *login, proof);
             }
             Input::WorkerLogin { link, login, proof } => {
                 self.heard(link);

@@ -84,6 +84,13 @@ pub(crate) enum Work {
         /// The rights before.
         old: Box<Access>,
     },
+    /// The process of a worker has ended, and these clients showed the secret of its start.
+    Revoke {
+        /// Those that are left.
+        links: VecDeque<LinkId>,
+        /// Each of them gets it.
+        error: ErrorBody,
+    },
     /// A file of commands.
     Script(Box<RunningScript>),
     /// `why` or `cancel`: requests are looked for.
@@ -286,7 +293,7 @@ impl Work {
             | Self::EndWithBroker { workers } => workers.is_empty(),
             Self::EndHosts { .. } | Self::Serve { .. } => true,
             Self::Beat { links, .. } => links.is_empty(),
-            Self::ShutOut { links, .. } => links.is_empty(),
+            Self::ShutOut { links, .. } | Self::Revoke { links, .. } => links.is_empty(),
             Self::Save { script, .. } => script.is_done(),
             Self::Script(script) => script.is_done,
             Self::Seek(seek) => seek.is_done,

@@ -123,6 +123,13 @@ fn part(hub: &mut Engine, work: &mut Work, most: usize) -> usize {
             count.div_ceil(LOOKS)
         }
         Work::ShutOut { links, old } => shut_out(hub, links, old, most),
+        Work::Revoke { links, error } => {
+            let count = links.len().min(most.div_ceil(CLOSED_EACH));
+            for link in links.drain(..count) {
+                hub.send_link_away(link, error.clone());
+            }
+            count * CLOSED_EACH
+        }
         Work::Save { link, head, script } => {
             let count = save::go_on_script(hub, script, most.saturating_mul(LINES));
             if script.is_done() {

@@ -6,6 +6,7 @@ use super::hub::Engine;
 use super::instances::instance::Condition;
 use super::instances::workers::WorkerInstance;
 use super::keys::WorkerKey;
+use super::start_logins;
 use super::supervision::Supervision;
 use super::supervision::process_state::ProcessState;
 use super::supervision::workers::{Worker, WorkerEnd};
@@ -14,6 +15,7 @@ use protocol::instances::InstanceState;
 
 /// Something of a worker changed that may be seen in its state.
 pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
+    start_logins::on_turned(hub, key);
     let Some(worker) = hub.supervision.get_worker(key) else { return };
     let run = worker.run.id;
     // Most are ready, and are to stay so.
@@ -58,6 +60,7 @@ fn is_program(hub: &Engine, worker: &Worker) -> bool {
 
 /// A worker is about to be removed.
 pub(crate) fn on_forget(hub: &mut Engine, key: WorkerKey) {
+    start_logins::on_forget(hub, key);
     hub.instances.has_seen(key, (hub.supervision.worker(key).run.id, None));
     review(hub, key, None);
     let worker = hub.supervision.worker(key);

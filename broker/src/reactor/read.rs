@@ -235,6 +235,8 @@ fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
             let is_asked = login.service.is_op() || login.service.as_str() == BUS_SERVICE;
             login.token.is_none() && (has_tokens || is_asked)
         }
+        // Who displaces its instances depends on it; its rights do not.
+        Input::StartLogin { login, .. } => login.service.as_str() == BUS_SERVICE,
         Input::WorkerLogin { login, proof: None, .. } => has_tokens && login.token.is_none(),
         _ => false,
     }

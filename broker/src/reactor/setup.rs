@@ -17,6 +17,7 @@ use super::state_dir::StateDir;
 use super::tls_config::TlsConfig;
 use crate::config::checked_args::Endpoint;
 use crate::config::load::Config;
+use crate::engine::builtin::BuiltInProgram;
 use crate::engine::input::{Input, Listening};
 use crate::engine::origin::Origin;
 use crate::engine::{Engine, EngineOptions};
@@ -30,7 +31,7 @@ use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
@@ -132,6 +133,7 @@ impl Reactor {
         let (saved, mended) = self.keep()?;
         let mut listening = self.listening(config.worker_host.as_deref());
         listening.mended = mended;
+        listening.builtin = self.builtin(config.with.clone());
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
         self.io.authenticator.file = config.token_file;
@@ -268,7 +270,31 @@ impl Reactor {
             pid: process::id(),
             wall: self.clock.told(),
             mended: None,
+            builtin: BuiltInProgram::default(),
         }
+    }
+
+    /// The program of the built-in services of these names, and where they log in: at the Unix
+    /// socket, unless workers run as another user, who may not open it.
+    fn builtin(&self, names: Vec<&'static str>) -> BuiltInProgram {
+        let is_own_user = self.io.built_in_execd.as_ref().is_some_and(BuiltInExecd::is_own_user);
+        let client = match self.first(Role::Client) {
+            Some((listener, mut address)) if !is_own_user => {
+                if address.ip().is_unspecified() {
+                    let is_v4 = address.is_ipv4();
+                    address.set_ip(if is_v4 {
+                        Ipv4Addr::LOCALHOST.into()
+                    } else {
+                        Ipv6Addr::LOCALHOST.into()
+                    });
+                }
+                let prefix = if listener.is_tls() { TLS_PREFIX } else { "" };
+                format!("{prefix}{address}")
+            }
+            Some(_) | None => format!("unix:{}", self.io.state.paths.client().display()),
+        };
+        let path = std::env::current_exe().unwrap_or_default().display().to_string();
+        BuiltInProgram { path, client, names }
     }
 
     /// The addresses as one JSON object.

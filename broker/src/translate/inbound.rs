@@ -57,7 +57,13 @@ pub fn input(
     let report = |report| Input::Report { link, report: Box::new(report) };
     Ok(match decode::frame(kind, head, body)? {
         Frame::Data { head, body } => Input::Request { link, head, body },
-        Frame::Login(login) => Input::Login { link, login: Box::new(login) },
+        Frame::Login(login) => match &login.start {
+            Some(claim) => {
+                let proof = prove(claim.worker, &claim.secret);
+                Input::StartLogin { link, login: Box::new(login), proof }
+            }
+            None => Input::Login { link, login: Box::new(login) },
+        },
         Frame::WorkerLogin(login) => {
             let proof = prove(login.worker, &login.secret);
             Input::WorkerLogin { link, login: Box::new(login), proof }

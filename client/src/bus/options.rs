@@ -1,6 +1,7 @@
 //! The options of a connection to the bus.
 
 use crate::caller;
+use crate::start_secret::StartSecret;
 use crate::token::Token;
 use crate::topics::Room;
 use crate::trust::Trust;
@@ -16,6 +17,8 @@ pub struct Options {
     /// The token, if the broker wants one ([`Token::from_environment`]). A program with a token
     /// trusts only a broker that proves that it knows the token, too.
     pub token: Option<Token>,
+    /// The secret of a worker's start, for a program that is part of a worker, in place of a token.
+    pub start: Option<StartSecret>,
     /// The files for `tls://` addresses; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
     /// A promise to be in a call of the bus nearly always, so that the broker may take silence for
@@ -41,6 +44,7 @@ impl Default for Options {
         Self {
             name: None,
             token: None,
+            start: None,
             trust: None,
             heartbeat: true,
             reconnect: true,
@@ -64,6 +68,7 @@ impl Options {
         caller::Options {
             name: self.name.clone(),
             token: self.token.clone(),
+            start: self.start.clone(),
             trust: self.trust.clone(),
             heartbeat: self.heartbeat,
             connect_timeout: self.connect_timeout,

@@ -1,5 +1,6 @@
 //! The options of a client's login.
 
+use crate::start_secret::StartSecret;
 use crate::token::Token;
 use crate::trust::Trust;
 use protocol::limits::PRIORITY_DEFAULT;
@@ -21,6 +22,8 @@ pub struct Options {
     /// The token, if the broker wants one ([`Token::from_environment`]). A client with a token
     /// trusts only a broker that proves that it knows the token, too.
     pub token: Option<Token>,
+    /// The secret of a worker's start, for a program that is part of a worker, in place of a token.
+    pub start: Option<StartSecret>,
     /// The files for `tls://` addresses; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
     /// A promise to be in [`Caller::recv`](super::Caller::recv) or
@@ -56,6 +59,7 @@ impl Options {
             format: Format::Text,
             name: None,
             token: None,
+            start: None,
             trust: None,
             heartbeat: false,
             half_close: false,
@@ -80,7 +84,7 @@ impl Options {
             heartbeat: self.heartbeat,
             script: self.script,
             half_close: self.half_close,
-            start: None,
+            start: self.start.as_ref().map(StartSecret::claim),
         }
     }
 }
@@ -92,6 +96,7 @@ impl fmt::Debug for Options {
             .field("priority", &self.priority)
             .field("name", &self.name)
             .field("token", &self.token)
+            .field("start", &self.start)
             .field("heartbeat", &self.heartbeat)
             .field("script", &self.script)
             .field("connect_timeout", &self.connect_timeout)

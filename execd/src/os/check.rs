@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 use protocol::bodies::ExecStart;
-use protocol::limits::{PATH_BYTES_MAX, WORDS_MAX};
+use protocol::limits::{BUILTIN_ROLE, PATH_BYTES_MAX, WORDS_MAX};
 use std::ffi::CString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -37,6 +37,24 @@ pub(super) struct Policy {
     pub(super) runs_as_self: bool,
     /// The working directory of the child, where the relative path of an interpreter begins.
     pub(super) directory: PathBuf,
+    /// The program file of execd itself, by device and inode, if it is built into a broker: that
+    /// broker's built-in services are roles of the same program, wherever it is.
+    pub(super) own: Option<(u64, u64)>,
+}
+
+impl Policy {
+    /// The program file of this process.
+    pub(super) fn own_file() -> Option<(u64, u64)> {
+        fs::metadata("/proc/self/exe").ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+
+    /// Whether it is a built-in service of the broker: an id that no operator can give, this very
+    /// program, and no other role of it.
+    fn is_builtin(&self, start: &ExecStart, meta: &Metadata) -> bool {
+        start.worker.is_builtin()
+            && start.args.first().is_some_and(|role| role == BUILTIN_ROLE)
+            && self.own == Some((meta.dev(), meta.ino()))
+    }
 }
 
 /// A program that may be started: the file that was checked.
@@ -65,7 +83,9 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Start
     let unseen = |error: io::Error| (false, format!("{} can't be looked at: {error}", start.path));
     let real = fs::read_link(&magic).map_err(unseen)?;
     let meta = fs::metadata(&magic).map_err(unseen)?;
-    below(path, &real, &policy.allow)?;
+    if !policy.is_builtin(start, &meta) {
+        below(path, &real, &policy.allow)?;
+    }
     check_file(path, &real, &meta, policy)?;
     // For a removed file that has another name the kernel gives the removed path.
     if !fs::symlink_metadata(&real).is_ok_and(|now| is_same(&now, &meta)) {
@@ -424,4 +444,55 @@ pub(super) fn resolve_allowed(given: &[PathBuf]) -> Result<Vec<PathBuf>, String>
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::bodies::ExecStart;
+    use protocol::ids::{BUILTIN_IDS, RunId, WorkerId};
+    use protocol::names::ServiceName;
+
+    fn start(worker: u32, args: &[&str]) -> ExecStart {
+        ExecStart {
+            worker: WorkerId(worker),
+            run: RunId(1),
+            service: ServiceName::new("health").unwrap(),
+            path: "/proc/self/exe".into(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            secret: String::new(),
+            digest: 9,
+            process: None,
+            memory_max: 0,
+            output_bytes: 0,
+            output_files: 1,
+        }
+    }
+
+    #[test]
+    fn its_own_program_is_permitted_for_built_in_services_alone() {
+        let own = fs::metadata("/proc/self/exe").unwrap();
+        let other = fs::metadata("/bin/sh").unwrap();
+        let policy = |own| Policy {
+            allow: vec![PathBuf::from("/nowhere")],
+            trusted: vec![0],
+            runs_as_self: true,
+            directory: PathBuf::from("/"),
+            own,
+        };
+        let built_in = policy(Policy::own_file());
+        let (id, role) = (BUILTIN_IDS, ["service", "health"]);
+        assert!(built_in.is_builtin(&start(id, &role), &own));
+        assert!(built_in.is_builtin(&start(u32::MAX, &role), &own));
+        for (what, start, meta) in [
+            ("the id of a worker that operators configure", start(id - 1, &role), &own),
+            ("another role", start(id, &["--source", "/x"]), &own),
+            ("none", start(id, &[]), &own),
+            ("another program", start(id, &role), &other),
+        ] {
+            assert!(!built_in.is_builtin(&start, meta), "{what}");
+        }
+        assert!(!policy(None).is_builtin(&start(id, &role), &own), "an execd of its own");
+        assert!(check(&start(id - 1, &role), &built_in).unwrap_err().1.contains("not below"));
+    }
 }

@@ -291,6 +291,7 @@ mod tests {
             trusted: vec![0, 3_000_000],
             runs_as_self: true,
             directory: "/".into(),
+            own: None,
         }
     }
 

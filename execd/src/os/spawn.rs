@@ -108,6 +108,7 @@ impl SpawnConfig {
             runs_as_self: account.is_none(),
             directory: std::path::absolute(&options.directory)
                 .unwrap_or_else(|_| options.directory.clone()),
+            own: options.built_in.then(Policy::own_file).flatten(),
         };
         let directory = CString::new(options.directory.as_os_str().as_bytes())
             .map_err(|_| usage("the working directory's name contains a NUL byte"))?;
@@ -138,7 +139,9 @@ impl SpawnConfig {
             directory_file: _,
             outlives,
         } = self;
-        let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
+        // What its own program is, the digest of that says.
+        let Policy { allow, trusted, runs_as_self, directory: directory_of_policy, own: _ } =
+            policy;
         let ChildAttributes { limits, account, directory, umask, batch, nice } = attributes;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();

@@ -66,7 +66,9 @@ const FILTERS: Words<WorkerFilter> = &[
     ("idle", WorkerFilter::Idle),
     ("busy", WorkerFilter::Busy),
     ("all", WorkerFilter::All),
+    ("builtin", WorkerFilter::Builtin),
 ];
+const BUILT_IN: Words<bool> = &[("builtin", true)];
 const SENDS: Words<SendWhat> = &[("reinit", SendWhat::Reinit), ("status", SendWhat::Status)];
 /// The same as the manual spells it.
 const LONG_SENDS: Words<SendWhat> =
@@ -327,11 +329,16 @@ params! {
             arg("argument", Takes::Any, "arguments of the program"),
         ],
         |args| args.worker_config(), |config, f| config.fmt(f);
+    WHICH: bool = [
+            arg("builtin", Takes::Words(&["builtin"]), "those of the built-in services, which are not listed otherwise"),
+        ],
+        |args| Ok(args.maybe(|args| args.choice("builtin", "list", BUILT_IN))?.unwrap_or(false)),
+        |is_builtin, f| if *is_builtin { plain(&"builtin", f) } else { Ok(()) };
     WORKER_FILTER: WorkerFilter = [
             arg(
                 "list",
-                Takes::Words(&["lazy", "idle", "busy", "all"]),
-                "which of the lists; none = all",
+                Takes::Words(&["lazy", "idle", "busy", "all", "builtin"]),
+                "which of the lists, or the workers of built-in services; none = all lists",
             ),
         ],
         |args| {

@@ -103,6 +103,9 @@ pub(super) const BUCKETS: Shape = object(
     ],
 );
 
+const START_WORKER: Field =
+    field("worker", Type::Number, "the worker whose start's secret was shown").maybe();
+
 pub(super) const CLIENT_PAGE: Shape = object(
     "client",
     &[
@@ -115,6 +118,7 @@ pub(super) const CLIENT_PAGE: Shape = object(
         field("name", Type::Text, "the name that the client gave itself").maybe(),
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
+        START_WORKER,
         field("blocked", Type::Flag, "whether its requests are held back"),
         field("under_way", Type::Number, "requests under way").label("UnderWay"),
         field("worker_ids", Type::Numbers, "workers that have them").label("Workers"),
@@ -569,6 +573,7 @@ pub(super) const WHOAMI: Shape = object(
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
         field("token", Type::Text, "name of the token shown").maybe(),
+        START_WORKER,
         field("roles", Type::Texts, "its roles"),
     ],
 );

@@ -245,6 +245,8 @@ pub enum WorkerFilter {
     Busy,
     /// The workers of all three lists.
     All,
+    /// Those of the built-in services, which stand in no other list.
+    Builtin,
 }
 
 /// The requests that `requests` shows.

@@ -13,8 +13,8 @@ use super::params::{
     LOGS_WANTED, MIN_READY, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT,
     PRIORITY, REQUEST_NAME, REQUESTS_OF, SCALE_COUNT, SCALE_HOSTS, SEND_WHAT, SERVICE,
     SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
-    SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHY_OF, WORKER, WORKER_CONFIG,
-    WORKER_FILTER,
+    SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHICH, WHY_OF, WORKER,
+    WORKER_CONFIG, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::rollout_shapes as rollouts;
@@ -65,9 +65,12 @@ commands! {
         example: "client 4",
         answer: &[shape::CLIENT_PAGE],
     }
-    Clients = manual "clients" Read {
+    Clients(is_builtin: bool = WHICH) = manual "clients" Read {
+        usage: "clients [builtin]",
+        syntax: "clients",
         short: "displays the client list",
-        long: "The attached clients in serving order, with service, priority, host, pid, requests waiting and under way.",
+        long: "The attached clients in serving order, with service, priority, host, pid, requests waiting and under way. 'clients builtin' lists those that are built-in services.",
+        example: "clients",
         answer: &[shape::CLIENTS, shape::MORE],
     }
     Clone(worker: WorkerId = WORKER, count: Option<u64> = CLONE_COUNT) = manual "clone" Change {
@@ -137,9 +140,12 @@ commands! {
         example: "pause echo",
         answer: &[array("paused", shape::TARGETED), shape::NOTE],
     }
-    Services = manual "services" Read {
+    Services(is_builtin: bool = WHICH) = manual "services" Read {
+        usage: "services [builtin]",
+        syntax: "services",
         short: "lists isectd's services",
-        long: "The configured services and their ids; 'op' is the broker's own.",
+        long: "The configured services and their ids; 'op' is the broker's own. 'services builtin' lists those that are built in (docs/builtin.md).",
+        example: "services",
         answer: &[array("services", shape::SERVICE_ROW)],
     }
     Preempt(on: Option<bool> = ON_OR_ASKED) = manual "preempt" Change (Read if None) {
@@ -248,10 +254,10 @@ commands! {
         answer: &[shape::WORKER_PAGE, worker_shapes::OF_WORKER],
     }
     Workers(filter: WorkerFilter = WORKER_FILTER) = manual "workers" Read {
-        usage: "workers [lazy | idle | busy | all]",
+        usage: "workers [lazy | idle | busy | all | builtin]",
         syntax: "workers [lazy | idle | busy | all]",
         short: "displays the worker queues",
-        long: "Lazy workers can't take requests (stopped, paused, not logged in), idle ones can, busy ones have one. For a busy worker the last response time is a running clock.",
+        long: "Lazy workers can't take requests (stopped, paused, not logged in), idle ones can, busy ones have one. For a busy worker the last response time is a running clock. Those of built-in services are listed by 'builtin' alone.",
         example: "workers idle",
         answer: &[
             array("lazy", shape::WORKER_ROW).sometimes(),

@@ -6,14 +6,15 @@ use super::tokens;
 use super::topics::TOPICS;
 use super::words::Cursor;
 use super::world::World;
-use broker::engine::input::{Close, Input};
+use broker::engine::input::{Close, Input, Start};
 use protocol::bodies::{ErrorBody, Format, Login};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
 use protocol::header::{FLAG_EXTENDABLE, FLAG_IDEMPOTENT, Header};
-use protocol::ids::{RunId, WorkerId};
+use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
+use protocol::process::StartClaim;
 
 /// Verbs for every connection.
 pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out [received=N], is silent, answers, \
@@ -23,7 +24,7 @@ overflows, stalls, trickles";
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [half-close] [script] [name=X] \
-[as other-user] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
+[as other-user] [at=ADDRESS] [token=X] [with secret of WORKER] [run=N] [digest=N] [forged], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
 [extendable] [noreply] [with WORKER] [trace=N] [times=N], cancels [seq=N], flushes [seq=N], half-closes, says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
@@ -95,7 +96,31 @@ impl World {
             half_close: line.flag("half-close"),
             start: None,
         };
-        self.step(Input::Login { link: self.link(name)?, login: Box::new(login) })
+        let link = self.link(name)?;
+        let is_secret = line.flag("with") && line.flag("secret");
+        let Some(worker) = line.after("of").filter(|_| is_secret) else {
+            return self.step(Input::Login { link, login: Box::new(login) });
+        };
+        self.start_login(link, (login, &worker), line)
+    }
+
+    /// A client shows the secret of a worker's start: the present one, unless the line says
+    /// another.
+    fn start_login(
+        &mut self,
+        link: LinkId,
+        (login, worker): (Login, &str),
+        line: &mut Cursor,
+    ) -> Result<(), String> {
+        let id = super::show::worker_id(worker)
+            .ok_or_else(|| format!("'{worker}' names no worker such as echo#1"))?;
+        let (run, digest) = self.workers.get(&id).map_or((0, 0), |end| (end.run, end.digest));
+        let run = RunId(line.number("run")?.unwrap_or(run));
+        let digest = line.number("digest")?.unwrap_or(digest);
+        let proof = (!line.flag("forged")).then_some(Start { run, digest });
+        let claim = StartClaim { worker: WorkerId(id), secret: "secret".into() };
+        let login = Box::new(Login { start: Some(Box::new(claim)), ..login });
+        self.step(Input::StartLogin { link, login, proof })
     }
 
     fn sends(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {

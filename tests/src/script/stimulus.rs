@@ -4,6 +4,7 @@
 use super::words::{self, Cursor};
 use super::world::{Disk, OPERATOR, World};
 use crate::shell::Ask;
+use broker::engine::builtin;
 use broker::engine::input::Input;
 use broker::engine::origin::Origin;
 use protocol::settings::{Setting, Settings};
@@ -47,7 +48,7 @@ impl World {
     }
 
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
+        const KNOWN: &str = "starts [without execd] [builtin NAME] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", \
 stalls saving, saves the first, saves again, has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
 has certificates [\"READ; …\"] [lost=\"WHY; …\"] [expiring=\"WHAT; …\"] [without tokens], \
@@ -62,7 +63,12 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
                     settings.set(setting, setting.check(&value).map_err(|e| e.to_string())?);
                 }
                 let has_execd = !(line.flag("without") && line.flag("execd"));
-                *self = Self::bare(settings, has_execd)?;
+                let builtin = line.after("builtin").map(|name| {
+                    let row = builtin::row_of(&name).map(|row| row.name);
+                    row.ok_or_else(|| format!("no service called '{name}' is built in"))
+                });
+                let builtin = builtin.transpose()?.into_iter().collect();
+                *self = Self::bare(settings, has_execd, builtin)?;
             }
             "restarts" => self.restart()?,
             "stands" if line.is("still") => {

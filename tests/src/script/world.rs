@@ -5,6 +5,7 @@
 use super::item::Item;
 use crate::shell::{Ask, Choices, Player, TestShell};
 use broker::engine::EngineOptions;
+use broker::engine::builtin::BuiltInProgram;
 use broker::engine::input::{Close, Input, Listening, Peer};
 use broker::engine::origin::Origin;
 use bytes::Bytes;
@@ -97,6 +98,8 @@ pub struct World {
     pub silent: BTreeSet<String>,
     /// What becomes of the configuration.
     pub disk: Disk,
+    /// The built-in services that are on.
+    pub builtin: Vec<&'static str>,
     /// Items since the last call of [`look`](World::look).
     pub(super) items: Vec<Item>,
 }
@@ -120,6 +123,11 @@ pub fn listening(has_execd: bool) -> Listening {
         pid: 4711,
         wall: Wall { epoch_ms: EPOCH_MS, offset_secs: 3600 },
         mended: None,
+        builtin: BuiltInProgram {
+            path: "/bin/isectd".into(),
+            client: "unix:/run/isect/client".into(),
+            names: Vec::new(),
+        },
     }
 }
 
@@ -129,18 +137,22 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn new() -> Result<Self, String> {
-        let mut world = Self::bare(Settings::default(), true)?;
+        let mut world = Self::bare(Settings::default(), true, Vec::new())?;
         world.host_up("localhost", Vec::new())?;
         world.operator(OPERATOR, Format::Text)?;
         world.forget();
         Ok(world)
     }
 
-    /// A broker that listens and nothing else.
+    /// A broker that listens and nothing else but for these built-in services.
     ///
     /// # Errors
     /// The engine broke a law.
-    pub fn bare(settings: Settings, has_execd: bool) -> Result<Self, String> {
+    pub fn bare(
+        settings: Settings,
+        has_execd: bool,
+        builtin: Vec<&'static str>,
+    ) -> Result<Self, String> {
         let mut world = Self {
             shell: TestShell::new(
                 EngineOptions { settings, run_base: 0, transaction_base: 0 },
@@ -153,9 +165,12 @@ impl World {
             worker_lists: BTreeMap::new(),
             silent: BTreeSet::new(),
             disk: Disk::Works,
+            builtin,
             items: Vec::new(),
         };
-        world.step(Input::Listening(Box::new(listening(has_execd))))?;
+        let mut fresh = listening(has_execd);
+        fresh.builtin.names.clone_from(&world.builtin);
+        world.step(Input::Listening(Box::new(fresh)))?;
         world.step(Input::Started)?;
         Ok(world)
     }
@@ -169,6 +184,7 @@ impl World {
         let text = self.shell.kept();
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
         let mut fresh = listening(true);
+        fresh.builtin.names.clone_from(&self.builtin);
         fresh.wall.epoch_ms += self.shell.now.as_millis();
         let options =
             EngineOptions { settings: Settings::default(), run_base, transaction_base: run_base };

@@ -33,11 +33,11 @@ impl Buckets {
         Self { secs, counts: vec![0; count as usize].into(), window, peak: 0 }
     }
 
-    /// Counts a completed transaction in the running window.
-    pub(crate) fn add(&mut self, now: Tick) {
+    /// Counts a completed transaction in the running window, as `step`, which is 0 or 1.
+    pub(crate) fn add(&mut self, now: Tick, step: u64) {
         self.turn(now);
         if let Some(running) = self.counts.front_mut() {
-            *running += 1;
+            *running += step;
             self.peak = self.peak.max(*running);
         }
     }
@@ -87,9 +87,9 @@ mod tests {
     fn windows_move_on_with_time_and_the_peak_stays() {
         let mut buckets = Buckets::new(3, 5, Tick(0));
         for _ in 0..4 {
-            buckets.add(Tick::from_millis(100));
+            buckets.add(Tick::from_millis(100), 1);
         }
-        buckets.add(Tick::from_millis(5_000));
+        buckets.add(Tick::from_millis(5_000), 1);
         assert_eq!(buckets.counts(), [1, 4, 0]);
         buckets.turn(Tick::from_millis(14_999));
         assert_eq!(buckets.counts(), [0, 1, 4]);

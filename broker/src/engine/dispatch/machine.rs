@@ -244,7 +244,12 @@ impl Dispatch {
 
     /// There is a new service.
     pub(crate) fn add_service(&mut self, key: ServiceKey) {
-        self.queues.insert(key, ServiceQueue::default());
+        self.queues.insert(key, ServiceQueue { bucket_step: 1, ..ServiceQueue::default() });
+    }
+
+    /// A service is none whose completed requests stand in the buckets.
+    pub(crate) fn count_in_no_bucket(&mut self, key: ServiceKey) {
+        self.queues[key].bucket_step = 0;
     }
 
     /// A service is gone that has neither workers nor clients nor requests.

@@ -157,6 +157,7 @@ impl Dispatch {
         let entry = &mut self.queues[transaction.service];
         entry.figures.completed += 1;
         entry.used = cx.now;
+        let bucket_step = entry.bucket_step;
         if let Stage::Parked(_) = transaction.stage {
             // Its worker was not at work on it.
             ran = Micros(0);
@@ -167,7 +168,7 @@ impl Dispatch {
         if let Some(client) = transaction.client {
             self.callers[client].answered += 1;
         }
-        self.buckets.add(cx.now);
+        self.buckets.add(cx.now, bucket_step);
         self.totals.completed += 1;
         let seat = &mut self.seats[worker];
         seat.has_answered = true;

@@ -95,6 +95,9 @@ pub(crate) struct ServiceQueue {
     pub(crate) callers: usize,
     /// What became of its requests.
     pub(crate) figures: ServiceFigures,
+    /// What one that is completed counts in the buckets of all services: 1, and 0 of a built-in
+    /// service.
+    pub(super) bucket_step: u64,
     /// When refusals were last made a fact: one a second.
     pub(super) overload_recorded: Option<Tick>,
     /// Speed at which requests leave the queue, for early rejection.

@@ -10,7 +10,10 @@ use protocol::{ClientId, ErrorBody, Header, LinkId, OpReply};
 
 pub(crate) fn origin_of(hub: &Engine, client: ClientKey) -> Origin {
     let (client, peer) = (hub.sessions.client(client), hub.sessions.peer(client));
-    let from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
+    let mut from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
+    if let Some(start) = &peer.start {
+        from += &format!(", {start}");
+    }
     let (uid, token) = (peer.uid, peer.token.clone());
     Origin::Operator { client: client.id, from, uid, token }
 }

@@ -7,9 +7,11 @@ use crate::engine::hub::Engine;
 use protocol::{ClientId, OpError, ServiceId, ServiceName, WorkerFilter};
 use std::collections::VecDeque;
 
-/// Begins a listing of all clients, in the order in which they are served.
-pub(super) fn begin_clients(hub: &Engine) -> Listing {
-    let all = hub.sessions.clients().map(|(key, c)| (hub.dispatch.caller(key).priority, c.id));
+/// Begins a listing of the clients that are built-in services, or of all others, in the order in
+/// which they are served.
+pub(super) fn begin_clients(hub: &Engine, is_builtin: bool) -> Listing {
+    let all = hub.sessions.clients().filter(|(_, c)| c.id.is_builtin() == is_builtin);
+    let all = all.map(|(key, c)| (hub.dispatch.caller(key).priority, c.id));
     let mut all: Vec<_> = all.collect();
     all.sort_unstable();
     let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
@@ -18,8 +20,10 @@ pub(super) fn begin_clients(hub: &Engine) -> Listing {
 
 /// Begins a listing of the workers in the lists that a filter names, by id.
 pub(super) fn begin_workers(hub: &Engine, filter: WorkerFilter) -> Listing {
-    let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
-    let left = hub.supervision.workers().filter(|(key, _)| is_meant(hub.dispatch.seat(*key).list));
+    let is_any = matches!(filter, WorkerFilter::All | WorkerFilter::Builtin);
+    let is_meant = |list| is_any || filter == filter_of(list);
+    let all = hub.supervision.workers_by(filter == WorkerFilter::Builtin);
+    let left = all.filter(|(key, _)| is_meant(hub.dispatch.seat(*key).list));
     let left = left.map(|(_, w)| w.id);
     Listing::Workers { filter, left: left.collect(), rows: Default::default() }
 }

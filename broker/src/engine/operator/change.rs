@@ -241,7 +241,7 @@ pub(crate) fn shutdown(hub: &mut Engine, origin: &Origin, what: ShutdownWhat) ->
     let mut workers = Vec::new();
     match what {
         ShutdownWhat::All => {
-            let all = hub.supervision.workers().map(|(key, _)| key);
+            let all = hub.supervision.workers_by(false).map(|(key, _)| key);
             workers.extend(all.filter(|&key| hub.dispatch.seat(key).link.is_some()));
         }
         ShutdownWhat::Fd(fd) => {

@@ -6,7 +6,8 @@ use super::lines::{
 };
 use super::save::check_saved_size;
 use super::{names, service_kinds, targets, worker_settings};
-use crate::engine::catalog::Service;
+use crate::engine::builtin_services;
+use crate::engine::catalog::{Service, too_high};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
@@ -36,7 +37,7 @@ pub(crate) fn config_service(
     let known = if name.is_op() {
         Some(names::plain_service(hub, &name)?)
     } else {
-        hub.catalog.find(name.as_str())
+        hub.catalog.configured(name.as_str())
     };
     let now = known.map(|key| hub.catalog[key].of_workers.clone()).unwrap_or_default();
     let of_workers = worker_settings::changed_of_service(&now, &name, settings)?;
@@ -52,6 +53,7 @@ pub(crate) fn config_service(
         None => {
             let key = hub.catalog.add(name.clone(), id, hub.now).map_err(refused)?;
             hub.dispatch.add_service(key);
+            builtin_services::on_configured(hub, &name);
             key
         }
     };
@@ -130,8 +132,11 @@ pub(crate) fn config_worker(
             return worker_settings::change_worker(hub, origin, id, &changes);
         }
     };
-    let key = names::plain_service(hub, &service)?;
+    let key = names::configured_service(hub, &service)?;
     names::host_named(hub, &host)?;
+    if let Some(id) = id.filter(|id| id.is_builtin()) {
+        return Err(refused(too_high(id.0)));
+    }
     let words = settings_words(&own, false);
     let words = format!("config worker {service} {host}{words} {path}");
     let own = worker_settings::changed(&WorkerSettings::default(), own.iter())?;
@@ -230,6 +235,7 @@ pub(crate) fn clone_worker(
     count: Option<u64>,
 ) -> OpResult {
     let key = targets::lasting_worker(hub, id)?;
+    names::configured_worker(hub, id)?;
     if hub.supervision.worker(key).is_self_started {
         return Err(refused(format!(
             "worker {id} started itself; it can't be cloned: start another process like it"
@@ -275,6 +281,7 @@ pub(crate) fn add_like(
 
 pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
     let key = targets::lasting_worker(hub, id)?;
+    names::configured_worker(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);
     let list = match seat.list {
@@ -304,7 +311,7 @@ pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> 
 }
 
 pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceName) -> OpResult {
-    let key = names::plain_service(hub, name)?;
+    let key = names::configured_service(hub, name)?;
     let (workers, clients) = (hub.supervision.count_of(key), hub.dispatch.queue(key).callers);
     if workers > 0 {
         return Err(refused(format!(
@@ -329,6 +336,7 @@ pub(crate) fn delete_service(hub: &mut Engine, origin: &Origin, name: &ServiceNa
     hub.supervision.remove_service(key);
     let line = format!("delete service {name}");
     hub.changed(origin, line.clone(), vec![line]);
+    builtin_services::on_deleted(hub, name);
     Ok(OpReply::line("deleted", format!("service {name} deleted"), vec![("service", text(name))]))
 }
 

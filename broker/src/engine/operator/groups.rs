@@ -24,7 +24,13 @@ const SHOWN_MAX: usize = 20;
 fn names(hub: &Engine) -> BTreeSet<ServiceName> {
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services = services.map(|(_, key)| hub.catalog[key].name.clone());
-    services.chain(hub.instances.groups().iter().map(|(name, _)| name.clone())).collect()
+    // A built-in service is shown to who names it.
+    let is_builtin = |name: &ServiceName| {
+        hub.catalog.find(name.as_str()).is_some_and(|key| hub.catalog[key].id.is_builtin())
+    };
+    let others = hub.instances.groups().iter();
+    let others = others.filter(|(name, group)| group.config.is_some() || !is_builtin(name));
+    services.chain(others.map(|(name, _)| name.clone())).collect()
 }
 
 /// Begins the list of all groups.

@@ -19,14 +19,15 @@ pub(crate) fn unless(is_same: bool, command: String) -> Vec<String> {
 }
 
 /// The services with a configured worker among these for which it `is_so`. Workers that started
-/// themselves are no part of the configuration.
+/// themselves, and those of built-in services, are no part of the configuration.
 pub(crate) fn services_of(
     hub: &Engine,
     keys: &[WorkerKey],
     is_so: impl Fn(&Worker) -> bool,
 ) -> BTreeSet<ServiceKey> {
     let workers = keys.iter().map(|&key| hub.supervision.worker(key));
-    workers.filter(|w| w.is_configured() && is_so(w)).map(|w| w.service).collect()
+    let configured = workers.filter(|w| w.is_configured() && !w.id.is_builtin());
+    configured.filter(|w| is_so(w)).map(|w| w.service).collect()
 }
 
 /// The command for the workers of a host, if there is a configured one among these for which it
@@ -47,7 +48,8 @@ pub(crate) fn each(
     verb: &str,
     is_so: impl Fn(ServiceKey) -> bool,
 ) -> Vec<String> {
-    let services = services.iter().filter(|key| is_so(**key));
+    let services = services.iter().filter(|key| !hub.catalog[**key].id.is_builtin());
+    let services = services.filter(|key| is_so(**key));
     // They may be thousands, and formatting takes four times as long.
     services.map(|&key| [verb, " ", hub.catalog[key].name.as_str()].concat()).collect()
 }
@@ -56,6 +58,9 @@ pub(crate) fn each(
 pub(crate) fn start_lines(hub: &Engine, key: WorkerKey) -> Vec<String> {
     let worker = hub.supervision.worker(key);
     let service = &hub.catalog[worker.service];
+    if worker.id.is_builtin() {
+        return Vec::new();
+    }
     if !worker.is_self_started {
         let is_same = worker.is_wanted && !service.is_stopped;
         return if is_same { Vec::new() } else { vec![format!("start {}", worker.id)] };

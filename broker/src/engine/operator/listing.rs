@@ -327,15 +327,15 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
     } else if let OpRequest::Subscriptions(of) = request {
         let left = topics::chosen(hub, of);
         Some(left.map(|left| Listing::Subscriptions { left, rows: Vec::new() }))
-    } else if *request == OpRequest::Services {
-        let left = hub.catalog.ids().map(|(id, _)| id).rev().collect();
+    } else if let OpRequest::Services(is_builtin) = request {
+        let left = hub.catalog.ids_of(*is_builtin).map(|(id, _)| id).rev().collect();
         let of = ServiceTable::Names;
         Some(Ok(Listing::Services { of, left, rows: Vec::new(), without: 0 }))
     } else if *request == OpRequest::Hosts {
         let left = hub.supervision.hosts().map(|(_, host)| host.name.clone()).collect();
         Some(Ok(Listing::Hosts { left, rows: Vec::new() }))
-    } else if *request == OpRequest::Clients {
-        Some(Ok(begin_clients(hub)))
+    } else if let OpRequest::Clients(is_builtin) = request {
+        Some(Ok(begin_clients(hub, *is_builtin)))
     } else {
         None
     }

@@ -24,6 +24,21 @@ pub(crate) fn plain_service(hub: &Engine, name: &ServiceName) -> Result<ServiceK
     service_named(hub, name)
 }
 
+/// The service with this name, if operators configured it.
+///
+/// # Errors
+/// There is none, or it is the broker's own, or built in.
+pub(crate) fn configured_service(hub: &Engine, name: &ServiceName) -> Result<ServiceKey, OpError> {
+    let key = plain_service(hub, name)?;
+    if hub.catalog[key].id.is_builtin() {
+        return Err(refused(format!(
+            "service '{name}' is built in, and so are its workers; 'config service {name}' makes \
+             one of your own, which then runs in its stead; 'isectd --with' says which are on"
+        )));
+    }
+    Ok(key)
+}
+
 /// The client with this id.
 ///
 /// # Errors
@@ -42,6 +57,20 @@ pub(crate) fn worker_named(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpEr
     hub.supervision
         .find_worker(id)
         .ok_or_else(|| not_found(format!("worker {id} is not configured; 'workers' lists them")))
+}
+
+/// The worker with this id, if it is none of a built-in service.
+///
+/// # Errors
+/// It is not configured.
+pub(crate) fn configured_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+    let key = worker_named(hub, id)?;
+    configured_service(hub, &hub.catalog[hub.supervision.worker(key).service].name)?;
+    if id.is_builtin() {
+        // A service of its name is configured.
+        return Err(refused(format!("worker {id} is built in; it can be stopped and started")));
+    }
+    Ok(key)
 }
 
 /// The host with this name.

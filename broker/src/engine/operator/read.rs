@@ -4,6 +4,7 @@
 
 use super::states::StateValues;
 use super::{settings, states};
+use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::dispatch::stage::Stage;
 use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::hub::Engine;
@@ -26,7 +27,14 @@ pub(crate) fn ago(hub: &Engine, at: Tick) -> Value {
 pub(crate) fn show_status(hub: &mut Engine) -> OpReply {
     hub.dispatch.buckets_mut().turn(hub.now);
     let listening = &hub.listening;
-    let (idle, busy) = hub.dispatch.counts();
+    let (mut idle, mut busy) = hub.dispatch.counts();
+    for (key, _) in hub.supervision.workers_by(true) {
+        match hub.dispatch.seat(key).list {
+            WorkerList::Idle => idle -= 1,
+            WorkerList::Busy => busy -= 1,
+            WorkerList::Lazy => {}
+        }
+    }
     let (buckets, totals) = (hub.dispatch.buckets(), hub.dispatch.totals());
     let recent = hub.facts.recent();
     let mut fields = vec![
@@ -138,6 +146,7 @@ pub(crate) fn show_client(hub: &Engine, id: ClientId) -> OpResult {
         ("name", c.name.as_ref().map_or(Value::None, text)),
         ("address", text(&hub.sessions.peer(key).address)),
         ("uid", hub.sessions.peer(key).uid.map_or(Value::None, number)),
+        ("worker", worker_of_start(hub, key)),
         ("blocked", flag(caller.is_blocked)),
         ("UnderWay", number(caller.in_flight.len())),
         ("Workers", Value::Numbers(workers)),
@@ -151,6 +160,12 @@ pub(crate) fn show_client(hub: &Engine, id: ClientId) -> OpResult {
         ("reason", state.reason),
     ];
     Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
+}
+
+/// The worker that a client is part of, if it showed the secret of a start.
+fn worker_of_start(hub: &Engine, key: ClientKey) -> Value {
+    let start = hub.sessions.peer(key).start.as_ref();
+    start.map_or(Value::None, |start| Value::shown(start.to_string(), number(start.worker.0)))
 }
 
 /// The id of the worker that has or holds a transaction.

@@ -208,7 +208,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         OpRequest::Status => Ok(read::show_status(hub)),
         OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
         OpRequest::Client(id) => read::show_client(hub, id),
-        OpRequest::Clients
+        OpRequest::Clients(_)
         | OpRequest::Groups
         | OpRequest::Hosts
         | OpRequest::Instances(_)
@@ -217,7 +217,7 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         | OpRequest::Load(_)
         | OpRequest::Queue(_)
         | OpRequest::Requests(_)
-        | OpRequest::Services
+        | OpRequest::Services(_)
         | OpRequest::Subscriptions(_)
         | OpRequest::Topics(_)
         // Nobody would see what a script lists. From an operator only `listevents` comes here.

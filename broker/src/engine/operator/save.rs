@@ -54,7 +54,7 @@ pub(crate) fn begin_script(hub: &Engine, is_shown: bool) -> SavedScript {
         hosts.filter(|(_, host)| !host.is_builtin || hub.supervision.is_drained(&host.name));
     let services = hub.catalog.ids().filter(|(_, key)| *key != hub.catalog.op());
     let services: VecDeque<_> = services.map(|(id, _)| id).collect();
-    let workers = hub.supervision.workers().filter(|(_, worker)| worker.is_configured());
+    let workers = hub.supervision.workers_by(false).filter(|(_, worker)| worker.is_configured());
     let groups = hub.instances.groups().iter().filter(|(_, group)| group.config.is_some());
     SavedScript {
         text,

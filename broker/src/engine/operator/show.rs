@@ -28,7 +28,9 @@ pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
     let blocks = names
         .into_iter()
         .zip(rows)
-        .filter(|((which, ..), _)| filter == WorkerFilter::All || filter == *which)
+        .filter(|((which, ..), _)| {
+            matches!(filter, WorkerFilter::All | WorkerFilter::Builtin) || filter == *which
+        })
         .map(|((_, name, title), rows)| Block::Table {
             name,
             title: title.to_owned(),
@@ -94,8 +96,9 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId, is_shown: bool) -> OpResul
     let (w, seat) = (hub.supervision.worker(key), hub.dispatch.seat(key));
     let in_list = |(other, _): &(WorkerKey, &Worker)| hub.dispatch.seat(*other).list == seat.list;
     let neighbour = |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
-    let next = neighbour(hub.supervision.workers().filter(in_list).find(|(_, o)| o.id > id));
-    let previous = neighbour(hub.supervision.workers().filter(in_list).rfind(|(_, o)| o.id < id));
+    let others = || hub.supervision.workers_by(id.is_builtin()).filter(in_list);
+    let next = neighbour(others().find(|(_, o)| o.id > id));
+    let previous = neighbour(others().rfind(|(_, o)| o.id < id));
     let list = match seat.list {
         WorkerList::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
         WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),

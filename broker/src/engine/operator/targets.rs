@@ -14,7 +14,7 @@ use protocol::{Block, OpError, OpReply, Target, WorkerId};
 /// The workers that a command is for, newest first, as the original broker listed them.
 pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
     Ok(match target {
-        Target::All => hub.supervision.workers().rev().map(|(key, _)| key).collect(),
+        Target::All => hub.supervision.workers_by(false).rev().map(|(key, _)| key).collect(),
         Target::Service(name) => {
             let service = names::plain_service(hub, name)?;
             hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()

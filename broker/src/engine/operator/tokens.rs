@@ -6,7 +6,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::hub::Engine;
 use crate::engine::input::Tokens;
 use crate::engine::keys::ClientKey;
-use crate::engine::operator::cells::text;
+use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::origin::Requester;
 use crate::engine::quotas::Class;
@@ -42,10 +42,11 @@ pub(crate) fn show_whoami(hub: &Engine, client: ClientKey) -> OpReply {
     let rights = rights_of(hub, client);
     let id = hub.sessions.client(client).id;
     let peer = hub.sessions.peer(client);
-    let by = match (&peer.token, peer.is_owner) {
-        (Some(token), _) => format!("token {token}"),
-        (None, true) => "the broker's own user or root".to_owned(),
-        (None, false) => "no token".to_owned(),
+    let by = match (&peer.token, &peer.start, peer.is_owner) {
+        (Some(token), _, _) => format!("token {token}"),
+        (None, Some(start), _) => format!("the secret of {start}"),
+        (None, None, true) => "the broker's own user or root".to_owned(),
+        (None, None, false) => "no token".to_owned(),
     };
     let line = format!("client {id} at {}, by {by}: {rights}", from(peer));
     let fields = vec![
@@ -53,6 +54,7 @@ pub(crate) fn show_whoami(hub: &Engine, client: ClientKey) -> OpReply {
         ("address", text(&peer.address)),
         ("uid", peer.uid.map_or(Value::None, |uid| Value::Number(uid.into()))),
         ("token", peer.token.as_ref().map_or(Value::None, text)),
+        ("worker", peer.start.as_ref().map_or(Value::None, |start| number(start.worker.0))),
         ("roles", Value::Texts(rights.roles())),
     ];
     OpReply::line("whoami", line, fields)

@@ -19,6 +19,9 @@ pub(crate) struct Access {
     nothing: Rights,
     /// Failed logins of each token and peer group, which slow down further ones.
     pub(super) login_failures: LoginFailures,
+    /// The same for the secrets of starts, by the number of the worker. They are counted apart, so
+    /// that whoever guesses them slows down no token.
+    pub(super) secret_failures: LoginFailures,
 }
 
 impl Default for Access {
@@ -29,14 +32,18 @@ impl Default for Access {
             open: Rights::without_tokens(),
             nothing: Rights::default(),
             login_failures: LoginFailures::default(),
+            secret_failures: LoginFailures::default(),
         }
     }
 }
 
 impl Access {
-    /// The rights of a peer. A token counts before the user: a peer that proves one wants its
-    /// rights.
-    pub(crate) fn rights_of(&self, peer: &Peer) -> &Rights {
+    /// The rights of a peer. A token, or the secret of a worker's start, counts before the user: a
+    /// peer that proves one wants its rights.
+    pub(crate) fn rights_of<'a>(&'a self, peer: &'a Peer) -> &'a Rights {
+        if let Some(start) = &peer.start {
+            return &start.rights;
+        }
         match (&peer.token, &self.tokens) {
             (Some(token), Some(tokens)) => {
                 tokens.tokens.get(token).map_or(&self.nothing, |token| &token.rights)
@@ -67,18 +74,19 @@ impl Access {
         if is_allowed {
             return Ok(());
         }
+        let role =
+            if service.is_op() { "operator:…".into() } else { format!("client:{service}") };
+        if let Some(start) = &peer.start {
+            return Err(denied(format!(
+                "{start} may not ask service '{service}': the roles of its start are {rights}, and \
+                 {role} is needed (setting rights)"
+            )));
+        }
         Err(match (&peer.token, &self.tokens) {
-            (Some(token), _) => {
-                let role = if service.is_op() {
-                    "operator:…".into()
-                } else {
-                    format!("client:{service}")
-                };
-                denied(format!(
-                    "token '{token}' may not ask service '{service}': its roles are {rights}, and \
+            (Some(token), _) => denied(format!(
+                "token '{token}' may not ask service '{service}': its roles are {rights}, and \
                      {role} is needed"
-                ))
-            }
+            )),
             (None, Some(_)) => needs_token(format!(
                 "service '{service}' is for holders of a token, not for {}",
                 from(peer)

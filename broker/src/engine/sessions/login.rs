@@ -11,6 +11,7 @@ use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
+use crate::engine::input::{Peer, StartRights};
 use crate::engine::keys::{ClientKey, ServiceKey};
 use crate::engine::quotas::Class;
 use crate::engine::silence_limits::silence_ms;
@@ -76,7 +77,7 @@ impl Sessions {
 
     /// As `Effect::Refuse`, but without a fact of its own: a fact about such logins was recorded,
     /// and this one is counted as left out.
-    fn refuse_quietly(link: LinkId, error: ErrorBody, cx: &mut Context<'_>) {
+    pub(super) fn refuse_quietly(link: LinkId, error: ErrorBody, cx: &mut Context<'_>) {
         cx.left_out(Class::PreLogin, Some(link));
         cx.out.push(Action::Send { link, frame: Frame::refusal(error) });
         cx.effects.push(Effect::CloseLink { link });
@@ -221,10 +222,11 @@ impl Sessions {
                 return None;
             }
         };
-        let text = introduction(self.clients.next_id, &login, connection.peer.token.as_ref());
+        let is_builtin = connection.peer.start.as_ref().is_some_and(|it| it.worker.is_builtin());
+        let text = introduction(self.clients.coming_id(is_builtin), &login, &connection.peer);
         let (priority, name) = (login.priority, login.service.clone());
         let (has_heartbeat, half_closes) = (login.heartbeat, login.half_close);
-        let (client, id) = self.clients.add(Client::new(link, login, cx.now));
+        let (client, id) = self.clients.add(Client::new(link, login, cx.now), is_builtin);
         self.log_in(link, End::Client(client), cx);
         let requests_max = cx.settings.get(Setting::RequestsMax);
         let ok = LoginOk {
@@ -280,7 +282,9 @@ impl Sessions {
             let text = "the broker is shutting down";
             return Err(ErrorBody::new(ErrorCode::ShuttingDown, text));
         }
-        if self.is_rejecting && !login.service.is_op() {
+        let is_builtin = |start: &StartRights| start.worker.is_builtin();
+        let start = self.links.get(link).and_then(|connection| connection.peer.start.as_deref());
+        if self.is_rejecting && !login.service.is_op() && !start.is_some_and(is_builtin) {
             let text = "the operator lets no new clients in for now ('reject off' ends it)";
             return Err(ErrorBody::new(ErrorCode::Rejecting, text));
         }
@@ -314,14 +318,17 @@ impl Sessions {
 }
 
 /// The text of the fact about a new client.
-fn introduction(id: u32, login: &Login, token: Option<&TokenName>) -> String {
+fn introduction(id: ClientId, login: &Login, peer: &Peer) -> String {
     let Login { priority, hostpid, loghost, service, .. } = login;
     let mut text = format!(
         "client: priority={priority}, hostpid={hostpid}, id={id}, loghost={loghost}, \
          service={service}"
     );
-    if let Some(token) = token {
+    if let Some(token) = &peer.token {
         text += &format!(", token={token}");
+    }
+    if let Some(start) = &peer.start {
+        text += &format!(", {start}");
     }
     text
 }

@@ -2,7 +2,7 @@
 //! the connections, the attached clients, and the rights.
 
 use super::access::Access;
-use super::clients::{Client, Clients};
+use super::clients::{Client, Clients, StartClients};
 use super::connection::{Connection, Connections, End};
 use crate::engine::input::{Peer, Tokens};
 use crate::engine::keys::{ClientKey, HostKey};
@@ -15,6 +15,8 @@ pub(crate) struct Sessions {
     pub(super) links: Connections,
     pub(super) clients: Clients,
     pub(super) access: Access,
+    /// The links of clients that proved the secret of a start, by its worker.
+    pub(super) started: StartClients,
     /// No new clients are let in (`reject on`).
     pub(super) is_rejecting: bool,
     /// No client is let in any more, operators excepted: the broker ends. Independent of
@@ -122,6 +124,7 @@ impl Sessions {
 
     /// A link is gone.
     pub(crate) fn close(&mut self, link: LinkId) {
+        self.forget_start_client(link);
         self.links.free(link);
     }
 

@@ -6,6 +6,7 @@
 //! | `connection`, `phase` | one connection, and how far its login is |
 //! | `login` | logins and proofs |
 //! | `access` | who may do what |
+//! | `start_clients` | those that show the secret of a worker's start |
 //! | `clients` | the attached clients, as they introduced themselves |
 //! | `silence` | pings, and peers that are silent for too long |
 
@@ -19,5 +20,6 @@ pub(crate) mod peer_name;
 pub(crate) mod pending;
 pub(crate) mod phase;
 pub(crate) mod silence;
+pub(crate) mod start_clients;
 
 pub(crate) use machine::Sessions;

@@ -4,6 +4,7 @@
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
 use super::run::{EndReport, Run, RunOrigin};
+use super::workers::Worker;
 use crate::engine::action::Action;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
@@ -11,6 +12,7 @@ use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::operator_act::OperatorAct;
 use protocol::bodies::ExecStarted;
+use protocol::limits::BUILTIN_ROLE;
 use protocol::{ExecStart, HostName, RunId, ServiceSetting, Setting};
 
 impl Supervision {
@@ -99,13 +101,7 @@ impl Supervision {
         let (worker, service) = (&self.workers[key], &cx.catalog[self.workers[key].service]);
         let process = service.of_workers.process.with(&worker.own.process);
         let is_program = service.is_program();
-        let mut args = Vec::new();
-        if !is_program {
-            let is_other_user = process.user.is_some();
-            let (broker_host, broker_port) = self.worker_address(&worker.host, is_other_user, cx);
-            args.extend([broker_host, broker_port, id.to_string(), service.name.to_string()]);
-        }
-        args.extend(worker.args.iter().cloned());
+        let args = self.arguments(worker, process.user.is_some(), cx);
         let start = ExecStart {
             worker: id,
             run,
@@ -128,6 +124,24 @@ impl Supervision {
         cx.out.push(Action::Start { link, start: Box::new(start), has_secret: !is_program });
         self.wait_for_login(key, cx.settings.get(Setting::WorkerLoginMs), cx);
         self.worker_fact(FactKind::WorkerStart, key, &what, cx);
+    }
+
+    /// The arguments of a worker's program, from `argv[1]` on. A program that is no worker gets its
+    /// own alone. A built-in service is a role of this program, and is told where clients log in,
+    /// besides.
+    fn arguments(&self, worker: &Worker, is_other_user: bool, cx: &Context<'_>) -> Vec<String> {
+        let service = &cx.catalog[worker.service];
+        let (host, port) = self.worker_address(&worker.host, is_other_user, cx);
+        let (name, id) = (service.name.to_string(), worker.id.to_string());
+        let mut args = Vec::new();
+        if worker.id.is_builtin() {
+            let client = cx.listening.builtin.client.clone();
+            args.extend([BUILTIN_ROLE.to_owned(), name, host, port, id, client]);
+        } else if !service.is_program() {
+            args.extend([host, port, id, name]);
+        }
+        args.extend(worker.args.iter().cloned());
+        args
     }
 
     /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`. The socket is the

@@ -65,6 +65,19 @@ impl Supervision {
         self.workers.find(id)
     }
 
+    /// The workers of the built-in services, or all others, in the order of their ids.
+    pub(crate) fn workers_by(
+        &self,
+        is_builtin: bool,
+    ) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
+        self.workers.by_id().filter(move |(_, worker)| worker.id.is_builtin() == is_builtin)
+    }
+
+    /// The roles that a worker's processes have as clients.
+    pub(crate) fn set_rights(&mut self, key: WorkerKey, rights: Vec<String>) {
+        self.workers[key].own.rights = Some(rights);
+    }
+
     /// All workers in the order of their ids.
     pub(crate) fn workers(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.workers.by_id()
@@ -110,9 +123,11 @@ impl Supervision {
         self.workers.of_service(service)
     }
 
-    /// The workers that are configured on a host, in the order of their ids.
+    /// The workers that are configured on a host, in the order of their ids, without those of
+    /// built-in services.
     pub(crate) fn workers_on(&self, host: &HostName) -> impl Iterator<Item = (WorkerKey, &Worker)> {
-        self.workers.on_host(host).filter(|(_, worker)| !worker.is_self_started)
+        let here = self.workers.on_host(host);
+        here.filter(|(_, worker)| !worker.is_self_started && !worker.id.is_builtin())
     }
 
     pub(crate) fn host(&self, key: HostKey) -> &Host {

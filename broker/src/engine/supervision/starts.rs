@@ -199,6 +199,46 @@ impl Supervision {
         Ok(key)
     }
 
+    /// Whether this start of a worker is its present one, and its process has not ended.
+    pub(crate) fn is_present_run(&self, id: WorkerId, run: RunId) -> bool {
+        self.workers.find(id).is_some_and(|key| {
+            let worker = &self.workers[key];
+            !worker.is_self_started
+                && worker.state.has_process()
+                && worker.run.id == run
+                && !worker.run.has_exited()
+        })
+    }
+
+    /// The worker whose start a client shows the secret of, if that start runs.
+    ///
+    /// # Errors
+    /// The text for the client says why it does not.
+    pub(crate) fn worker_of_secret(
+        &self,
+        id: WorkerId,
+        start: Start,
+        catalog: &Catalog,
+    ) -> Result<WorkerKey, String> {
+        let run = start.run;
+        let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_self_started)
+        else {
+            return Err(format!("worker {id} is not configured any more"));
+        };
+        if start.digest != self.digest(key, catalog) {
+            return Err(format!("run {run} was started for another configuration of worker {id}"));
+        }
+        if !self.is_present_run(id, run) {
+            let word = self.workers[key].state.word();
+            return Err(format!(
+                "run {run} of worker {id} is not its present start, or its process has ended (the \
+                 worker is {word}); the secret of the present start is in ISECT_WORKER_SECRET of \
+                 its process"
+            ));
+        }
+        Ok(key)
+    }
+
     /// Why a host is a duplicate: it lists a process that another host was asked to start, so both
     /// are names of one execd. Ending that process would end the other host's worker.
     pub(super) fn duplicate_host(

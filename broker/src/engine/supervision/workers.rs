@@ -9,6 +9,7 @@ use super::service_outlook::Outlook;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
 use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
+use protocol::ids::BUILTIN_IDS;
 use protocol::process::WorkerSettings;
 use protocol::{ExitCause, HostName, RunId, Tick, WorkerId, show};
 use std::collections::{BTreeMap, VecDeque};
@@ -125,7 +126,7 @@ pub(super) struct WorkerConnection {
 }
 
 /// The lowest id of a temporary worker: far from those that are given to others.
-pub(crate) const TEMPORARY_MIN: u32 = 3 << 30;
+pub(crate) const TEMPORARY_MIN: u32 = 1 << 30;
 
 /// All workers, by key and by id.
 #[derive(Debug, Default)]
@@ -187,7 +188,7 @@ fn is_taken(id: WorkerId) -> String {
 impl Workers {
     /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> WorkerId {
-        let next = self.last_id.checked_add(1);
+        let next = self.last_id.checked_add(1).filter(|&id| !WorkerId(id).is_builtin());
         // There are always fewer workers than ids, because each takes memory.
         let free = || (1..).find(|id| !self.ids.contains_key(&WorkerId(*id)));
         WorkerId(next.or_else(free).unwrap_or(0))
@@ -202,7 +203,9 @@ impl Workers {
         if self.ids.contains_key(&id) {
             return Err(is_taken(id));
         }
-        self.last_id = self.last_id.max(id.0);
+        if !id.is_builtin() {
+            self.last_id = self.last_id.max(id.0);
+        }
         Ok(id)
     }
 
@@ -251,7 +254,7 @@ impl Workers {
 
     /// Adds a worker like this one, which stands in for the others; it is down.
     pub(super) fn add_temporary(&mut self, like: WorkerKey, now: Tick) -> Option<WorkerKey> {
-        let ids = self.last_temporary.max(TEMPORARY_MIN - 1)..u32::MAX;
+        let ids = self.last_temporary.max(TEMPORARY_MIN - 1)..BUILTIN_IDS - 1;
         let id = ids.map(|last| WorkerId(last + 1)).find(|id| !self.ids.contains_key(id))?;
         let like = &self.table[like];
         let spec = WorkerSpec {
@@ -338,9 +341,10 @@ impl Workers {
         listed == (self.ids.len(), self.ids.len()) && self.by_id().all(is_listed)
     }
 
-    /// How many are configured, those that started themselves among them.
+    /// How many are configured, those that started themselves among them, without those of built-in
+    /// services.
     pub(crate) fn count(&self) -> usize {
-        self.ids.len()
+        self.ids.len() - self.ids.range(WorkerId(BUILTIN_IDS)..).count()
     }
 }
 
