@@ -239,7 +239,8 @@ fn become_user(account: &Account) -> nix::Result<()> {
     setgroups(&account.groups)?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
-    // Root loses its capabilities by that; a user that was given some keeps them, and so a way back.
+    // Root loses its capabilities by that. A user that was given some keeps them, and with them a
+    // way back.
     if !uid.is_root() {
         drop_capabilities().map_err(|_| Errno::EPERM)?;
     }
