@@ -472,7 +472,7 @@ fn a_higher_priority_needs_a_right_of_the_workers_user() {
         let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
         let text = refused(&mut broker, settings);
         assert!(text.contains(&format!("nice {nice} is a higher priority")), "{text}");
-        assert!(text.contains("LimitNICE"), "{text}");
+        assert!(text.contains("LimitNICE") && !text.contains("  "), "{text}");
     }
     for nice in [0, 19] {
         let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
