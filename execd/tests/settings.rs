@@ -472,7 +472,7 @@ fn a_higher_priority_needs_a_right_of_the_workers_user() {
         let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
         let text = refused(&mut broker, settings);
         assert!(text.contains(&format!("nice {nice} is a higher priority")), "{text}");
-        assert!(text.contains("LimitNICE"), "{text}");
+        assert!(text.contains("LimitNICE") && !text.contains("  "), "{text}");
     }
     for nice in [0, 19] {
         let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
@@ -598,6 +598,41 @@ fn no_file_and_no_directory_is_opened_that_the_workers_user_could_not_open() {
         assert!(text.contains("can't be used by the user"), "{text}");
         let settings = ProcessSettings { env_file: Some(secret), ..user("daemon", "") };
         assert_eq!(run(&execd, settings, "echo $A; id -u"), ["hunter2", "1"]);
+    }
+}
+
+/// An execd that is not root, but may read every file: its workers may not, and so it does not read
+/// for them.
+#[test]
+fn what_execd_may_read_by_a_capability_is_not_read_for_a_worker() {
+    if !is_root() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    mode(home.path(), 0o755);
+    let secret = home.path().join("secret").display().to_string();
+    fs::write(&secret, "A=hunter2\n").unwrap();
+    mode(&secret, 0o600);
+    let closed = home.path().join("closed");
+    fs::create_dir_all(closed.join("deep")).unwrap();
+    mode(&closed, 0o700);
+    let deep = closed.join("deep").display().to_string();
+    for args in [&["--ambient"][..], &["--ambient", "--user", "65534:65534"]] {
+        let execd = Execd::unix(&[args, &["--allow-env", "A", "--allow-user", "daemon"]].concat());
+        let mut broker = execd.broker("b");
+        for settings in [env_file(&secret), cwd(&deep)] {
+            let text = refused(&mut broker, settings);
+            assert!(text.contains("can't be used by the user that the worker runs as"), "{text}");
+        }
+        for word in ["", "daemon"] {
+            let settings = ProcessSettings { cwd: Some("/usr".into()), ..user(word, "") };
+            let lines = run(&execd, settings, "cat /proc/self/status; pwd");
+            assert_eq!(status_of(&lines, "CapEff:"), ["0000000000000000"]);
+            let uid = if args.len() > 1 { NOBODY } else { common::AMBIENT_USER };
+            let uid = if word.is_empty() { uid } else { 1 };
+            assert_eq!(status_of(&lines, "Uid:"), vec![uid.to_string(); 4]);
+            assert!(lines.contains(&"/usr".to_owned()), "{lines:?}");
+        }
     }
 }
 

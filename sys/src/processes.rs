@@ -94,6 +94,18 @@ pub fn set_effective(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
     Ok(own.effective)
 }
 
+/// Gives up all capabilities of this thread for ever.
+///
+/// # Errors
+/// A filter of system calls refuses that.
+pub fn drop_capabilities() -> io::Result<()> {
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(
+        None,
+        CapabilitySets { effective: none, permitted: none, inheritable: none },
+    )?)
+}
+
 /// Sends a signal by number to a process (positive) or a group (negative): nix's enum lacks the
 /// real-time signals.
 pub fn send_signal(target: i32, signal: i32) -> nix::Result<()> {

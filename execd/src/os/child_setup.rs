@@ -15,6 +15,7 @@ use std::ffi::{CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use sys::processes::drop_capabilities;
 
 /// A step between fork and exec that failed; the child sends it to execd with the error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +239,11 @@ fn become_user(account: &Account) -> nix::Result<()> {
     setgroups(&account.groups)?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
+    // Root loses its capabilities by that. A user that was given some keeps them, and with them a
+    // way back.
+    if !uid.is_root() {
+        drop_capabilities().map_err(|_| Errno::EPERM)?;
+    }
     let (uids, gids) = (getresuid()?, getresgid()?);
     let is_all = uids.real == uid
         && uids.effective == uid

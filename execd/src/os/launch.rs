@@ -159,7 +159,8 @@ impl Launch {
                 let nice = self.start.process.as_ref().and_then(|process| process.nice);
                 let nice = nice.unwrap_or_default();
                 let text = format!(
-                    "{path} is not started: nice {nice} is a higher priority than execd's own, and                      the worker's user may not raise it (LimitNICE= of execd's unit, ulimit -e)"
+                    "{path} is not started: nice {nice} is a higher priority than execd's own, and \
+                     the worker's user may not raise it (LimitNICE= of execd's unit, ulimit -e)"
                 );
                 (true, text)
             }

@@ -162,7 +162,8 @@ impl NamePattern {
             Some(prefix) => (prefix, true),
             None => (text, false),
         };
-        if !is_name(name) && !(is_prefix && name.is_empty()) {
+        let is_all = is_prefix && name.is_empty();
+        if !is_all && !is_name(name) {
             return Err(format!("'{}' is neither NAME nor PREFIX*", shown(text)));
         }
         if is_own(name) && !is_prefix {

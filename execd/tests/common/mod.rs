@@ -27,6 +27,10 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 /// What `docs/systemd/isdexecd.service` leaves of root's rights, as setpriv wants it.
 const UNIT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+sys_ptrace,+dac_read_search";
 
+/// Rights of root that a unit gives to a user of its own (`AmbientCapabilities=`), and that user.
+const AMBIENT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+dac_read_search";
+pub(crate) const AMBIENT_USER: u32 = 4711;
+
 /// A running isdexecd with a directory of its own.
 pub(crate) struct Execd {
     process: Child,
@@ -37,8 +41,8 @@ pub(crate) struct Execd {
 }
 
 /// Adds the arguments that most tests want: every program is allowed, and root may start workers as
-/// root. `--no-allow`, `--no-root` and `--bounded` (only those of root's rights that the systemd
-/// unit has) are words of the tests.
+/// root. `--no-allow`, `--no-root`, `--bounded` (only those of root's rights that the systemd
+/// unit has) and `--ambient` (another user with some of them) are words of the tests.
 pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     let says = |word| args.contains(&word);
     if !says("--allow") && !says("--no-allow") {
@@ -47,7 +51,7 @@ pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     if nix::unistd::geteuid().is_root() && !says("--user") && !says("--no-root") {
         command.arg("--allow-root-workers");
     }
-    let own = |arg: &&&str| matches!(**arg, "--no-allow" | "--no-root" | "--bounded");
+    let own = |arg: &&&str| matches!(**arg, "--no-allow" | "--no-root" | "--bounded" | "--ambient");
     command.args(args.iter().filter(|arg| !own(arg)));
 }
 
@@ -97,6 +101,14 @@ impl Execd {
         let mut command = if args.contains(&"--bounded") {
             let mut command = Command::new("setpriv");
             command.args(["--no-new-privs", "--bounding-set", UNIT_CAPABILITIES]);
+            command.arg(env!("CARGO_BIN_EXE_isdexecd"));
+            command
+        } else if args.contains(&"--ambient") {
+            let (user, rights) = (AMBIENT_USER.to_string(), AMBIENT_CAPABILITIES);
+            std::os::unix::fs::chown(directory.path(), Some(AMBIENT_USER), None).unwrap();
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+            command.args(["--inh-caps", rights, "--ambient-caps", rights]);
             command.arg(env!("CARGO_BIN_EXE_isdexecd"));
             command
         } else {
