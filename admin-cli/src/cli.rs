@@ -28,8 +28,8 @@ With -k all messages are one conversation with one worker; the last has no 'more
 as soon as the one after each is there, and the replies are printed as they come.
 -c may be given several times: all are sent in order, and the status is that of the first failure.
 
-The verbs pub, sub, announce and logs take no SERVICE; 'isdclient pub --help' explains one. A service of
-such a name stands behind '--': isdclient -c hello -- pub
+The verbs pub, sub, announce and logs take no SERVICE; 'isdclient pub --help' explains one. A
+service of such a name stands behind '--': isdclient -c hello -- pub
 
 Exit status: 0 done; 1 the broker or the worker answered with an error (its text on standard
 error); 2 usage; 3 no connection, or it was lost; 4 not answered in time.
