@@ -5,8 +5,9 @@ use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat,
-    SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig, WorkerFilter,
+    LogsWanted, OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange,
+    ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig,
+    WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -123,6 +124,10 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("requests service client", Op::Requests(RequestsOf::Service(name("client")))),
         ("requests client 3", Op::Requests(RequestsOf::Client(ClientId(3)))),
         ("requests worker 2", Op::Requests(RequestsOf::Worker(WorkerId(2)))),
+        ("logs echo", Op::Logs(logs(echo(), 20, false))),
+        ("logs 3 -n 0", Op::Logs(logs(worker(3), 0, false))),
+        ("logs -f -n 10000 all", Op::Logs(logs(Target::All, 10_000, true))),
+        ("logs service echo -f -n 20", Op::Logs(logs(echo(), 20, true))),
         ("cancel 1764467000123456", Op::Cancel(RequestName::Transaction(LONG))),
         ("cancel 3 7", Op::Cancel(RequestName::Sent(ClientId(3), 7))),
         ("why", Op::Why(WhyOf::Kept)),
@@ -205,8 +210,19 @@ fn config_takes_ids_settings_and_quoted_arguments() {
     }
 }
 
+fn logs(target: Target, lines: u32, follow: bool) -> LogsWanted {
+    LogsWanted { target, lines, follow }
+}
+
 /// A wrong line, and a part of its error.
 const WRONG: &[(&str, &str)] = &[
+    ("logs", "argument 'target' is missing"),
+    ("logs -f", "argument 'target' is missing"),
+    ("logs echo -n", "argument '-n lines' is missing"),
+    ("logs echo -n 10001", "number of lines 10001 is out of range"),
+    ("logs echo -n -f", "number of lines '-f' is not a whole number"),
+    ("logs echo eat", "logs: unexpected 'eat'"),
+    ("logs echo -x", "logs: unexpected '-x'"),
     ("razmafritz", "'razmafritz' is no command"),
     ("wrokers", "did you mean 'workers'?"),
     ("Services", "did you mean 'services'?"),

@@ -11,7 +11,10 @@ fn talking(lines: &str) -> Broker {
     let echo = program("isdecho");
     let text = format!("#!/bin/sh\n{lines}\nexec {} \"$@\"\n", echo.display());
     write_program(&path, text.as_bytes());
-    broker.op("config service echo restart_minute_max=1000");
+    for setting in ["restart_minute_max 1000", "restart_quiet_ms 10"] {
+        broker.op(&format!("set {setting}"));
+    }
+    broker.op("config service echo");
     broker.op(&format!("config worker echo localhost {}", path.display()));
     broker.op("start echo");
     broker.await_ready(1);

@@ -231,12 +231,14 @@ impl Thread {
     fn write(&mut self, pieces: VecDeque<Piece>, lost: BTreeMap<Owner, Lost>) {
         let mut result = Ok(());
         for Piece { owner, watched, at_ms, lines, lost } in pieces {
-            result = result.and(self.files.write(&owner, watched, at_ms, (&lines, lost)));
+            let written = self.files.write(&owner, watched, at_ms, (&lines, lost));
+            result = result.and(written);
         }
         for (owner, Lost { count, number, at_ms, watched }) in lost {
             self.files.lose(&owner, count, number);
             let time = output_line::time(at_ms);
-            result = result.and(self.files.tell_lost(&owner, watched, &time));
+            let told = self.files.tell_lost(&owner, watched, &time);
+            result = result.and(told);
         }
         let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
         match result {

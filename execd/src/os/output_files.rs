@@ -146,9 +146,9 @@ impl OutputFiles {
             }
             number += 1;
         }
-        result = result.and(self.append(owner, watched, (&time, &text)));
+        let appended = self.append(owner, watched, (&time, &text));
         self.shrink(Some(owner));
-        result
+        result.and(appended)
     }
 
     /// Notes that lines up to this number are lost.

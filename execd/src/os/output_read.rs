@@ -1,5 +1,5 @@
-//! Reads the last lines of files of kept output, from the end: what is read is bounded, whatever the
-//! size of the files.
+//! Reads the last lines of files of kept output, from the end: what is read is bounded, whatever
+//! the size of the files.
 
 use super::output_line::{FILE_LINE_BYTES_MAX, FileLine};
 use protocol::process::KeptLine;

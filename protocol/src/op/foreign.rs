@@ -40,8 +40,8 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "'status' is the broker's page; 'load' and 'latency' are those of the services",
     ),
     (
-        &["log", "logs", "tail", "journal", "history", "events"],
-        "'listevents' lists what happened, 'watch' follows it",
+        &["log", "tail", "journal", "history", "events"],
+        "'listevents' lists what happened, 'watch' follows it; 'logs' shows what workers wrote",
     ),
     (
         &["scale", "spawn", "fork"],
