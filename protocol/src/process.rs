@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Settings of a process. What is absent is as the host has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcessSettings {
     /// Variables of its environment, by name.
     pub env: BTreeMap<String, String>,
@@ -63,7 +63,7 @@ impl ProcessSettings {
 
 /// Everything that is set of a worker, or of all workers of a service: its process, and what the
 /// broker makes of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkerSettings {
     /// What its host does.
     pub process: ProcessSettings,

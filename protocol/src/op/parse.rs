@@ -45,9 +45,9 @@ pub fn parse(line: &str) -> Result<OpRequest, OpError> {
         Ok(request) => return Ok(request),
         Err(error) => error,
     };
-    // An error may show any word, and reaches readers who may not see the values of variables: it is
-    // made once more of words without them. Only what is wrong with a value itself is missing then,
-    // and those texts never show it.
+    // An error may show any word, and reaches readers who may not see the values of variables: it
+    // is made once more of words without them. Only what is wrong with a value itself is missing
+    // then, and those texts never show it.
     let hidden: Vec<String> = words.iter().map(|word| worker_settings::hidden(word)).collect();
     if hidden == words { Err(error) } else { Err(read(&hidden).err().unwrap_or(error)) }
 }

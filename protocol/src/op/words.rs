@@ -6,8 +6,8 @@ use crate::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
 /// Most characters of a foreign word that an error text shows.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// Quotes a word so that [`parse`](super::parse::parse) reads it back as one word. Control characters
-/// are written as in `$'…'` of a shell, so that the line stays one line.
+/// Quotes a word so that [`parse`](super::parse::parse) reads it back as one word. Control
+/// characters are written as in `$'…'` of a shell, so that the line stays one line.
 pub fn quote(word: &str) -> String {
     let is_plain = |c: char| {
         c.is_alphanumeric()
@@ -79,7 +79,7 @@ fn trim(line: &str) -> &str {
 
 /// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: single quotes keep
 /// everything as it is; between double quotes `\` escapes `"` and `\` only. `$'…'` has `\n`, `\r`,
-/// `\t`, `\\`, `\'` and `\uXXXX`.
+/// `\t`, `\\`, `\'` and `\uHHHH`.
 pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
     check_size(line.len())?;
     let line = trim(line);
@@ -172,7 +172,7 @@ fn quoted_controls(
                 Some((at, c)) => {
                     return Err(OpError::usage(format!(
                         "'\\{}' at byte {at} means nothing in $'…'; there are \\n, \\r, \\t, \\\\, \
-                         \\' and \\uXXXX",
+                         \\' and \\uHHHH",
                         c.escape_debug()
                     )));
                 }

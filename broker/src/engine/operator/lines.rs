@@ -142,8 +142,8 @@ pub(crate) fn hidden_worker_line(hub: &Engine, worker: &Worker) -> String {
     worker_command(worker.id, place, &own, &worker.path, &worker.args)
 }
 
-/// The command that makes a worker again; `own` are its settings as words. It may be longer than the one that made it, because words
-/// are quoted in only one way.
+/// The command that makes a worker again; `own` are its settings as words. It may be longer than
+/// the one that made it, because words are quoted in only one way.
 pub(crate) fn worker_command(
     id: WorkerId,
     (service, host): (&ServiceName, &HostName),

@@ -2,16 +2,16 @@
 //! means those that it made: the first such line the first worker that is as it says, the second
 //! line the second one. The commands of a connection may be a script, too.
 
-use super::lines::settings_words;
 use crate::engine::action::Summary;
 use crate::engine::keys::ServiceKey;
 use crate::engine::supervision::Supervision;
 use crate::engine::supervision::workers::WorkerSpec;
+use protocol::process::WorkerSettings;
 use protocol::{HostName, WorkerId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What makes two workers alike: service, host, path, arguments, and settings of their own as words.
-type Likeness = (ServiceKey, HostName, String, Vec<String>, String);
+/// What makes two workers alike: service, host, path, arguments and settings of their own.
+type Likeness = (ServiceKey, HostName, String, Vec<String>, Box<WorkerSettings>);
 
 /// The workers that lines of one script mean.
 #[derive(Debug, Default)]
@@ -37,15 +37,14 @@ impl ScriptWorkers {
         let known = self.known.get_or_insert_with(|| {
             let mut known: BTreeMap<Likeness, VecDeque<WorkerId>> = BTreeMap::new();
             for (_, w) in workers.workers().filter(|(_, w)| w.is_configured()) {
-                let own = settings_words(&w.own.changes(), true);
-                let likeness = (w.service, w.host.clone(), w.path.clone(), w.args.clone(), own);
+                let (path, args) = (w.path.clone(), w.args.clone());
+                let likeness = (w.service, w.host.clone(), path, args, w.own.clone());
                 known.entry(likeness).or_default().push_back(w.id);
             }
             known
         });
-        let own = settings_words(&spec.own.changes(), true);
         let (path, args) = (spec.path.clone(), spec.args.clone());
-        let likeness = (spec.service, spec.host.clone(), path, args, own);
+        let likeness = (spec.service, spec.host.clone(), path, args, spec.own.clone());
         let ids = known.get_mut(&likeness)?;
         // The script may have deleted some, and may have given a number of those to another one.
         std::iter::from_fn(|| ids.pop_front()).filter(|id| !self.named.contains(id)).find(|&id| {

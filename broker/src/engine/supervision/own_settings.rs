@@ -15,7 +15,7 @@ impl Supervision {
         let all = &catalog[self.workers[key].service].of_workers.process;
         let worker = &mut self.workers[key];
         let is_other = all.with(&worker.own.process) != all.with(&own.process);
-        worker.own = Box::new(own);
+        *worker.own = own;
         worker.run.has_earlier_settings |= is_other && worker.state.has_process();
     }
 
