@@ -116,8 +116,8 @@ pub(crate) struct Cli {
     /// End all workers, then isdexecd, when there was no broker for so many milliseconds; 0 = never
     #[arg(long, value_name = "MS", default_value_t = 0)]
     orphan_ms: u64,
-    /// At SIGTERM the brokers have so many milliseconds to end their workers when those have answered
-    /// what they have; then the workers that are left get TERM; 0 = at once
+    /// At SIGTERM the brokers have so many milliseconds to end their workers after the requests
+    /// that those have; then the workers that are left get TERM; 0 = at once
     #[arg(long, value_name = "MS", default_value_t = Limits::default().drain_ms,
         value_parser = clap::value_parser!(u64).range(0..=3_600_000))]
     drain_ms: u64,

@@ -5,6 +5,7 @@
 
 use isect_tests::proc::{Broker, Execd, await_that, copy_program, program, write_program};
 use nix::unistd::Uid;
+use protocol::settings::Setting;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -198,6 +199,16 @@ fn the_systemd_units_name_options_that_exist() {
         for option in line.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
             assert!(help.contains(&format!("{option} <")), "{name}: {option}");
         }
+        // What is kept, or drained, must not be ended by systemd meanwhile.
+        assert!(unit.lines().any(|line| line == "KillMode=process"), "{name}");
+        let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let stop_ms = stop.and_then(|secs| secs.parse::<u64>().ok()).expect("seconds") * 1000;
+        let limits = execd::engine::limits::Limits::default();
+        let needed = match name {
+            "isectd" => Setting::HaltMs.row().default,
+            _ => limits.drain_ms + limits.give_up_ms,
+        };
+        assert!(stop_ms >= needed + 10_000, "{name} needs {needed} ms, systemd gives {stop_ms}");
         let copy = folder.path().join(format!("{name}.service"));
         let here = program(name).to_string_lossy().into_owned();
         fs::write(&copy, unit.replace(&format!("/usr/local/bin/{name}"), &here)).expect("a copy");

@@ -55,3 +55,8 @@ fn the_page_of_services_is_as_it_says() {
 fn the_page_of_instances_is_as_it_says() {
     assert!(typed("docs/instances.md") >= 4);
 }
+
+#[test]
+fn the_page_of_upgrades_is_as_it_says() {
+    assert!(typed("docs/upgrade.md") >= 5);
+}

@@ -21,7 +21,7 @@ const CLIENTS: usize = 6;
 const LONG: u64 = 1 << 40;
 
 /// What a client was told of a request: an answer, or an error and whether the work ran.
-type Told = Result<(), (Code, Ran)>;
+type Outcome = Result<(), (Code, Ran)>;
 
 /// Clients that ask as long as they are not stopped, and what they were told.
 #[derive(Debug, Default)]
@@ -29,11 +29,11 @@ struct Load {
     is_over: AtomicBool,
     next: AtomicU64,
     answered: AtomicU64,
-    told: Mutex<BTreeMap<u64, Told>>,
+    told: Mutex<BTreeMap<u64, Outcome>>,
 }
 
 impl Load {
-    fn ask(&self, caller: &mut Caller, id: u64, work_us: u64) -> Told {
+    fn ask(&self, caller: &mut Caller, id: u64, work_us: u64) -> Outcome {
         let ask = Ask { id, work_us, act: Act::Answer, filling: 0 };
         let told = match caller.call(ask.to_string(), Some(Duration::from_secs(20))) {
             Ok(answer) => {

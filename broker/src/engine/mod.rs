@@ -44,6 +44,7 @@ mod recycle;
 mod rollouts;
 mod sessions;
 mod shutdown;
+mod shutdown_begin;
 mod shutdown_step;
 mod silence_limits;
 mod start;

@@ -1,22 +1,19 @@
 //! The broker's orderly shutdown: no new requests; those with workers may finish within
 //! `stop_ask_ms`; workers are asked to end; hosts end what is left; then the process ends. `halt`
-//! does not wait for requests, and `abort` skips everything. Where workers stay for the next broker,
-//! `keep` has what is different.
+//! does not wait for requests, and `abort` skips everything. `keep` has what is different where
+//! workers stay for the next broker.
 
 use super::action::{Action, BrokerExit};
 use super::context::context;
-use super::fact::{About, FactKind};
 use super::hub::Engine;
 use super::keep;
 use super::keys::HostKey;
+use super::shutdown_begin::{self, MARGIN_MS};
 use super::timers::Timer;
 use super::work::Work;
 use crate::engine::shutdown_step::{Shutdown, Step};
 use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
-
-/// Milliseconds that a host may take, after KILL, to report that all have ended.
-pub(super) const MARGIN_MS: u64 = 1000;
 
 impl Engine {
     /// Whether `Action::End` was given.
@@ -34,7 +31,22 @@ pub(crate) fn on_terminate(hub: &mut Engine, signal: &str) {
         }
         end_now(hub);
     } else {
-        keep::on_first_signal(hub, signal);
+        on_first_signal(hub, signal);
+    }
+}
+
+/// The first TERM or INT: ends the broker as `on_term` says.
+fn on_first_signal(hub: &mut Engine, signal: &str) {
+    let why = format!("signal {signal}");
+    match keep::obstacle(hub) {
+        _ if hub.settings.get(Setting::OnTerm) != keep::ON_TERM_KEEP => {
+            begin_shutdown(hub, 0, &why, true);
+        }
+        None => keep::begin(hub, &why),
+        Some(obstacle) => {
+            let why = format!("{why}; workers end, too, whatever on_term says: {obstacle}");
+            begin_shutdown(hub, 0, &why, true);
+        }
     }
 }
 
@@ -43,26 +55,10 @@ pub(crate) fn on_terminate(hub: &mut Engine, signal: &str) {
 pub(crate) fn begin_shutdown(hub: &mut Engine, status: u8, why: &str, may_finish: bool) {
     let wait = if may_finish { hub.settings.get(Setting::StopAskMs) } else { 0 };
     let until = hub.now.plus_millis(wait);
-    begin(hub, Shutdown { status, step: Step::Draining, until, keeps: false }, why);
+    shutdown_begin::begin(hub, Shutdown { status, step: Step::Draining, until, keeps: false }, why);
     if !may_finish {
         stop_all(hub);
     }
-}
-
-/// Begins a shutdown with its first step.
-pub(super) fn begin(hub: &mut Engine, shutdown: Shutdown, why: &str) {
-    hub.record(FactKind::BrokerShutdown, About::default(), format!("the broker ends: {why}"));
-    let until = shutdown.until;
-    hub.shutdown = Some(shutdown);
-    let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-    let services = hub.catalog.all_keys().into();
-    hub.works.begin(Work::FailWaiting { services, error }, &mut hub.effects);
-    for key in hub.supervision.worker_keys() {
-        hub.supervision.update_available(key, context!(hub));
-    }
-    hub.timers.add(until, Timer::End);
-    // The disk may work again.
-    hub.store.try_again();
 }
 
 /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
@@ -74,7 +70,7 @@ pub(crate) fn check_shutdown(hub: &mut Engine) {
     if shutdown.step == Step::Draining && hub.dispatch.counts().1 == 0 {
         end_workers(hub);
     }
-    keep::check_leaving(hub);
+    keep::check_not_kept(hub);
     // A change that was made is stored before the end; `Timer::End` limits how long that may take.
     let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
     if hub.shutdown.as_ref().is_some_and(is_stopped) && !hub.store.is_busy() {
@@ -88,7 +84,7 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine) {
     let shutdown = hub.shutdown.as_ref().filter(|shutdown| shutdown.until <= hub.now);
     match shutdown.map(|shutdown| &shutdown.step) {
         Some(Step::Draining) => end_workers(hub),
-        Some(Step::Stopping(_) | Step::Leaving(_)) => end_now(hub),
+        Some(Step::Stopping(_) | Step::KeepingOthers(_)) => end_now(hub),
         Some(Step::Done) | None => {}
     }
 }
@@ -96,7 +92,7 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine) {
 /// No request is waited for any more: workers end, or are left to the next broker.
 fn end_workers(hub: &mut Engine) {
     if hub.shutdown.as_ref().is_some_and(|shutdown| shutdown.keeps) {
-        keep::leave(hub);
+        keep::keep_workers(hub);
     } else {
         stop_all(hub);
     }

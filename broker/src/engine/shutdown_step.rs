@@ -19,7 +19,7 @@ pub(crate) enum Step {
     /// Busy workers may finish their requests.
     Draining,
     /// Workers stay for the next broker, except these, which end with this one.
-    Leaving(Vec<WorkerKey>),
+    KeepingOthers(Vec<WorkerKey>),
     /// Hosts end their processes; these have not reported that they are done.
     Stopping(Vec<HostKey>),
     /// `Action::End` was given.

@@ -1,7 +1,7 @@
 //! A request to end execd itself. The first one is announced to the brokers, and each ends its
 //! workers when they have answered what they have; a worker whose broker is away has nobody to
-//! answer and gets TERM at once. After `drain_ms`, or at a second request, TERM goes to all that are
-//! left, at a further one KILL. execd ends when the last one is gone.
+//! answer and gets TERM at once. After `drain_ms`, or at a second request, TERM goes to all that
+//! are left, at a further one KILL. execd ends when the last one is gone.
 
 use super::{Engine, Shutdown};
 use std::sync::Arc;

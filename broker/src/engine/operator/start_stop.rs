@@ -1,5 +1,5 @@
-//! `pause`, `ready`, `start` and `stop` of a worker, a service, a host, or all: which workers are to run,
-//! and to take requests.
+//! `pause`, `ready`, `start` and `stop` of a worker, a service, a host, or all: which workers are
+//! to run, and to take requests.
 
 use super::lines::{each, of_host, services_of, start_lines};
 use super::states;

@@ -109,9 +109,9 @@ impl Supervision {
         }
     }
 
-    /// Has the process of a worker end without a loss, whoever wants it: it gets no further request,
-    /// answers what it has, however long that takes and also what is still to come of it, and then
-    /// is asked to end. What follows is for
+    /// Has the process of a worker end without a loss, whoever wants it: it gets no further
+    /// request, answers what it has, however long that takes and also what is still to come of
+    /// it, and then is asked to end. What follows is for
     /// [`launch`](Self::launch) to say: another process, if the worker may have one.
     pub(crate) fn retire(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         match self.workers[key].state {

@@ -18,8 +18,8 @@ pub(crate) struct Host {
     /// Whether it is `localhost`, whose execd this broker starts. Independent of the state: it
     /// never changes.
     pub(crate) is_builtin: bool,
-    /// After `drain host`, until `undrain host`: nothing is started there. Independent of the state:
-    /// an operator says it of any host.
+    /// After `drain host`, until `undrain host`: nothing is started there. Independent of the
+    /// state: an operator says it of any host.
     pub(super) is_drained: bool,
     /// Milliseconds that the next dial waits after a loss.
     pub(super) retry_ms: u64,

@@ -1,6 +1,6 @@
 //! Hosts that an operator drains: nothing is started there, the workers end after the requests that
-//! they have, and stay down until the host is undrained. It is stored, so that later brokers keep to
-//! it. `host_shutdown` handles an execd that leaves by itself.
+//! they have, and stay down until the host is undrained. It is stored, so that later brokers keep
+//! to it. `host_shutdown` handles an execd that leaves by itself.
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
@@ -16,8 +16,8 @@ impl Supervision {
         self.hosts.named(host).is_some_and(|host| host.is_drained)
     }
 
-    /// Carries out `drain host` and `undrain host`: the workers there are ended, or started, part by
-    /// part.
+    /// Carries out `drain host` and `undrain host`: the workers there are ended, or started, part
+    /// by part.
     pub(crate) fn set_drained(&mut self, key: HostKey, is_drained: bool, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         host.is_drained = is_drained;

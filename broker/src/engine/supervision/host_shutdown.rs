@@ -1,6 +1,6 @@
-//! A host whose execd reports that it shuts down in order: nothing is started there, its workers get
-//! no requests until it is linked again and end after those that they have, which its execd waits
-//! for; their ends are no crashes. A host can report this
+//! A host whose execd reports that it shuts down in order: nothing is started there, its workers
+//! get no requests until it is linked again and end after those that they have, which its execd
+//! waits for; their ends are no crashes. A host can report this
 //! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::machine::Supervision;

@@ -33,7 +33,7 @@ fn terminate_leaves_the_children_to_their_brokers_then_ends_them_youngest_first_
 
 #[test]
 fn a_broker_ends_its_children_while_execd_drains() {
-    let mut b = Bench::with_broker(|_| {});
+    let mut b = Bench::with_broker(|config| config.limits.silence_ms = 60_000);
     b.up(1, 1, 0);
     b.give(Input::Terminate);
     assert!(b.until(29_999).iter().all(|word| word == "1<ping"));
@@ -47,7 +47,9 @@ fn a_broker_ends_its_children_while_execd_drains() {
 #[test]
 fn terminate_kills_what_no_broker_ends_and_what_does_not_end_in_time() {
     for drain_ms in [0, 1, 400, 30_000] {
-        let mut b = Bench::with_broker(|config| config.limits.drain_ms = drain_ms);
+        let mut b = Bench::with_broker(|config| {
+            (config.limits.drain_ms, config.limits.silence_ms) = (drain_ms, 60_000);
+        });
         b.up(1, 1, 0);
         let said = b.give(Input::Terminate);
         if drain_ms == 0 {
