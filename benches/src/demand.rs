@@ -19,7 +19,7 @@ const IDLE_STOP_MS: u64 = 20;
 
 /// What was measured, in milliseconds.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct FirstRequests {
     /// Requests that started the worker.
     pub down: Vec<f64>,
     /// Requests that found it.
@@ -30,7 +30,7 @@ pub struct Found {
 ///
 /// # Errors
 /// Something failed, or the worker did not start or end in time.
-pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Found, String> {
+pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<FirstRequests, String> {
     let options = IsectOptions {
         program: setup.bin_dir.join("isectd"),
         workers_unix: true,
@@ -53,7 +53,7 @@ pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Found, String
     let address = Address::parse(&endpoint).map_err(|e| e.to_string())?;
     let service = ServiceName::new(SERVICE).map_err(|e| e.to_string())?;
     let mut caller = Caller::login(&[address], Options::new(service)).map_err(|e| e.to_string())?;
-    let mut found = Found::default();
+    let mut found = FirstRequests::default();
     for _ in 0..count {
         stop.check()?;
         await_down(&mut op)?;

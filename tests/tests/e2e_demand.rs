@@ -77,7 +77,8 @@ fn a_program_gets_neither_a_secret_nor_arguments_of_the_broker_and_is_watched() 
     let folder = broker.folder.path().to_owned();
     let (pids, seen, path) = (folder.join("pids"), folder.join("seen"), folder.join("daemon"));
     let text = format!(
-        "#!/bin/sh\necho \"$# $1 ${{ISECT_WORKER_SECRET-none}}\" > {}\necho $$ >> {}\nexec sleep 1000\n",
+        "#!/bin/sh\necho \"$# $1 ${{ISECT_WORKER_SECRET-none}}\" > {}\n\
+         echo $$ >> {}\nexec sleep 1000\n",
         seen.display(),
         pids.display()
     );

@@ -145,6 +145,10 @@ fn until_of(hub: &Engine, worker: &Worker) -> Option<(Tick, &'static str)> {
             return (kill_due > hub.now).then_some((kill_due, "killed in"));
         }
         ProcessState::Backoff => (Timer::Restart(id, run), "starts in"),
+        ProcessState::Up if hub.catalog[worker.service].is_program() => return None,
+        ProcessState::Starting if hub.catalog[worker.service].is_program() => {
+            (Timer::WorkerLogin(id, run), "must be up within")
+        }
         ProcessState::Starting | ProcessState::Up => {
             (Timer::WorkerLogin(id, run), "must log in within")
         }

@@ -292,13 +292,14 @@ impl Supervision {
         {
             return;
         }
+        let Some(missing) = self.is_missing(worker, cx.catalog) else { return };
         let ends_with_host = worker.run.expected_end == ExpectedEnd::WithHost;
         if self.is_reached(&worker.host) && !ends_with_host {
             let within =
                 format!("within {} ms (worker_login_ms)", cx.settings.get(Setting::WorkerLoginMs));
-            let what = format!("did not log in {within} and is killed");
+            let what = format!("{missing} {within} and is killed");
             self.worker_fact(FactKind::WorkerKilled, key, &what, cx);
-            self.note_killed(key, &format!("did not log in {within}"));
+            self.note_killed(key, &format!("{missing} {within}"));
             self.exec_stop(key, 0, cx);
         } else {
             // It can't be killed now, nor can it reach the broker: its host will report what became

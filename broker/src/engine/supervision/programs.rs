@@ -23,14 +23,20 @@ pub(super) fn success_exit<'a>(worker: &'a Worker, catalog: &'a Catalog) -> &'a 
 }
 
 impl Supervision {
-    /// Gives a worker whose process was started or adopted this time to log in. A program never
-    /// does.
+    /// Gives a worker whose process was started or adopted this time to log in, and a program to be
+    /// up.
     pub(super) fn wait_for_login(&mut self, key: WorkerKey, wait_ms: u64, cx: &mut Context<'_>) {
         let worker = &self.workers[key];
-        if !cx.catalog[worker.service].is_program() {
-            let due = Timer::WorkerLogin(worker.id, worker.run.id);
-            self.wait_for(key, wait_ms, due, cx);
+        let due = Timer::WorkerLogin(worker.id, worker.run.id);
+        self.wait_for(key, wait_ms, due, cx);
+    }
+
+    /// What a worker has not done at the end of that time; `None` = it is a program, and up.
+    pub(super) fn is_missing(&self, worker: &Worker, catalog: &Catalog) -> Option<&'static str> {
+        if !catalog[worker.service].is_program() {
+            return Some("did not log in");
         }
+        (worker.state != ProcessState::Up).then_some("was not up")
     }
 
     /// The process of a worker is up: a program is ready after `stable_ms`.

@@ -17,8 +17,8 @@ pub(crate) struct Run {
     /// reported while its connection is still read, and the start of one that is being ended may
     /// not be reported yet.
     pub(crate) pid: u32,
-    /// When it last logged in, or was up for `stable_ms` as a program; `None` = neither. Independent
-    /// of the state: it decides what follows when the process has ended.
+    /// When it last logged in, or was up for `stable_ms` as a program; `None` = neither.
+    /// Independent of the state: it decides what follows when the process has ended.
     pub(crate) ready: Option<Tick>,
     /// Until when it may take to log in or to come back; once its process has ended, until when its
     /// connection is read. `Timer::StopAsk` limits how long one that was asked to end may take.
