@@ -6,7 +6,7 @@
 //! | `run` | commands come in and are answered |
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `targets` | the workers and services that a command is for |
-//! | `restart` | workers are replaced by new processes; it is answered when that has ended |
+//! | `restart`, `open_restart` | workers are replaced by new processes; it is answered when that has ended |
 //! | `scale` | how many workers a service has |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
@@ -34,6 +34,7 @@ pub(crate) mod lines;
 pub(crate) mod listing;
 pub(crate) mod names;
 pub(crate) mod open_listing;
+pub(crate) mod open_restart;
 pub(crate) mod read;
 pub(crate) mod requests;
 pub(crate) mod restart;

@@ -3,6 +3,7 @@
 //! goes with one service is `supervision/rollout`'s.
 
 use super::answer;
+use super::open_restart::OpenRestart;
 use super::targets::{target_word, targets};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
@@ -14,23 +15,8 @@ use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::rollouts;
 use crate::engine::supervision::rollout::{Cause, Outcome, Plan};
-use protocol::{
-    Block, ClientId, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId,
-};
-use std::collections::{BTreeMap, VecDeque};
-
-/// A `restart` that has not ended.
-#[derive(Debug)]
-pub(crate) struct OpenRestart {
-    pub(super) client: ClientId,
-    head: Header,
-    who: String,
-    min: Option<u64>,
-    /// The services that are still to come, each with its workers.
-    services: VecDeque<(ServiceId, Vec<WorkerId>)>,
-    blocks: Vec<Block>,
-    failures: Vec<String>,
-}
+use protocol::{Block, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId};
+use std::collections::BTreeMap;
 
 /// `restart`: begins it; the answer comes at the end.
 ///

@@ -19,22 +19,22 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
             let service = names::plain_service(hub, name)?;
             hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()
         }
-        Target::Worker(id) => vec![lasting_worker(hub, *id)?],
+        Target::Worker(id) => vec![permanent_worker(hub, *id)?],
     })
 }
 
 /// The worker with this id, if it is there to stay.
-pub(super) fn lasting_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+pub(super) fn permanent_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
     let key = names::worker_named(hub, id)?;
     let worker = hub.supervision.worker(key);
     let name = &hub.catalog[worker.service].name;
     match worker.standing {
-        Standing::Lasting => Ok(key),
+        Standing::Permanent => Ok(key),
         Standing::Temporary => Err(refused(format!(
             "worker {id} is temporary: it stands in while workers of service '{name}' are \
              replaced, and ends by itself; 'service {name}' says how far that is"
         ))),
-        Standing::Leaving => Err(refused(format!(
+        Standing::Draining => Err(refused(format!(
             "worker {id} was taken out of service '{name}' ('scale'), and is removed when its \
              process has ended"
         ))),
@@ -89,7 +89,8 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
         WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub)),
         WorkerVerb::Launch => hub.supervision.launch(key, context!(hub)),
         // It ends, or does so soon.
-        WorkerVerb::Start { .. } if hub.supervision.worker(key).standing != Standing::Lasting => {}
+        WorkerVerb::Start { .. } if hub.supervision.worker(key).standing != Standing::Permanent => {
+        }
         WorkerVerb::Start { is_saved } => {
             hub.supervision.start_worker(key, context!(hub));
             if is_saved {

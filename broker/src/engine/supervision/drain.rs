@@ -104,7 +104,7 @@ impl Supervision {
         }
     }
 
-    /// Has the process of a worker end without a loss, whoever wants it: it gets no further request,
+    /// Has the process of a worker end without a loss, whoever wants it: it gets no more requests,
     /// answers what it has, however long that takes, and ends. What follows is for
     /// [`launch`](Self::launch) to say: another process, if the worker may have one.
     pub(crate) fn retire(&mut self, key: WorkerKey, cx: &mut Context<'_>) {

@@ -11,7 +11,7 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
-//! | `rollout`, `rollout_step` | the workers of a service are replaced, one after another |
+//! | `rollout`, `rolling`, `replaced` | the workers of a service are replaced, one after another |
 //! | `recycle` | which workers are to be replaced by new ones |
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
@@ -37,9 +37,10 @@ mod outlook;
 mod process;
 pub(crate) mod process_state;
 mod recycle;
+mod replaced;
 mod restart;
+mod rolling;
 pub(crate) mod rollout;
-mod rollout_step;
 pub(crate) mod run;
 mod service_outlook;
 mod start_failures;

@@ -5,6 +5,7 @@
 use super::machine::Supervision;
 use super::process_state::ProcessState;
 use super::rollout::{Cause, Plan};
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::{ServiceKey, WorkerKey};
@@ -147,7 +148,7 @@ impl Supervision {
     pub(crate) fn has_room_for_temporary(
         &self,
         service: ServiceKey,
-        catalog: &crate::engine::catalog::Catalog,
+        catalog: &Catalog,
     ) -> Option<&'static str> {
         let settings = &catalog[service].settings;
         if settings.get(ServiceSetting::Single) == 1 {

@@ -32,8 +32,7 @@ pub(crate) struct Worker {
     /// It started itself, and is forgotten when its link is gone. Independent of the state: it
     /// never changes.
     pub(crate) is_self_started: bool,
-    /// Whether it is part of the configuration. Independent of the state: only an operator's command
-    /// changes it.
+    /// Whether it is part of the configuration. Independent of the state: commands change it.
     pub(crate) standing: Standing,
 
     /// After `start`, until `stop`: it is to have a process. Independent of the state, which says
@@ -81,11 +80,11 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It is, or it started itself.
-    Lasting,
+    Permanent,
     /// It stands in while the workers of its service are replaced (`rollout`). It is not saved.
     Temporary,
     /// `scale` took it out: it is not saved any more, and is removed when its process has ended.
-    Leaving,
+    Draining,
 }
 
 /// How the last process of a worker ended.
@@ -211,7 +210,7 @@ impl Workers {
             args,
             own: Box::default(),
             is_self_started,
-            standing: Standing::Lasting,
+            standing: Standing::Permanent,
             is_wanted: false,
             is_paused: false,
             failed: None,
@@ -370,7 +369,7 @@ impl Worker {
 
     /// Whether it is saved: it did not start itself, and is there to stay.
     pub(crate) fn is_configured(&self) -> bool {
-        !self.is_self_started && self.standing == Standing::Lasting
+        !self.is_self_started && self.standing == Standing::Permanent
     }
 
     /// Whether it is connected.
