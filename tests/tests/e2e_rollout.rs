@@ -83,7 +83,7 @@ fn rolled(count: usize, requests: usize, callers: usize) -> (Duration, u64, u64)
             threads.into_iter().flat_map(|thread| thread.join().expect("all right")).collect()
         })
     };
-    let calm = under_load(&|| {}, requests / 5);
+    let before_it = under_load(&|| {}, requests / 5);
     let took = std::sync::Mutex::new(Duration::ZERO);
     let restarting = || {
         let begun = now();
@@ -93,7 +93,7 @@ fn rolled(count: usize, requests: usize, callers: usize) -> (Duration, u64, u64)
         *took.lock().expect("unlocked") = begun.elapsed();
     };
     let times = under_load(&restarting, requests);
-    let sent = (times.len() + calm.len()) as i64;
+    let sent = (times.len() + before_it.len()) as i64;
     assert_eq!(broker.number("", "isdData.Completed"), sent);
     assert_eq!(broker.number("", "isdData.Refused"), 0);
     let events = broker.op("listevents");
@@ -105,7 +105,7 @@ fn rolled(count: usize, requests: usize, callers: usize) -> (Duration, u64, u64)
     assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
     broker.await_idle(count as i64);
     assert_eq!(broker.end(), 0);
-    (took.into_inner().expect("unlocked"), p99(calm), p99(times))
+    (took.into_inner().expect("unlocked"), p99(before_it), p99(times))
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | `run` | commands come in and are answered |
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `targets` | the workers and services that a command is for |
-//! | `restart`, `open_restart` | workers are replaced by new processes; it is answered when that has ended |
+//! | `restart`, `open_restart` | workers are replaced by new processes |
 //! | `scale` | how many workers a service has |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `read`, `show`, `states` | what they show |
