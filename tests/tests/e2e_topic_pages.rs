@@ -1,5 +1,5 @@
-//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/deploy.md` as printed, against
-//! a broker on a simulated machine, and compares the output with the pages. Needs root, see
+//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/deploy.md` as printed,
+//! against a broker on a simulated machine, and compares the output with the pages. Needs root, see
 //! `isect_tests::lan`.
 
 use isect_tests::docs::root;

@@ -101,7 +101,7 @@ fn nothing_runs(target: &Target) -> String {
 /// # Errors
 /// They can't be restarted now, as goes on after nothing.
 fn plan(
-    hub: &mut Engine,
+    hub: &Engine,
     service: ServiceKey,
     workers: &[WorkerId],
     min: Option<u64>,
@@ -126,9 +126,9 @@ fn plan(
     if keys.is_empty() {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
-    let ready = hub.supervision.ready_count(service, context!(hub));
+    let ready = hub.supervision.ready_count(service, &hub.catalog);
     let share = (ready / 10).max(1);
-    let min = min.map_or(ready.saturating_sub(share), |min| min as usize);
+    let min = min.map_or_else(|| ready.saturating_sub(share), |min| min as usize);
     if min > ready {
         return Err(format!(
             "service '{name}' has {} ready, so {min} can't stay so",
@@ -136,7 +136,7 @@ fn plan(
         ));
     }
     let (is_ready, not): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|&key| hub.supervision.serves(key, context!(hub)));
+        keys.into_iter().partition(|&key| hub.supervision.serves(key, &hub.catalog));
     let full = hub.supervision.has_room_for_temporary(service, &hub.catalog);
     let like = is_ready.first().filter(|_| full.is_none());
     if like.is_none() && !is_ready.is_empty() && min >= ready {

@@ -129,8 +129,8 @@ impl Supervision {
     }
 
     /// Whether a worker may be given requests.
-    pub(crate) fn serves(&self, key: WorkerKey, cx: &Context<'_>) -> bool {
-        self.serving_since(key, cx.catalog).is_some()
+    pub(crate) fn serves(&self, key: WorkerKey, catalog: &Catalog) -> bool {
+        self.serving_since(key, catalog).is_some()
     }
 
     /// Since when a worker may be given requests; `None` = it may not.

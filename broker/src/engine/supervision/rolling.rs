@@ -5,6 +5,7 @@ use super::machine::Supervision;
 use super::process_state::ProcessState;
 use super::replaced::Progress;
 use super::rollout::{Cause, Next, Phase, Plan, Rollout, Step};
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::counted::counted;
 use crate::engine::fact::{About, FactKind};
@@ -65,9 +66,9 @@ impl Supervision {
     }
 
     /// How many workers of a service may be given requests.
-    pub(crate) fn ready_count(&self, service: ServiceKey, cx: &Context<'_>) -> usize {
+    pub(crate) fn ready_count(&self, service: ServiceKey, catalog: &Catalog) -> usize {
         let mine = self.workers.of_service(service);
-        mine.filter(|&(key, _)| self.serving_since(key, cx.catalog).is_some()).count()
+        mine.filter(|&(key, _)| self.serving_since(key, catalog).is_some()).count()
     }
 
     /// Goes on with what is under way for a service; what the hub is to do before it goes on
@@ -210,7 +211,7 @@ impl Supervision {
                 return Some((Some(id), why));
             }
             if self.serving_since(key, cx.catalog).is_some() {
-                let ready = self.ready_count(service, cx);
+                let ready = self.ready_count(service, cx.catalog);
                 if ready <= rollout.min {
                     return self.wait_for_ready(rollout, service, ready, cx);
                 }
