@@ -5,6 +5,7 @@ use super::fact::Fact;
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
 use super::no_worker::NoWorker;
+use super::supervision::rollout::Outcome;
 use bytes::Bytes;
 use protocol::{ErrorBody, LinkId, ServiceName, TransactionId, WorkerId};
 use std::collections::VecDeque;
@@ -108,6 +109,8 @@ pub(crate) enum Effect {
     Traced,
     /// A fact was recorded that is to be published.
     Fact(Box<Fact>),
+    /// Workers of a service are replaced, or that failed.
+    Replaced { service: ServiceKey, outcome: Box<Outcome> },
     /// The process of a worker has more memory than its service allows.
     Memory { worker: WorkerKey, bytes: u64 },
     /// The process of a worker is in another state.
@@ -168,6 +171,7 @@ impl Effect {
             | Self::Launch { .. }
             | Self::Retire { .. }
             | Self::Poisoned { .. }
+            | Self::Replaced { .. }
             | Self::Enqueue { .. }
             | Self::Fact(_)
             | Self::GroupTurned { .. }

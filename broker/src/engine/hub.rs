@@ -21,7 +21,7 @@ use super::wall_clock::WallClock;
 use super::work::Works;
 use crate::engine::operator::log_queries::Logs;
 use crate::engine::operator::open_listing::Listings;
-use crate::engine::operator::restart::OpenRestart;
+use crate::engine::operator::open_restart::OpenRestart;
 use crate::engine::operator::script_workers::{ConnectionScript, ScriptWorkers};
 use crate::engine::operator::status_query::StatusQuery;
 use crate::engine::origin::{Origin, Requester};

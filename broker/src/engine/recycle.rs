@@ -9,7 +9,8 @@ use super::rollouts;
 /// `Timer::Recycle`: looks at the workers of the services that have a limit.
 pub(crate) fn on_due(hub: &mut Engine) {
     for service in hub.supervision.begin_look(context!(hub)) {
-        if !hub.supervision.may_recycle(service, context!(hub)) {
+        let may = hub.supervision.may_recycle(service, &hub.catalog);
+        if hub.shutdown.is_some() || !may {
             continue;
         }
         let mut over = Vec::new();
@@ -17,7 +18,7 @@ pub(crate) fn on_due(hub: &mut Engine) {
             hub.supervision.workers_of(service).map(|(key, _)| key).collect();
         for key in keys {
             let requests = hub.dispatch.seat(key).requests();
-            if let Some(why) = hub.supervision.why_recycle(key, requests, context!(hub)) {
+            if let Some(why) = hub.supervision.why_recycle(key, requests, (&hub.catalog, hub.now)) {
                 over.push((requests, hub.supervision.worker(key).id, why));
             }
         }

@@ -2,9 +2,9 @@
 //! another state: makes and removes the temporary worker, which other machines know, too.
 
 use super::context::context;
+use super::effect::Effect;
 use super::hub::Engine;
 use super::keys::{ServiceKey, WorkerKey};
-use super::operator::restart;
 use super::supervision::process_state::ProcessState;
 use super::supervision::rollout::Next;
 use super::supervision::workers::Standing;
@@ -13,10 +13,17 @@ use protocol::ServiceId;
 /// The process of a worker is in another state.
 pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
     let Some(worker) = hub.supervision.get_worker(key) else { return };
-    if worker.standing == Standing::Leaving && worker.state == ProcessState::Down {
+    if worker.standing == Standing::Draining && worker.state == ProcessState::Down {
         hub.supervision.forget_worker(key, context!(hub));
     } else if hub.supervision.has_rollouts() {
         let service = worker.service;
+        go_on(hub, service);
+    }
+}
+
+/// A host is lost: nothing can be started there.
+pub(crate) fn on_host_gone(hub: &mut Engine) {
+    for service in hub.supervision.rolling_services() {
         go_on(hub, service);
     }
 }
@@ -40,7 +47,10 @@ pub(crate) fn go_on(hub: &mut Engine, service: ServiceKey) {
                 }
             }
             Next::Remove(key) => hub.supervision.forget_worker(key, context!(hub)),
-            Next::Tell(outcome) => restart::on_outcome(hub, service, outcome),
+            Next::Tell(outcome) => {
+                let outcome = Box::new(outcome);
+                hub.effects.push(Effect::Replaced { service, outcome });
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use super::context::context;
 use super::effect::Effect;
 use super::hub::Engine;
 use super::input::Input;
-use super::operator::{certificates, listing, logs, run, save, script, status, tokens, why};
+use super::operator::{
+    certificates, listing, logs, restart, run, save, script, status, tokens, why,
+};
 use super::operator_act::OperatorAct;
 use super::sessions::connection::End;
 use super::timers::Timer;
@@ -255,6 +257,9 @@ impl Engine {
                     worker_instances::on_turned(self, worker);
                     rollouts::on_turned(self, worker);
                 }
+                Effect::Replaced { service, outcome } => {
+                    restart::on_outcome(self, service, *outcome);
+                }
                 Effect::Memory { worker, bytes } => recycle::on_memory(self, worker, bytes),
                 Effect::GroupTurned { group, members, topic, lines } => {
                     worker_instances::on_group_turned(self, (&group, members), &topic, lines);
@@ -293,7 +298,10 @@ impl Engine {
                 Effect::Answered { link } => client_frames::on_answered(self, link),
                 Effect::CloseLink { link } => self.close_link(link),
                 Effect::DropLink { link, why } => self.drop_link(link, why),
-                Effect::HostGone { host } => shutdown::on_host_ended(self, host),
+                Effect::HostGone { host } => {
+                    shutdown::on_host_ended(self, host);
+                    rollouts::on_host_gone(self);
+                }
                 Effect::Traced => why::name_traces(self),
                 Effect::Poisoned { transaction } => name_poison(self, transaction),
                 Effect::Enqueue { service, body } => {

@@ -505,7 +505,7 @@ commands! {
         short: "gives a service n workers",
         long: "More: workers like the newest one are made and started, on the hosts named, or on those that its workers use, where there are fewest first. Fewer: the newest get no more requests, answer what they have, and end; each is removed then. Workers that started themselves do not count. At least one stays: 'stop' ends the service. The configuration has the new workers, and not those that go, from now on.",
         example: "scale echo 2",
-        answer: &[array("added", shape::TARGETED).sometimes(), array("leaving", shape::TARGETED).sometimes(), shape::NOTE],
+        answer: &[array("added", shape::TARGETED).sometimes(), array("draining", shape::TARGETED).sometimes(), shape::NOTE],
     }
     Set(setting: (Setting, u64) = SETTING) = beyond "set" Change {
         usage: "set name value",

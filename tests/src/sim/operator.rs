@@ -92,7 +92,7 @@ impl World {
             6 => format!("stop {target}"),
             7 => format!("stop {worker}"),
             // What is drawn already decides among these, so that a seed draws what it always drew.
-            8..=14 if number % 5 == 0 => format!("restart {target}"),
+            8..=14 if number.is_multiple_of(5) => format!("restart {target}"),
             8..=14 if number % 25 == 1 => format!("restart {target} min {}", number % 4),
             8 if number < 100 => format!("start host {host}"),
             8..=14 => format!("start {target}"),

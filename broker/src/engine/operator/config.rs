@@ -234,7 +234,7 @@ pub(crate) fn clone_worker(
     id: WorkerId,
     count: Option<u64>,
 ) -> OpResult {
-    let key = targets::lasting_worker(hub, id)?;
+    let key = targets::permanent_worker(hub, id)?;
     names::configured_worker(hub, id)?;
     if hub.supervision.worker(key).is_self_started {
         return Err(refused(format!(
@@ -280,7 +280,7 @@ pub(crate) fn add_like(
 }
 
 pub(crate) fn delete_worker(hub: &mut Engine, origin: &Origin, id: WorkerId) -> OpResult {
-    let key = targets::lasting_worker(hub, id)?;
+    let key = targets::permanent_worker(hub, id)?;
     names::configured_worker(hub, id)?;
     let worker = hub.supervision.worker(key);
     let seat = hub.dispatch.seat(key);

@@ -7,7 +7,7 @@
 //! | `start_stop`, `change` | which workers are to run; what else they change |
 //! | `drain`, `keep` | a host on which nothing is started; an end that leaves the workers |
 //! | `targets` | the workers and services that a command is for |
-//! | `restart` | workers are replaced by new processes; it is answered when that has ended |
+//! | `restart`, `open_restart` | workers are replaced by new processes |
 //! | `scale` | how many workers a service has |
 //! | `config` | what makes and unmakes services, workers and hosts |
 //! | `worker_settings` | settings of workers' processes: their changes, and what is shown to whom |
@@ -43,6 +43,7 @@ pub(crate) mod log_queries;
 pub(crate) mod logs;
 pub(crate) mod names;
 pub(crate) mod open_listing;
+pub(crate) mod open_restart;
 pub(crate) mod read;
 pub(crate) mod requests;
 pub(crate) mod restart;

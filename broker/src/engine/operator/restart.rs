@@ -3,6 +3,7 @@
 //! goes with one service is `supervision/rollout`'s.
 
 use super::answer;
+use super::open_restart::OpenRestart;
 use super::targets::{target_word, targets};
 use crate::engine::context::context;
 use crate::engine::counted::counted;
@@ -14,23 +15,8 @@ use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::rollouts;
 use crate::engine::supervision::rollout::{Cause, Outcome, Plan};
-use protocol::{
-    Block, ClientId, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId,
-};
-use std::collections::{BTreeMap, VecDeque};
-
-/// A `restart` that has not ended.
-#[derive(Debug)]
-pub(crate) struct OpenRestart {
-    pub(super) client: ClientId,
-    head: Header,
-    who: String,
-    min: Option<u64>,
-    /// The services that are still to come, each with its workers.
-    services: VecDeque<(ServiceId, Vec<WorkerId>)>,
-    blocks: Vec<Block>,
-    failures: Vec<String>,
-}
+use protocol::{Block, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId};
+use std::collections::BTreeMap;
 
 /// `restart`: begins it; the answer comes at the end.
 ///
@@ -115,7 +101,7 @@ fn nothing_runs(target: &Target) -> String {
 /// # Errors
 /// They can't be restarted now, as goes on after nothing.
 fn plan(
-    hub: &mut Engine,
+    hub: &Engine,
     service: ServiceKey,
     workers: &[WorkerId],
     min: Option<u64>,
@@ -140,9 +126,9 @@ fn plan(
     if keys.is_empty() {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
-    let ready = hub.supervision.ready_count(service, context!(hub));
+    let ready = hub.supervision.ready_count(service, &hub.catalog);
     let share = (ready / 10).max(1);
-    let min = min.map_or(ready.saturating_sub(share), |min| min as usize);
+    let min = min.map_or_else(|| ready.saturating_sub(share), |min| min as usize);
     if min > ready {
         return Err(format!(
             "service '{name}' has {} ready, so {min} can't stay so",
@@ -150,7 +136,7 @@ fn plan(
         ));
     }
     let (is_ready, not): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|&key| hub.supervision.serves(key, context!(hub)));
+        keys.into_iter().partition(|&key| hub.supervision.serves(key, &hub.catalog));
     let full = hub.supervision.has_room_for_temporary(service, &hub.catalog);
     let like = is_ready.first().filter(|_| full.is_none());
     if like.is_none() && !is_ready.is_empty() && min >= ready {

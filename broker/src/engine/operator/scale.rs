@@ -58,15 +58,15 @@ pub(crate) fn scale(
         OpRequest::Scale { service: name.clone(), count: count as u64, hosts: hosts.to_vec() };
     let command = command.to_string();
     if count > has {
-        grow(hub, origin, (service, newest), &command, (count - has, hosts))
+        grow(hub, origin, (service, newest), &command, ((count - has) as u64, hosts))
     } else if count < has {
         if !hosts.is_empty() {
             return Err(refused(format!(
                 "service '{name}' has {has} workers; hosts are named where it is to get more"
             )));
         }
-        let leaving: Vec<WorkerKey> = mine.into_iter().rev().take(has - count).collect();
-        Ok(shrink(hub, origin, &leaving, command))
+        let draining: Vec<WorkerKey> = mine.into_iter().rev().take(has - count).collect();
+        Ok(shrink(hub, origin, &draining, command))
     } else {
         hub.store.changed(Vec::new(), false);
         Ok(OpReply::line("note", format!("service '{name}' has {has} workers already"), vec![]))
@@ -78,7 +78,7 @@ fn grow(
     origin: &Origin,
     (service, newest): (ServiceKey, WorkerKey),
     command: &str,
-    (more, hosts): (usize, &[HostName]),
+    (more, hosts): (u64, &[HostName]),
 ) -> Result<OpReply, OpError> {
     // How many there are on each host that is meant.
     let mut on: BTreeMap<HostName, usize> = hosts.iter().map(|host| (host.clone(), 0)).collect();
@@ -117,12 +117,12 @@ fn grow(
     Ok(OpReply { blocks })
 }
 
-fn shrink(hub: &mut Engine, origin: &Origin, leaving: &[WorkerKey], command: String) -> OpReply {
+fn shrink(hub: &mut Engine, origin: &Origin, draining: &[WorkerKey], command: String) -> OpReply {
     let id = |key: &WorkerKey| hub.supervision.worker(*key).id;
-    let lines = leaving.iter().map(|key| format!("delete worker {}", id(key))).collect();
+    let lines = draining.iter().map(|key| format!("delete worker {}", id(key))).collect();
     hub.changed(origin, command, lines);
-    let blocks = leaving.iter().map(|&key| worker_line(hub, "leaving", key)).collect();
-    for &key in leaving {
+    let blocks = draining.iter().map(|&key| worker_line(hub, "draining", key)).collect();
+    for &key in draining {
         hub.supervision.take_out(key, context!(hub));
     }
     OpReply { blocks }

@@ -97,7 +97,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
         (is_overdue, "overdue"),
         (worker.is_self_started, "self-started"),
         (worker.standing == Standing::Temporary, "temporary"),
-        (worker.standing == Standing::Leaving, "leaving"),
+        (worker.standing == Standing::Draining, "draining"),
         (is_host_lost, "host lost"),
         (is_drained, "host drained"),
     ]

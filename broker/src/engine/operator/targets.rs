@@ -19,11 +19,11 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
             let service = names::plain_service(hub, name)?;
             hub.supervision.workers_of(service).rev().map(|(key, _)| key).collect()
         }
-        Target::Worker(id) => vec![lasting_worker(hub, *id)?],
+        Target::Worker(id) => vec![permanent_worker(hub, *id)?],
         Target::Host(name) => {
             names::host_named(hub, name)?;
             let here = hub.supervision.workers_on(name);
-            let here = here.filter(|(_, worker)| worker.standing == Standing::Lasting);
+            let here = here.filter(|(_, worker)| worker.standing == Standing::Permanent);
             let mut keys: Vec<_> = here.map(|(key, _)| key).collect();
             keys.reverse();
             keys
@@ -32,17 +32,17 @@ pub(crate) fn targets(hub: &Engine, target: &Target) -> Result<Vec<WorkerKey>, O
 }
 
 /// The worker with this id, if it is there to stay.
-pub(super) fn lasting_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
+pub(super) fn permanent_worker(hub: &Engine, id: WorkerId) -> Result<WorkerKey, OpError> {
     let key = names::worker_named(hub, id)?;
     let worker = hub.supervision.worker(key);
     let name = &hub.catalog[worker.service].name;
     match worker.standing {
-        Standing::Lasting => Ok(key),
+        Standing::Permanent => Ok(key),
         Standing::Temporary => Err(refused(format!(
             "worker {id} is temporary: it stands in while workers of service '{name}' are \
              replaced, and ends by itself; 'service {name}' says how far that is"
         ))),
-        Standing::Leaving => Err(refused(format!(
+        Standing::Draining => Err(refused(format!(
             "worker {id} was taken out of service '{name}' ('scale'), and is removed when its \
              process has ended"
         ))),
@@ -98,7 +98,8 @@ pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, sai
         WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub)),
         WorkerVerb::Launch => hub.supervision.launch(key, context!(hub)),
         // It ends, or does so soon.
-        WorkerVerb::Start { .. } if hub.supervision.worker(key).standing != Standing::Lasting => {}
+        WorkerVerb::Start { .. } if hub.supervision.worker(key).standing != Standing::Permanent => {
+        }
         WorkerVerb::Start { is_saved } => {
             hub.supervision.start_worker(key, context!(hub));
             if is_saved {

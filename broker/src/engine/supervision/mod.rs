@@ -12,7 +12,7 @@
 //! | `starts` | what identifies a start, and which messages about it are valid |
 //! | `logins` | a worker logs in |
 //! | `drain` | how a worker is ended |
-//! | `rollout`, `rollout_step` | the workers of a service are replaced, one after another |
+//! | `rollout`, `rolling`, `replaced` | the workers of a service are replaced, one after another |
 //! | `recycle` | which workers are to be replaced by new ones |
 //! | `demand`, `demand_state` | services whose workers run only while they are asked for |
 //! | `programs` | workers that are any programs, without requests |
@@ -46,9 +46,10 @@ mod process;
 pub(crate) mod process_state;
 mod programs;
 mod recycle;
+mod replaced;
 mod restart;
+mod rolling;
 pub(crate) mod rollout;
-mod rollout_step;
 pub(crate) mod run;
 mod service_outlook;
 mod start_failures;

@@ -5,11 +5,12 @@
 use super::machine::Supervision;
 use super::process_state::ProcessState;
 use super::rollout::{Cause, Plan};
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::timers::Timer;
-use protocol::{ServiceSetting, ServiceSettings, WorkerId};
+use protocol::{ServiceSetting, ServiceSettings, Tick, WorkerId};
 use std::collections::VecDeque;
 
 /// Milliseconds between two looks.
@@ -59,8 +60,8 @@ impl Supervision {
     }
 
     /// Whether a service is to be looked at: none of its workers is being replaced.
-    pub(crate) fn may_recycle(&self, service: ServiceKey, cx: &Context<'_>) -> bool {
-        self.rollout(service).is_none() && !cx.is_shutting_down && !cx.catalog[service].is_paused
+    pub(crate) fn may_recycle(&self, service: ServiceKey, catalog: &Catalog) -> bool {
+        self.rollout(service).is_none() && !catalog[service].is_paused
     }
 
     /// Why a worker is to be replaced; `requests` is how many its process was given.
@@ -68,10 +69,10 @@ impl Supervision {
         &self,
         key: WorkerKey,
         requests: u64,
-        cx: &Context<'_>,
+        (catalog, now): (&Catalog, Tick),
     ) -> Option<String> {
         let worker = &self.workers[key];
-        let settings = &cx.catalog[worker.service].settings;
+        let settings = &catalog[worker.service].settings;
         let is_meant = worker.is_configured()
             && worker.state == ProcessState::Ready
             && self.why_dropped(key).is_none()
@@ -80,7 +81,7 @@ impl Supervision {
             let most = settings.get(setting);
             most > 0 && value >= most
         };
-        let age_ms = cx.now.since(worker.run.started).as_millis();
+        let age_ms = now.since(worker.run.started).as_millis();
         if !is_meant {
             None
         } else if is_over(ServiceSetting::RecycleRequests, requests) {
@@ -126,7 +127,7 @@ impl Supervision {
         over: Vec<(WorkerId, String)>,
         cx: &mut Context<'_>,
     ) {
-        let ready = self.ready_count(service, cx);
+        let ready = self.ready_count(service, cx.catalog);
         let batch = (ready / SHARE).max(1);
         let mut workers = VecDeque::new();
         for (id, why) in over.into_iter().take(batch) {
@@ -147,7 +148,7 @@ impl Supervision {
     pub(crate) fn has_room_for_temporary(
         &self,
         service: ServiceKey,
-        catalog: &crate::engine::catalog::Catalog,
+        catalog: &Catalog,
     ) -> Option<&'static str> {
         let settings = &catalog[service].settings;
         if settings.get(ServiceSetting::Single) == 1 {

@@ -53,8 +53,8 @@ pub(crate) struct Run {
     pub(super) has_earlier_settings: bool,
     /// What its host said of its end.
     pub(super) end_report: EndReport,
-    /// Bytes that it has, more than `recycle_memory`, as its host said; `None` = it has not, or that
-    /// does not count (`recycle`). Independent of the state: it holds until the next start.
+    /// Bytes that it has, more than `recycle_memory`, as its host said; `None` = it has fewer, or
+    /// they do not count (`recycle`). Independent of the state: it holds until the next start.
     pub(crate) memory: Option<u64>,
     /// How many of the last lines of stderr are of this process.
     pub(super) tail_new: usize,

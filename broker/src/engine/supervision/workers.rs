@@ -33,8 +33,7 @@ pub(crate) struct Worker {
     /// It started itself, and is forgotten when its link is gone. Independent of the state: it
     /// never changes.
     pub(crate) is_self_started: bool,
-    /// Whether it is part of the configuration. Independent of the state: only an operator's command
-    /// changes it.
+    /// Whether it is part of the configuration. Independent of the state: commands change it.
     pub(crate) standing: Standing,
 
     /// What becomes of it at `halt keep`; it never changes.
@@ -85,11 +84,11 @@ pub(crate) struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It is, or it started itself.
-    Lasting,
+    Permanent,
     /// It stands in while the workers of its service are replaced (`rollout`). It is not saved.
     Temporary,
     /// `scale` took it out: it is not saved any more, and is removed when its process has ended.
-    Leaving,
+    Draining,
 }
 
 /// What becomes of a worker when the broker leaves its workers to the next one.
@@ -229,7 +228,7 @@ impl Workers {
             args,
             own,
             is_self_started,
-            standing: Standing::Lasting,
+            standing: Standing::Permanent,
             at_halt_keep: AtHaltKeep::Stays,
             is_wanted: false,
             is_paused: false,
@@ -386,7 +385,7 @@ impl Worker {
 
     /// Whether it is saved: it did not start itself, and is there to stay.
     pub(crate) fn is_configured(&self) -> bool {
-        !self.is_self_started && self.standing == Standing::Lasting
+        !self.is_self_started && self.standing == Standing::Permanent
     }
 
     /// Whether it is connected.

@@ -3,27 +3,17 @@
 
 use super::machine::Supervision;
 use super::process_state::ProcessState;
-use super::workers::WorkerEnd;
+use super::rollout::Step;
+use super::workers::{Standing, WorkerEnd};
+use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
-use crate::engine::keys::WorkerKey;
+use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::timers::Timer;
-use protocol::{RunId, ServiceSetting, Setting, Tick, WorkerId};
-
-/// One worker that is being replaced.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub(super) worker: WorkerId,
-    /// The run of its old process; 0 = it has none.
-    before: RunId,
-    /// The run of the new process; `None` = it was not started yet, or its start was put off.
-    new: Option<RunId>,
-    /// When the old process had ended; `None` = it has not.
-    since: Option<Tick>,
-}
+use protocol::{ServiceSetting, Setting, Tick, WorkerId};
 
 /// How far it is.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Progress {
     /// It goes on.
     UnderWay,
     /// Its host has no room now; as the host said.
@@ -34,12 +24,6 @@ pub(super) enum Found {
     Dropped(&'static str),
     /// The new process ended, or can't be started: goes on after the worker's name.
     Failed(String),
-}
-
-impl Step {
-    pub(super) const fn new(worker: WorkerId, before: RunId) -> Self {
-        Self { worker, before, new: None, since: None }
-    }
 }
 
 impl Supervision {
@@ -63,23 +47,23 @@ impl Supervision {
     }
 
     /// Looks how far a worker is.
-    pub(super) fn look_at(&self, step: &mut Step, cx: &mut Context<'_>) -> Found {
-        let Some(key) = self.workers.find(step.worker) else { return Found::Dropped("deleted") };
+    pub(super) fn look_at(&self, step: &mut Step, cx: &mut Context<'_>) -> Progress {
+        let Some(key) = self.workers.find(step.worker) else { return Progress::Dropped("deleted") };
         if let Some(why) = self.why_dropped(key) {
-            return Found::Dropped(why);
+            return Progress::Dropped(why);
         }
         if let Some(why) = self.not_linked(key) {
-            return Found::Failed(why);
+            return Progress::Failed(why);
         }
         let worker = &self.workers[key];
         if worker.run.id == step.before && worker.state.has_process() {
-            return Found::UnderWay;
+            return Progress::UnderWay;
         }
         let since = *step.since.get_or_insert(cx.now);
         let is_in_order = worker.last_end == WorkerEnd::InOrder;
         let died = || {
             let why = worker.failed.as_ref().unwrap_or(&worker.why);
-            Found::Failed(format!("failed: {why}"))
+            Progress::Failed(format!("failed: {why}"))
         };
         if worker.failed.is_some() {
             return died();
@@ -92,13 +76,13 @@ impl Supervision {
                     self.put_off_until(since, key, cx)
                 }
                 // It ended in order, after it had answered requests.
-                Some(_) => Found::Done,
-                None => Found::UnderWay,
+                Some(_) => Progress::Done,
+                None => Progress::UnderWay,
             };
         }
         match step.new {
             Some(new) if new != worker.run.id && !is_in_order => return died(),
-            Some(new) if new != worker.run.id => return Found::Done,
+            Some(new) if new != worker.run.id => return Progress::Done,
             Some(_) => {}
             None => step.new = Some(worker.run.id),
         }
@@ -106,34 +90,71 @@ impl Supervision {
     }
 
     /// The new process runs: whether it is ready, for long enough.
-    fn is_stable(&self, key: WorkerKey, cx: &mut Context<'_>) -> Found {
-        let Some(ready) = self.serving_since(key, cx.catalog) else { return Found::UnderWay };
+    fn is_stable(&self, key: WorkerKey, cx: &mut Context<'_>) -> Progress {
+        let Some(ready) = self.serving_since(key, cx.catalog) else { return Progress::UnderWay };
         let service = &cx.catalog[self.workers[key].service];
         let until = ready.plus_millis(service.settings.get(ServiceSetting::StableMs));
         if until <= cx.now {
-            return Found::Done;
+            return Progress::Done;
         }
         cx.timers.add(until, Timer::Rollout(service.id));
-        Found::UnderWay
+        Progress::UnderWay
     }
 
     /// Its host has no room: how long that may take.
-    fn put_off_until(&self, since: Tick, key: WorkerKey, cx: &mut Context<'_>) -> Found {
+    fn put_off_until(&self, since: Tick, key: WorkerKey, cx: &mut Context<'_>) -> Progress {
         let wait_ms = cx.settings.get(Setting::WorkerLoginMs);
         let (until, worker) = (since.plus_millis(wait_ms), &self.workers[key]);
         if until <= cx.now {
             let why = &worker.why;
-            return Found::Failed(format!("was not started within {wait_ms} ms: {why}"));
+            return Progress::Failed(format!("was not started within {wait_ms} ms: {why}"));
         }
         cx.timers.add(until, Timer::Rollout(cx.catalog[worker.service].id));
-        Found::PutOff(worker.why.clone())
+        Progress::PutOff(worker.why.clone())
     }
 
     /// Whether a worker that was begun is not ready yet, and may still become so.
-    pub(super) fn is_missing(&self, step: &Step, cx: &mut Context<'_>) -> bool {
+    pub(super) fn is_step_open(&self, step: &Step, cx: &mut Context<'_>) -> bool {
         let Some(key) = self.workers.find(step.worker) else { return false };
         let worker = &self.workers[key];
         let is_old = worker.run.id == step.before && worker.state.has_process();
-        worker.is_wanted && (is_old || !matches!(self.is_stable(key, cx), Found::Done))
+        worker.is_wanted && (is_old || !matches!(self.is_stable(key, cx), Progress::Done))
+    }
+
+    /// Why no temporary worker stands in, to be told in the answer.
+    pub(crate) fn note_full(&mut self, service: ServiceKey, why: &str) {
+        if let Some(rollout) = self.rollouts.by_service.get_mut(&service) {
+            rollout.full = Some(why.to_owned());
+        }
+    }
+
+    /// Whether a worker may be given requests.
+    pub(crate) fn serves(&self, key: WorkerKey, catalog: &Catalog) -> bool {
+        self.serving_since(key, catalog).is_some()
+    }
+
+    /// Since when a worker may be given requests; `None` = it may not.
+    pub(super) fn serving_since(&self, key: WorkerKey, catalog: &Catalog) -> Option<Tick> {
+        let worker = &self.workers[key];
+        if catalog[worker.service].settings.get(ServiceSetting::Protocol) != 0 {
+            // It is no worker, and never more than up.
+            let is_up = matches!(worker.state, ProcessState::Up | ProcessState::Ready);
+            return (is_up && worker.is_wanted).then_some(worker.since);
+        }
+        self.is_available(key, catalog, false).then_some(worker.run.ready).flatten()
+    }
+
+    /// A worker ends for good, after the requests that it has.
+    pub(crate) fn end_for_good(&mut self, id: WorkerId, cx: &mut Context<'_>) {
+        let Some(key) = self.workers.find(id) else { return };
+        self.workers[key].is_wanted = false;
+        self.retire(key, cx);
+        self.update_available(key, cx);
+    }
+
+    /// `scale` takes a worker out of its service.
+    pub(crate) fn take_out(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        self.workers[key].standing = Standing::Draining;
+        self.end_for_good(self.workers[key].id, cx);
     }
 }
