@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(after("wor"), ["worker", "workers"]);
         assert_eq!(after("config "), ["events", "group", "host", "service", "worker"]);
         assert_eq!(after("config w"), ["worker"]);
-        assert_eq!(after("workers "), ["all", "busy", "idle", "lazy"]);
+        assert_eq!(after("workers "), ["all", "builtin", "busy", "idle", "lazy"]);
         assert_eq!(after("workers idle "), Vec::<String>::new());
         assert_eq!(after("pause "), ["all", "eat", "echo", "service", "worker"]);
         assert_eq!(after("pause service e"), ["eat", "echo"]);

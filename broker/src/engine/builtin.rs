@@ -78,7 +78,8 @@ mod tests {
             row.rights.iter().try_for_each(|role| rights.add(role)).unwrap();
             assert!(!rights.may(protocol::Effect::Danger), "{} may do anything", row.name);
             for (setting, value) in row.settings {
-                assert!(setting.check(&value.to_string()).is_ok(), "{}: {setting:?}", row.name);
+                let written = setting.row().written(*value).to_string();
+                assert_eq!(setting.check(&written), Ok(*value), "{}: {setting:?}", row.name);
             }
             assert_eq!(BUILT_IN.iter().filter(|other| other.name == row.name).count(), 1);
         }

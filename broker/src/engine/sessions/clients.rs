@@ -82,7 +82,7 @@ impl Clients {
     /// Adds a client, with the next id; `is_builtin`: it is a built-in service.
     pub(super) fn add(&mut self, mut client: Client, is_builtin: bool) -> (ClientKey, ClientId) {
         let id = self.coming_id(is_builtin);
-        let next = (id.0 + 1) % BUILTIN_IDS;
+        let next = (id.0 % BUILTIN_IDS + 1) % BUILTIN_IDS;
         if is_builtin {
             self.builtin_count = next;
         } else {
