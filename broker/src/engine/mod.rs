@@ -10,14 +10,18 @@ pub mod fact;
 pub mod input;
 pub mod view;
 
+mod black_box;
 mod catalog;
 mod client_frames;
 mod client_logins;
 mod context;
 mod counted;
 mod deadlines;
+mod death;
+mod deaths;
 mod dispatch;
 mod effect;
+mod fact_filter;
 mod fact_log;
 mod fact_messages;
 mod had;

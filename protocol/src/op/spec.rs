@@ -141,6 +141,9 @@ pub const BUCKET_SECS_MAX: u32 = 86_400;
 /// Most events that `config events` keeps and `listevents` lists.
 pub const EVENTS_MAX: u64 = Setting::EventsMax.row().max;
 
+/// Most deaths that `deaths` lists.
+pub const DEATHS_LISTED_MAX: u64 = 1000;
+
 /// The workers that `pause`, `ready`, `start`, `stop` and `send` act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -292,6 +295,15 @@ pub enum PoisonWhat {
     List,
     /// Shows the one with this number, with its bytes.
     Show(u64),
+    /// Forgets all of them.
+    Clear,
+}
+
+/// What `deaths` shows or does with the deaths that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathsWhat {
+    /// Lists the newest; at most so many, if a number was given.
+    List(Option<u64>),
     /// Forgets all of them.
     Clear,
 }

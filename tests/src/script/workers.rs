@@ -222,6 +222,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             ExitCause::Exit(number(line.word("an exit status, or 'signal N'")?)?)
         };
         let tail = line.pair("stderr").into_iter().collect();
+        let (core, oom) = (line.flag("core"), line.flag("oom"));
         let (worker, pid) = (WorkerId(id), 1000 + id);
         let exited = ExecExited {
             worker,
@@ -230,8 +231,8 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             exit_cause,
             cpu_ms: 1,
             rss_kib_max: 1024,
-            core: false,
-            oom: false,
+            core,
+            oom,
             tail,
         };
         self.report(id, Report::Exited(exited))

@@ -14,6 +14,7 @@
 //! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
+//! | `deaths` | unexpected ends of processes, with the requests that they had |
 //! | `facts`, `settings`, `status` | single commands |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
 //! | `script`, `script_workers` | scripts of commands; what they mean by a worker without an id |
@@ -25,6 +26,7 @@ pub(crate) mod cells;
 pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
+pub(crate) mod deaths;
 pub(crate) mod facts;
 pub(crate) mod groups;
 pub(crate) mod instances;

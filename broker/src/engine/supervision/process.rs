@@ -107,6 +107,7 @@ impl Supervision {
     }
 
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, cx: &mut Context<'_>) {
+        self.note_report(key, exited);
         let worker = &mut self.workers[key];
         worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
@@ -141,6 +142,7 @@ impl Supervision {
         let service = worker.service;
         worker.connection = None;
         worker.run.has_served |= had.has_answered;
+        worker.run.was_busy |= had.is_busy;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
@@ -202,6 +204,7 @@ impl Supervision {
         } else {
             self.ended_so(key, how, cx);
         }
+        cx.effects.push(Effect::Ended { worker: key });
     }
 
     /// Handles the end of a worker that could not be reached, perhaps because it found no broker:
@@ -220,7 +223,8 @@ impl Supervision {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.run.ready;
-        let worked = Some(cx.now.since(worker.run.started));
+        let ran = cx.now.since(worker.run.started);
+        let worked = Some(ran);
         let values = Values { worked, ..Values::default() };
         let was_stopping = worker.run.expected_end == ExpectedEnd::Stop
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
@@ -240,11 +244,13 @@ impl Supervision {
             }
             return;
         }
+        let death = if order.is_none() { self.number_death(key, cx) } else { None };
         if let Some(order) = order {
             self.worker_fact(FactKind::WorkerEnded, key, &format!("ended {order}: {how}"), cx);
         } else if !is_killed {
             // When it was killed, that and the reason were recorded.
-            let what = format!("ended unexpectedly: {how}");
+            let what = format!("ended unexpectedly: {how}{}", self.death_words(key, death));
+            let values = Values { death, ..values };
             self.worker_fact_with(FactKind::WorkerDied, key, (&what, values), cx);
         }
         let restart = &mut self.workers[key].restart;
@@ -253,6 +259,7 @@ impl Supervision {
         } else {
             restart.ended(cx.now, ready, cx.settings)
         };
+        self.tell_death(key, (death, ran), (&how, &decision), cx);
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {

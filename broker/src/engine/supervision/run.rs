@@ -1,6 +1,7 @@
 //! One run of a worker: what is known of one start of its process. A new run replaces the whole of
 //! it, so nothing of an earlier process is taken for the present one's.
 
+use crate::engine::death::ProcessReport;
 use protocol::{ExitCause, RunId, Tick};
 
 /// One start of a worker's process, and what became of it.
@@ -48,8 +49,14 @@ pub(crate) struct Run {
     /// It answered a request. Independent of the state: it counts when the process ends, until the
     /// next start.
     pub(super) has_served: bool,
-    /// What its host said of its end.
+    /// Whether its host said that it ended.
     pub(super) end_report: EndReport,
+    /// What its host said of its end; `None` = nothing yet. Independent of the state: it stays
+    /// until the next start.
+    pub(super) report: Option<ProcessReport>,
+    /// It had a request when its connection was lost, and has not come back. Independent of the
+    /// state: it counts when the process ends.
+    pub(super) was_busy: bool,
     /// How many of the last lines of stderr are of this process.
     pub(super) tail_new: usize,
 }
@@ -131,6 +138,8 @@ impl Run {
             is_unreachable: false,
             has_served: false,
             end_report: EndReport::None,
+            report: None,
+            was_busy: false,
             tail_new: 0,
         }
     }
@@ -143,6 +152,7 @@ impl Run {
         self.reconnect = Reconnect::Announced { reconnect_ms, silence_ms };
         (self.lost, self.login_refused, self.is_unreachable) = (None, None, false);
         self.end_report = EndReport::None;
+        (self.report, self.was_busy) = (None, false);
         match self.expected_end {
             ExpectedEnd::Stop | ExpectedEnd::Announced => self.expected_end = ExpectedEnd::No,
             ExpectedEnd::No | ExpectedEnd::WithHost => {}
