@@ -1,5 +1,6 @@
-//! Runs the blocks of `docs/topics.md` and `docs/instances.md` as printed, against a broker on a
-//! simulated machine, and compares the output with the pages. Needs root, see `isect_tests::lan`.
+//! Runs the blocks of `docs/topics.md`, `docs/instances.md` and `docs/deaths.md` as printed, with a
+//! broker on a simulated machine, and compares the output with the pages. Needs root, see
+//! `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
@@ -43,4 +44,9 @@ fn the_page_of_topics_is_as_it_says() {
 #[test]
 fn the_page_of_instances_is_as_it_says() {
     assert!(typed("docs/instances.md") >= 4);
+}
+
+#[test]
+fn the_page_of_deaths_is_as_it_says() {
+    assert!(typed("docs/deaths.md") >= 5);
 }

@@ -19,6 +19,7 @@ pub mod access;
 pub mod body;
 pub mod bus;
 pub mod clients;
+mod deaths;
 pub mod faults;
 pub mod hosts;
 pub mod links;
