@@ -10,6 +10,15 @@ use protocol::bodies::ErrorBody;
 use protocol::header::Header;
 use protocol::op::reply::{Block, OpReply, Value};
 
+/// What shows what happened; they take turns.
+const WHAT_HAPPENED: &[&str] = &[
+    "listevents",
+    "deaths 5",
+    "listevents 9 kind=worker_died since=1m",
+    "death 1",
+    "deaths clear",
+];
+
 impl World {
     /// An operator says something, and will again.
     pub fn operator_acts(&mut self) {
@@ -52,8 +61,16 @@ impl World {
             return None;
         }
         // The first three wait for others; the lists do if there is much to list.
-        let lists =
-            ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
+        let lists = [
+            "queue",
+            "clients",
+            "workers",
+            "requests",
+            "topics",
+            "subscriptions",
+            "instances",
+            "listevents",
+        ];
         let comes_later =
             ["send", "source", "reload"].iter().chain(&lists).any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
@@ -152,7 +169,7 @@ impl World {
             7 => format!("latency {name}"),
             8 if is_requests => "why".into(),
             8 => "poison".into(),
-            9 => "listevents".into(),
+            9 => WHAT_HAPPENED[self.next_sequence as usize % WHAT_HAPPENED.len()].into(),
             10 => "hosts".into(),
             11 => "save".into(),
             12 => "source /nowhere".into(),
