@@ -16,7 +16,10 @@ impl Supervision {
     pub(crate) fn may_die(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_stopped = worker.run.expected_end == ExpectedEnd::Stop;
-        !worker.is_self_started && (!is_stopped || worker.run.killed.is_some())
+        // A login that was found not to be valid has no process any more.
+        worker.state.has_process()
+            && !worker.is_self_started
+            && (!is_stopped || worker.run.killed.is_some())
     }
 
     /// Notes what a host said of the end of a worker's process.
