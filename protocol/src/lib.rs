@@ -49,6 +49,7 @@ pub mod rights;
 pub mod settings;
 pub mod show;
 pub mod time;
+mod time_text;
 pub mod topics;
 pub mod variants;
 

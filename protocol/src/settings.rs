@@ -211,10 +211,10 @@ settings! {
     RestartMinuteMax = "restart_minute_max", Count, 1, 100_000, 10, true, "ends within a minute after which a worker is failed";
     HostRetryMs = "host_retry_ms", Millis, 10, HOUR_MS, 5000, true, "longest wait between attempts to reach a host's execd; the first is 50 ms, then doubling";
     ConversationsMax = "conversations_max", Count, 0, 1_000_000, 10_000, true, "most conversations without a deadline (open_ended) of one client at once; they do not count for requests_max";
-    EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
+    EventsMax = "events_max", Count, 0, 1_000_000, 1000, true, "facts remembered for listevents (`config events N` sets it)";
     EventsBytesMax = "events_bytes_max", Bytes, 0, GIB, 1 << 20, true, "most bytes of these; the oldest are dropped";
     DeathsMax = "deaths_max", Count, 0, 100_000, 100, true, "ends of workers' processes that were failures and are remembered for `deaths`; the oldest is dropped";
-    DeathsBytesMax = "deaths_bytes_max", Bytes, 0, GIB, 4 << 20, true, "most bytes of these, with the requests that the workers had; the oldest are dropped";
+    DeathsBytesMax = "deaths_bytes_max", Bytes, 0, GIB, 4 << 20, true, "most bytes of these, with the requests that the workers had; the oldest are dropped. As many may be taken by what workers had whose end is awaited";
     PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
     LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";
     TraceSlowMs = "trace_slow_ms", Millis, 0, 24 * HOUR_MS, 1000, true, "what became of a request that took this long or longer, from its arrival on, is kept for `why`; 0 = only of those that failed or are sampled";

@@ -3,11 +3,12 @@
 use protocol::errors::ErrorCode;
 use protocol::ids::{ClientId, ServiceId, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
+use protocol::op::events::{EventFilter, Since};
 use protocol::op::parse::{parse, parse_bytes};
 use protocol::op::spec::{
-    LogsWanted, OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat, ServiceChange,
-    ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf, WorkerConfig,
-    WorkerFilter,
+    DeathsWhat, LogsWanted, OpRequest as Op, PoisonWhat, RequestName, RequestsOf, SendWhat,
+    ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, SubscriptionsOf, Target, WhyOf,
+    WorkerConfig, WorkerFilter,
 };
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
@@ -26,6 +27,11 @@ fn host(text: &str) -> HostName {
 
 fn pattern(text: &str) -> Pattern {
     Pattern::new(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A filter that every event passes.
+fn none() -> EventFilter {
+    EventFilter::default()
 }
 
 fn worker(id: u32) -> Target {
@@ -93,8 +99,18 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("latency", Op::Latency(None)),
         ("load", Op::Load(None)),
         ("latency echo", Op::Latency(Some(name("echo")))),
-        ("listevents", Op::ListEvents(None)),
-        ("listevents 10", Op::ListEvents(Some(10))),
+        ("listevents", Op::ListEvents(EventFilter::default())),
+        ("listevents 10", Op::ListEvents(EventFilter { count: Some(10), ..none() })),
+        (
+            "listevents 5 kind=worker_died worker=3 since=10m",
+            Op::ListEvents(EventFilter {
+                count: Some(5),
+                kinds: vec!["worker_died".into()],
+                worker: Some(WorkerId(3)),
+                since: Some(Since::Ago(600_000)),
+                ..none()
+            }),
+        ),
         ("pause echo", Op::Pause(echo())),
         ("pause service echo", Op::Pause(echo())),
         ("pause 2", Op::Pause(worker(2))),
@@ -152,8 +168,18 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("source /etc/a", Op::Source("/etc/a".into())),
         ("summary", Op::Summary),
         ("version", Op::Version),
-        ("watch", Op::Watch(vec![])),
-        ("watch host_lost worker_died", Op::Watch(vec!["host_lost".into(), "worker_died".into()])),
+        ("watch", Op::Watch(none())),
+        (
+            "watch host_lost kind=worker_died",
+            Op::Watch(EventFilter {
+                kinds: vec!["host_lost".into(), "worker_died".into()],
+                ..none()
+            }),
+        ),
+        ("death 7", Op::Death(7)),
+        ("deaths", Op::Deaths(DeathsWhat::List(None))),
+        ("deaths 5", Op::Deaths(DeathsWhat::List(Some(5)))),
+        ("deaths clear", Op::Deaths(DeathsWhat::Clear)),
         ("worker 1", Op::Worker(WorkerId(1))),
         ("workers", Op::Workers(WorkerFilter::All)),
         ("workers lazy", Op::Workers(WorkerFilter::Lazy)),

@@ -19,6 +19,8 @@ pub struct Reaped {
     pub cpu_ms: u64,
     /// Largest resident size in KiB.
     pub rss_kib_max: u64,
+    /// The kernel wrote a core file.
+    pub has_core: bool,
 }
 
 /// The process id of a child that has ended and is not reaped yet, so nobody else can have that id.
@@ -65,6 +67,7 @@ pub fn reap(pid: i32) -> Option<Reaped> {
         exit_cause,
         cpu_ms: millis(usage.ru_utime).saturating_add(millis(usage.ru_stime)),
         rss_kib_max: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        has_core: libc::WIFSIGNALED(status) && libc::WCOREDUMP(status),
     })
 }
 

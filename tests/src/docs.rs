@@ -312,8 +312,8 @@ fn facts() -> String {
     let mut out = String::from(
         "# Facts\n\nMade from the table of facts (`broker/src/engine/fact.rs`); a test keeps it fresh.\n\n\
          What the broker finds worth remembering. Facts go to the log at their level, to\n\
-         `listevents` once `config events N` has been said, and to whoever says `watch`. A request\n\
-         that goes well leaves no fact, only counters.\n\n\
+         `listevents`, which shows the last 1000 of them (`config events N`), and to whoever says\n\
+         `watch`. A request that goes well leaves no fact, only counters.\n\n\
          Each has a number in order (`seq`), the time of day at which it was recorded (`at`), its\n\
          kind and a text. A fact of a kind has no other fields than those of its row, and of those\n\
          only what is known.\n\n\

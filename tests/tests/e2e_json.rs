@@ -37,7 +37,9 @@ fn every_command_prints_what_the_schema_says() {
             Command::Pause => &["pause eat", "pause echo"],
             Command::Ready => &["ready echo", "ready 1"],
             Command::Status => &["", "status"],
-            Command::ListEvents => &["listevents", "config events 5", "listevents"],
+            Command::ListEvents => {
+                &["listevents", "config events 0", "listevents", "config events 5"]
+            }
             Command::ConfigHost => &["config host h9 127.0.0.1:9", "hosts", "host h9"],
             Command::Send => &["send echo status", "send eat status"],
             Command::Poison => &["poison", "poison clear"],

@@ -280,8 +280,11 @@ fn help_is_shown_for_help_and_for_unknown_commands() {
 }
 
 #[test]
-fn events_are_kept_from_when_they_are_configured_newest_first() {
+fn as_many_events_are_kept_as_are_configured_newest_first() {
     let broker = manual();
+    // Without a word, the last 1000 are.
+    assert!(say(&broker, "listevents").contains("broker_started"));
+    assert_eq!(say(&broker, "config events 0"), "isdData.NumEvents=0\n");
     assert!(say(&broker, "listevents").contains("config events"));
     assert_eq!(say(&broker, "config events 20"), "isdData.NumEvents=20\n");
     say(&broker, "start all");

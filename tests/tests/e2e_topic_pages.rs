@@ -65,3 +65,8 @@ fn the_page_of_upgrades_is_as_it_says() {
 fn the_page_of_restarts_is_as_it_says() {
     assert!(typed("docs/deploy.md") >= 5);
 }
+
+#[test]
+fn the_page_of_deaths_is_as_it_says() {
+    assert!(typed("docs/deaths.md") >= 5);
+}

@@ -66,7 +66,12 @@ const ASKED: &[(Command, &[&str])] = &[
         &["instances", "instances echo", "instances group day", "instances history"],
     ),
     (Command::Idle, &["idle 2", "idle 1", "idle 99"]),
-    (Command::ListEvents, &["listevents 3", "listevents"]),
+    (Command::Death, &["death 2", "death 99"]),
+    (Command::Deaths, &["deaths", "deaths 1", "deaths clear"]),
+    (
+        Command::ListEvents,
+        &["listevents 3", "listevents", "listevents 1 kind=worker_died worker=2 since=1h"],
+    ),
     (Command::Pause, &["pause 1", "pause echo", "pause all", "pause host localhost"]),
     (Command::Preempt, &["preempt", "preempt on", "preempt off"]),
     (Command::Pri, &["pri 2 10"]),

@@ -1,6 +1,7 @@
 //! Effects: what one machine must let another one know. A machine names no other: it pushes an
 //! effect, and the hub hands it on before the step ends.
 
+use super::death::Death;
 use super::fact::Fact;
 use super::input::Close;
 use super::keys::{HostKey, ServiceKey, WorkerKey};
@@ -62,6 +63,10 @@ pub(crate) enum Effect {
     Serve { service: ServiceKey },
     /// Work was begun that concerns many.
     Work,
+    /// The process of a worker ended unexpectedly.
+    Died { worker: WorkerKey, death: Box<Death> },
+    /// The process of a worker has ended, however.
+    Ended { worker: WorkerKey },
     /// Workers of a host that is up are to be started.
     Launch {
         /// Those that are down.
@@ -147,6 +152,8 @@ impl Effect {
             Self::SilentWorker { worker, .. }
             | Self::Emptied { worker, .. }
             | Self::Overlong { worker, .. }
+            | Self::Died { worker, .. }
+            | Self::Ended { worker }
             | Self::Available { worker, .. }
             | Self::Drain { worker }
             | Self::AskToEnd { worker }

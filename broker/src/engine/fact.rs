@@ -57,6 +57,7 @@ fields! {
     Delay = "delay_us", "how long it takes until that happens";
     Attempt = "attempt", "how many workers the request was given to";
     Deaths = "deaths", "how many workers died of the request";
+    Death = "death", "the number of the death: 'death ID' shows it";
     Error = "error", "the error that the request ended with, or that was sent to a peer or came from it";
     Ran = "ran", "whether the work ran, as that error says";
 }
@@ -138,7 +139,7 @@ facts! {
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs", [Worker, Service, Host];
     WorkerReady = 22, "worker_ready", Info, "a worker logged in", [Worker, Service, Host];
     WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over", [Worker, Service, Host];
-    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time", [Worker, Service, Host, Worked];
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time", [Worker, Service, Host, Worked, Death];
     WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop", [Worker, Service, Host, Worked];
     WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff", [Worker, Service, Host, Delay];
     WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'", [Worker, Service, Host];
@@ -220,6 +221,8 @@ pub struct Values {
     pub attempt: Option<u32>,
     /// How many workers died of the request, as counted in `Transaction::deaths`.
     pub deaths: Option<u64>,
+    /// The number of the death that has more.
+    pub death: Option<u64>,
     /// The error that the request ended with, or that the peer was sent or sent itself.
     pub error: Option<ErrorCode>,
     /// Whether the work ran, as that error says.
@@ -243,6 +246,7 @@ impl About {
             FactField::Delay => values.delay.is_some(),
             FactField::Attempt => values.attempt.is_some(),
             FactField::Deaths => values.deaths.is_some(),
+            FactField::Death => values.death.is_some(),
             FactField::Error => values.error.is_some(),
             FactField::Ran => values.ran.is_some(),
         }

@@ -4,6 +4,7 @@
 
 use super::action::Action;
 use super::fact::{About, Fact, FactField, FactKind};
+use super::fact_filter::FactFilter;
 use super::quotas::{FACT_BYTES_MAX, Quotas};
 use super::recent::Recent;
 use super::wall_clock::WallClock;
@@ -19,8 +20,8 @@ struct Watcher {
     /// Sequence of the command; each fact is a piece of its reply.
     sequence: u32,
     format: Format,
-    /// The kinds it wants; empty = all.
-    kinds: Vec<FactKind>,
+    /// Which ones it wants.
+    filter: FactFilter,
     /// Facts that it did not get because it reads too slowly, since the last one that it got.
     skipped: u64,
     /// It reads too slowly now.
@@ -33,7 +34,7 @@ pub(crate) struct Watch {
     pub(crate) link: LinkId,
     pub(crate) sequence: u32,
     pub(crate) format: Format,
-    pub(crate) kinds: Vec<FactKind>,
+    pub(crate) filter: FactFilter,
     pub(crate) is_congested: bool,
 }
 
@@ -99,7 +100,7 @@ impl FactLog {
         let fact = Fact { seq: FactSeq(self.last), at, kind, about, text };
         self.recent.add(&fact);
         for watcher in &mut self.watchers {
-            if watcher.kinds.is_empty() || watcher.kinds.contains(&kind) {
+            if watcher.filter.passes(&fact) {
                 out.extend(watcher.show(&fact));
             }
         }
@@ -122,8 +123,8 @@ impl FactLog {
     /// A client that does not watch yet begins to.
     pub(crate) fn watch(&mut self, client: ClientId, watch: Watch) {
         let at = self.watchers.partition_point(|watcher| watcher.client < client);
-        let Watch { link, sequence, format, kinds, is_congested } = watch;
-        let watcher = Watcher { client, link, sequence, format, kinds, skipped: 0, is_congested };
+        let Watch { link, sequence, format, filter, is_congested } = watch;
+        let watcher = Watcher { client, link, sequence, format, filter, skipped: 0, is_congested };
         self.watchers.insert(at, watcher);
     }
 
@@ -195,6 +196,7 @@ pub(crate) fn line(fact: &Fact) -> Block {
         ("delay_us", span(values.delay)),
         ("attempt", values.attempt.map_or(Value::None, |count| number(count.into()))),
         ("deaths", values.deaths.map_or(Value::None, number)),
+        ("death", values.death.map_or(Value::None, number)),
         ("error", values.error.map_or(Value::None, |code| Value::Word(code.name()))),
         ("ran", values.ran.map_or(Value::None, |ran| Value::Word(ran.word()))),
     ];

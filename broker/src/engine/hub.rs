@@ -2,6 +2,7 @@
 //! machine what it needs for one event. `step` says what each input means.
 
 use super::action::Action;
+use super::black_box::BlackBox;
 use super::catalog::Catalog;
 use super::context::context;
 use super::dispatch::Dispatch;
@@ -80,6 +81,7 @@ pub struct Engine {
     /// Of each attached client that was answered a command, or whose commands are a script.
     pub(super) scripts: BTreeMap<ClientId, ConnectionScript>,
     pub(super) works: Works,
+    pub(super) black_box: BlackBox,
 }
 
 impl Engine {
@@ -92,6 +94,7 @@ impl Engine {
         let mut facts = FactLog::default();
         let events_max = options.settings.get(Setting::EventsMax) as usize;
         facts.recent_mut().configure(events_max, Vec::new());
+        facts.recent_mut().set_bytes_max(options.settings.get(Setting::EventsBytesMax));
         Self {
             given: options.settings.clone(),
             settings: options.settings,

@@ -19,6 +19,9 @@ impl Engine {
         self.supervision.check()?;
         self.instances.check()?;
         self.topics.check()?;
+        self.black_box.check(&self.settings)?;
+        law!(self.facts.recent().is_sound(), "law 9: the events kept are miscounted, or too many");
+        check_black_box(self)?;
         check_workers(self)?;
         check_instances(self)?;
         check_outlooks(self)?;
@@ -53,6 +56,18 @@ fn check_workers(hub: &Engine) -> Result<(), String> {
             worker.state != ProcessState::Ready || seat.link.is_some(),
             "law 2: worker {id} is ready without a link"
         );
+    }
+    Ok(())
+}
+
+/// What a worker had that was lost is kept no longer than its end is awaited.
+fn check_black_box(hub: &Engine) -> Result<(), String> {
+    for (id, run) in hub.black_box.pending() {
+        let key = hub.supervision.find_worker(id);
+        let is_awaited = key.map(|key| hub.supervision.worker(key)).is_some_and(|worker| {
+            worker.run.id == run && worker.state.has_process() && !worker.is_linked()
+        });
+        law!(is_awaited, "law 9: what worker {id} had in run {run} is kept, but no end is awaited");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 use super::action::Action;
 use super::context::context;
+use super::deaths;
 use super::dispatch::retry::Loss;
 use super::fact::{About, FactKind, Values};
 use super::hub::Engine;
@@ -88,6 +89,7 @@ impl Engine {
         if let Some(link) = self.dispatch.seat(key).link {
             status::on_status_lost(self, link, self.dispatch.seat(key).id);
         }
+        deaths::note_loss(self, key);
         let loss = Loss { is_orderly: how == Close::Eof, is_death, why };
         let had = self.dispatch.lose(key, loss, context!(self));
         self.supervision.lost(key, (how, why), had, context!(self));

@@ -13,8 +13,8 @@ use super::sessions::connection::End;
 use super::timers::Timer;
 use super::work::{Work, WorkerVerb};
 use super::{
-    client_frames, deadlines, demand, fact_messages, heartbeat, instance_frames, outlook, recycle,
-    rollouts, shutdown, start, start_logins, topic_frames, work_parts, worker_instances,
+    client_frames, deadlines, deaths, demand, fact_messages, heartbeat, instance_frames, outlook,
+    recycle, rollouts, shutdown, start, start_logins, topic_frames, work_parts, worker_instances,
 };
 use bytes::Bytes;
 use protocol::{ErrorBody, ErrorCode, Frame, Header, LinkId, Setting, Tick, TransactionId};
@@ -248,6 +248,8 @@ impl Engine {
                 Effect::Overlong { worker, what } => {
                     self.supervision.overlong(worker, &what, context!(self));
                 }
+                Effect::Died { death, .. } => deaths::on_died(self, *death),
+                Effect::Ended { worker } => deaths::settled(self, worker),
                 Effect::Available { worker, is_available } => {
                     self.dispatch.set_available(worker, is_available, context!(self));
                     worker_instances::on_turned(self, worker);
@@ -292,6 +294,7 @@ impl Engine {
                 Effect::Forget { worker } => {
                     self.effects.forget(worker);
                     worker_instances::on_forget(self, worker);
+                    deaths::settled(self, worker);
                     self.dispatch.remove_worker(worker);
                     self.supervision.remove_worker(worker, context!(self));
                 }

@@ -5,7 +5,8 @@ use super::dispatch::seat::WorkerList;
 use super::hub::Engine;
 use super::keys::WorkerKey;
 use super::supervision::workers::Worker;
-use protocol::{HostName, ServiceName, WorkerId};
+use bytes::Bytes;
+use protocol::{HostName, ServiceName, TransactionId, WorkerId};
 
 /// A worker as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,29 @@ pub struct WorkerView {
     pub state: &'static str,
 }
 
+/// A death as tests see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeathView {
+    /// The worker whose process it was.
+    pub worker: WorkerId,
+    /// The process; 0 = not known.
+    pub pid: u32,
+    /// The requests that it had, with the bytes that are kept of each.
+    pub requests: Vec<(TransactionId, Bytes)>,
+}
+
 impl Engine {
+    /// The death with this number, if it is kept.
+    pub fn death_view(&self, id: u64) -> Option<DeathView> {
+        let kept = self.black_box.find(id)?;
+        let requests = kept.lost.kept.iter();
+        Some(DeathView {
+            worker: kept.death.worker,
+            pid: kept.death.report.pid,
+            requests: requests.map(|lost| (lost.transaction, lost.bytes.clone())).collect(),
+        })
+    }
+
     /// All workers in the order of their ids.
     pub fn workers_view(&self) -> Vec<WorkerView> {
         let view = |(key, worker): (WorkerKey, &Worker)| WorkerView {

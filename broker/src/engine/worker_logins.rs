@@ -4,6 +4,7 @@
 
 use super::action::Action;
 use super::context::context;
+use super::deaths;
 use super::dispatch::seat::Announced;
 use super::hub::Engine;
 use super::input::Start;
@@ -107,6 +108,7 @@ impl Engine {
         self.out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
         let announced = (reconnect_ms, silence_ms);
         let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
+        deaths::settled(self, key);
         self.supervision.logged_in(key, entry, context!(self));
         let host = self.supervision.worker(key).host.clone();
         self.dispatch.name_process(key, login.hostpid, host);

@@ -73,7 +73,7 @@ fn field<T: Display>(value: &Option<T>) -> Option<tracing::field::DisplayValue<&
 pub(super) fn fact(fact: &Fact) {
     let Fact { seq, kind, about, text, at: _ } = fact;
     let About { client, worker, service, host, transaction, instance, who, values } = about;
-    let Values { waited, worked, delay, attempt, deaths, error, ran } = values;
+    let Values { waited, worked, delay, attempt, deaths, death, error, ran } = values;
     let micros = |span: &Option<Micros>| span.map(|span| span.0);
     let row = kind.row();
     macro_rules! line {
@@ -94,6 +94,7 @@ pub(super) fn fact(fact: &Fact) {
                 delay_us = micros(delay),
                 attempt = attempt,
                 deaths = deaths,
+                death = death,
                 error = field(error),
                 ran = field(ran),
                 "{text}"

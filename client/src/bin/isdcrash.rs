@@ -18,6 +18,7 @@ stderr TEXT  TEXT is written on stderr before it dies; may be repeated
 HOW is one of
   exit N     ends with status N instead of answering
   signal N   kills itself with signal N instead of answering
+  memory N   takes N MiB of memory instead of answering, and stays
   hang       never answers
   garbage    answers with bytes that are no frame, and ends
   half       answers with half a frame, and ends
@@ -33,6 +34,7 @@ const HANG: Duration = Duration::from_secs(3600);
 enum How {
     Exit(i32),
     Signal(Signal),
+    Memory(usize),
     Hang,
     Garbage,
     Half,
@@ -99,6 +101,10 @@ fn plan(args: &[String]) -> Result<Plan, String> {
                 let signal = number(words.next())?;
                 How::Signal(Signal::try_from(signal).map_err(|_| format!("no signal {signal}"))?)
             }
+            Some("memory") => {
+                let megabytes = number(words.next())?;
+                How::Memory(usize::try_from(megabytes).map_err(|e| e.to_string())?)
+            }
             Some("hang") => How::Hang,
             Some("garbage") => How::Garbage,
             Some("half") => How::Half,
@@ -135,6 +141,12 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
             std::process::exit(0);
         }
         (How::Close, Some(worker)) => worker.drop_connection(),
+        (How::Memory(megabytes), _) => {
+            // Bytes other than zero, so that the kernel has to give the memory.
+            let taken: Vec<Vec<u8>> = (0..megabytes).map(|_| vec![1; 1 << 20]).collect();
+            last_words(&format!("it has {} MiB", taken.len()));
+            std::mem::forget(taken);
+        }
         (How::Hang, _) => {}
         // It does not die.
         (How::Logout, _) => std::process::exit(0),

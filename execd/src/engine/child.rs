@@ -1,9 +1,10 @@
 //! A child: one process from the request to start it to the report of its end, as one exhaustive
 //! match of state and event. The engine carries out the effects.
 
+use super::input::ProcessEnd;
 use super::memory::MemoryWatch;
 use super::output::Output;
-use protocol::{ExitCause, RunId, Tick, WorkerId, all_variants};
+use protocol::{RunId, Tick, WorkerId, all_variants};
 use std::fmt;
 use std::sync::Arc;
 
@@ -224,7 +225,7 @@ pub(super) struct Child {
     pub(super) due: Option<Tick>,
     /// How it ended, its processor time in milliseconds and its largest resident size in KiB, once
     /// it has ended. Valid in `Ended`.
-    pub(super) end: Option<(ExitCause, u64, u64)>,
+    pub(super) end: Option<ProcessEnd>,
     /// The lines that it writes.
     pub(super) output: Output,
     /// How its memory is watched.

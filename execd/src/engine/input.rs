@@ -70,14 +70,7 @@ pub enum Input {
     /// This stream of a child has ended: nobody has it open for writing any more.
     OutputEnd { child: ChildId, stream: Stream },
     /// A child ended and was reaped. The rest of its group has been killed.
-    Exited {
-        child: ChildId,
-        exit_cause: ExitCause,
-        /// Processor time in milliseconds.
-        cpu_ms: u64,
-        /// Largest resident size in KiB.
-        rss_kib_max: u64,
-    },
+    Exited { child: ChildId, end: ProcessEnd },
     /// The answer to [`Action::Measure`](super::action::Action::Measure).
     Memory {
         child: ChildId,
@@ -137,5 +130,27 @@ impl Watched {
             output_bytes: start.output_bytes,
             output_files: start.output_files,
         }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessEnd {
+    /// Exit status or signal.
+    pub exit_cause: ExitCause,
+    /// Processor time in milliseconds.
+    pub cpu_ms: u64,
+    /// Largest resident size in KiB.
+    pub rss_kib_max: u64,
+    /// The kernel wrote a core file. Independent of `oom`: that kill writes none.
+    pub core: bool,
+    /// It was killed by KILL, and the kernel killed a process for want of memory at that time.
+    pub oom: bool,
+}
+
+impl ProcessEnd {
+    /// An end of which nothing else is known.
+    pub const fn of(exit_cause: ExitCause) -> Self {
+        Self { exit_cause, cpu_ms: 0, rss_kib_max: 0, core: false, oom: false }
     }
 }

@@ -32,7 +32,7 @@ mod tests;
 
 use action::{Action, Note, Who};
 use child::{Child, ChildId, Event, State};
-use input::Input;
+use input::{Input, ProcessEnd};
 use kept::{Kept, KeptNumbers};
 use limits::{CHILDREN_CAP, Limits};
 use links::Link;
@@ -199,9 +199,11 @@ impl Engine {
                 self.output(child, |output, shared| output.end(now, stream, shared));
                 self.note_output_end(child);
             }
-            Input::Exited { child, exit_cause, cpu_ms, rss_kib_max } => {
+            Input::Exited { child, end } => {
                 if let Some(known) = self.children.get_mut(&child) {
-                    known.end = Some((exit_cause, cpu_ms, rss_kib_max));
+                    // A KILL of execd's own was not for want of memory.
+                    let oom = end.oom && known.state != State::Killing;
+                    known.end = Some(ProcessEnd { oom, ..end });
                     self.happens(child, Event::Exited);
                     self.note_output_end(child);
                 }

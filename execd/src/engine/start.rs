@@ -3,7 +3,7 @@
 
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
-use super::input::{RecordedProcess, Watched};
+use super::input::{ProcessEnd, RecordedProcess, Watched};
 use super::memory::MemoryWatch;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
@@ -263,7 +263,8 @@ impl Engine {
     fn report_end(&mut self, id: ChildId) {
         self.output(id, |output, shared| shared.map_or_else(Vec::new, |_| output.last_words()));
         let Some(child) = self.children.get_mut(&id) else { return };
-        let (exit_cause, cpu_ms, rss_kib_max) = child.end.unwrap_or((ExitCause::Unknown, 0, 0));
+        let end = child.end.unwrap_or(ProcessEnd::of(ExitCause::Unknown));
+        let ProcessEnd { exit_cause, cpu_ms, rss_kib_max, core, oom } = end;
         let who = child.who();
         let body = ExecExited {
             worker: child.worker,
@@ -272,8 +273,8 @@ impl Engine {
             exit_cause,
             cpu_ms,
             rss_kib_max,
-            core: false,
-            oom: false,
+            core,
+            oom,
             tail: child.output.tail(),
         };
         self.out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));

@@ -1,18 +1,20 @@
 //! The processes of the children: process id, start, pipes, signals. The engine has their states.
 
 use super::launch::{Launch, Progress};
+use super::oom::OomCounts;
 use super::orphans::Origin;
+use super::reap::Dead;
 use super::spawn::Spawned;
 use super::state_dir::{self, Entry};
 use crate::engine::action::Signal;
 use crate::engine::child::ChildId;
-use crate::engine::input::Input;
+use crate::engine::input::{Input, ProcessEnd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
-use protocol::bodies::{ExecStart, Stream};
+use protocol::bodies::{ExecStart, ExitCause, Stream};
 use protocol::time::Micros;
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,6 +81,7 @@ pub(super) enum Source {
 pub(super) struct Children {
     table: BTreeMap<ChildId, Process>,
     pids: BTreeMap<u32, ChildId>,
+    oom: OomCounts,
 }
 
 impl Children {
@@ -88,6 +91,7 @@ impl Children {
         entry.start_time = state_dir::start_time(spawned.pid).unwrap_or(0);
         entry.pipes = [state_dir::inode(&spawned.stdout), state_dir::inode(&spawned.stderr)];
         self.pids.insert(spawned.pid, child);
+        self.oom.started(spawned.pid);
         let process = Process {
             entry: entry.clone(),
             launch: Some(spawned.launch),
@@ -239,7 +243,8 @@ impl Children {
     }
 
     /// A process was reaped: what is left in its pipes, then its end.
-    pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped, has_begun: bool) -> Vec<Input> {
+    pub(super) fn reaped(&mut self, dead: Dead) -> Vec<Input> {
+        let Dead { pid, reaped, has_begun, oom_file } = dead;
         let Some(child) = self.pids.get(&pid).copied() else { return Vec::new() };
         let Some(process) = self.table.get_mut(&child) else { return Vec::new() };
         process.is_over = true;
@@ -251,8 +256,11 @@ impl Children {
             inputs.push(process.runs(child, &launch.start));
         }
         inputs.extend(self.rest(child));
-        let Reaped { exit_cause, cpu_ms, rss_kib_max } = reaped;
-        inputs.push(Input::Exited { child, exit_cause, cpu_ms, rss_kib_max });
+        let Reaped { exit_cause, cpu_ms, rss_kib_max, has_core: core } = reaped;
+        let is_killed = exit_cause == ExitCause::Signal(libc::SIGKILL);
+        let oom = is_killed && self.oom.has_killed(oom_file);
+        let end = ProcessEnd { exit_cause, cpu_ms, rss_kib_max, core, oom };
+        inputs.push(Input::Exited { child, end });
         inputs
     }
 
@@ -271,12 +279,7 @@ impl Children {
             let _ = processes::send_signal(-group(pid), libc::SIGKILL);
         }
         let mut inputs = self.rest(child);
-        inputs.push(Input::Exited {
-            child,
-            exit_cause: protocol::bodies::ExitCause::Unknown,
-            cpu_ms: 0,
-            rss_kib_max: 0,
-        });
+        inputs.push(Input::Exited { child, end: ProcessEnd::of(ExitCause::Unknown) });
         inputs
     }
 

@@ -19,6 +19,7 @@
 //! | [`policy`] | digests of what is enforced and of the program file |
 //! | [`user`], [`rlimits`] | the user that children run as, and their resource limits |
 //! | `reap`, `orphans` | waiting for children; processes that workers leave behind |
+//! | `oom` | whether the kernel killed for want of memory |
 //! | `children` | the process and the pipes of each child |
 //! | `state_dir` | the state directory, for adopting processes of an execd that died |
 //! | `writer` | the thread that writes it |
@@ -37,6 +38,7 @@ mod launch;
 mod link;
 mod listen;
 mod log;
+mod oom;
 pub mod options;
 mod orphans;
 mod output;

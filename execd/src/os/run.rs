@@ -367,8 +367,8 @@ impl ExecLoop {
     }
 
     pub(super) fn reap(&mut self) {
-        for (pid, reaped, has_begun) in reap::all(|pid| self.children.has(pid)) {
-            self.inputs.extend(self.children.reaped(pid, reaped, has_begun));
+        for dead in reap::all(|pid| self.children.has(pid)) {
+            self.inputs.extend(self.children.reaped(dead));
         }
     }
 

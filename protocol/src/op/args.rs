@@ -3,8 +3,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, PoisonWhat, RequestName, RequestsOf, ServiceWhat, ShutdownWhat,
-    Spec, Target, WhyOf,
+    BUCKET_SECS_MAX, BUCKETS_MAX, DEATHS_LISTED_MAX, DeathsWhat, PoisonWhat, RequestName,
+    RequestsOf, ServiceWhat, ShutdownWhat, Spec, Target, WhyOf,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -119,7 +119,13 @@ impl<'a> Args<'a> {
         }
     }
 
-    fn number32(&self, word: &str, what: &str, min: u32, max: u32) -> Result<u32, OpError> {
+    pub(super) fn number32(
+        &self,
+        word: &str,
+        what: &str,
+        min: u32,
+        max: u32,
+    ) -> Result<u32, OpError> {
         let value = self.number_in(word, what, min.into(), max.into())?;
         u32::try_from(value).map_err(|e| self.error(e))
     }
@@ -208,6 +214,18 @@ impl<'a> Args<'a> {
         Ok(what.unwrap_or(PoisonWhat::List))
     }
 
+    pub(super) fn deaths_what(&mut self) -> Result<DeathsWhat, OpError> {
+        let what = self.maybe(|args| {
+            let word = args.next("n|clear")?;
+            if word == "clear" {
+                return Ok(DeathsWhat::Clear);
+            }
+            let count = args.number_in(word, "number of deaths", 1, DEATHS_LISTED_MAX)?;
+            Ok(DeathsWhat::List(Some(count)))
+        })?;
+        Ok(what.unwrap_or(DeathsWhat::List(None)))
+    }
+
     /// Takes `all`, `ID`, `NAME`, `worker ID` or `service NAME`.
     pub(super) fn target(&mut self) -> Result<Target, OpError> {
         let word = self.next("target")?;
@@ -289,18 +307,7 @@ impl<'a> Args<'a> {
 
     pub(super) fn kinds(&mut self) -> Result<Vec<String>, OpError> {
         let kinds = self.rest();
-        let is_word = |kind: &str| {
-            !kind.is_empty()
-                && kind.len() <= 64
-                && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        };
-        match kinds.iter().find(|kind| !is_word(kind)) {
-            None => Ok(kinds),
-            Some(kind) => Err(self.error(format_args!(
-                "'{}' is no kind of event; 'listevents' prints them, such as worker_died",
-                words::shown(kind)
-            ))),
-        }
+        kinds.iter().map(|kind| self.kind(kind)).collect()
     }
 
     /// Takes `client CLIENTID`, `worker WORKERID`, `service NAME`, `all`, or the name of a service

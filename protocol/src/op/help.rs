@@ -115,8 +115,8 @@ const PAGE_INTRO: &[&str] = &[
     "What runs now, for whom, at which worker and since when: `requests`. What waits, and why: \
      `queue`. Which workers are lazy, idle or busy, and in which state: `workers`. Whether there are \
      enough of them: `load`; how long requests take: `latency`. Which machines are linked: `hosts`; \
-     who is connected: `clients`; the broker as a whole: `status`. What happened: `listevents`, once \
-     `config events N` has been said; what happens: `watch`. All of one thing: `worker ID`, \
+     who is connected: `clients`; the broker as a whole: `status`. What happened: `listevents`; \
+     what happens: `watch`; whose process died, and of which request: `deaths`. All of one thing: `worker ID`, \
      `client ID`, `service NAME`, `host NAME`.",
     "## In JSON and on terminals",
     "With `isdclient --json` (`format json` at the login) an answer is one JSON object, as \

@@ -3,6 +3,8 @@
 
 mod args;
 mod commands;
+mod death_shapes;
+pub mod events;
 mod field;
 mod foreign;
 pub mod help;

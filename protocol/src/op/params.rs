@@ -2,11 +2,12 @@
 //! written. The rows of `table` name them; `args` reads the words.
 
 use super::args::Args;
+use super::events::EventFilter;
 use super::parse::OpError;
 use super::spec::{
-    Arg, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, LOG_LINES, LogsWanted, PoisonWhat,
-    RequestName, RequestsOf, SCALE_STEP_MAX, SendWhat, ServiceChange, ServiceWhat, SettingsOf,
-    ShutdownWhat, SubscriptionsOf, Takes, Target, WhyOf, WorkerConfig, WorkerFilter,
+    Arg, DeathsWhat, EVENTS_MAX, GroupMembers, InstanceWanted, InstancesOf, LOG_LINES, LogsWanted,
+    PoisonWhat, RequestName, RequestsOf, SCALE_STEP_MAX, SendWhat, ServiceChange, ServiceWhat,
+    SettingsOf, ShutdownWhat, SubscriptionsOf, Takes, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use super::words::quote;
 use crate::ids::{ClientId, ServiceId, TransactionId, WorkerId};
@@ -104,12 +105,29 @@ params! {
     CLIENT: ClientId = [ONE_CLIENT], |args| args.client(), plain;
     CLONE_COUNT: Option<u64> = [arg("n", Takes::Any, "how many; none = one, and its answer is the manual's")],
         |args| args.maybe(|args| args.number("n", "number of clones", 1, SCALE_STEP_MAX)), maybe;
+    DEATH: u64 = [arg("deathid", Takes::Any, "a number of 'deaths', column 'death'")],
+        |args| args.number("deathid", "number of a death", 1, u64::MAX), plain;
+    DEATHS_WHAT: DeathsWhat = [
+            arg("n|clear", Takes::Words(&["clear"]), "at most so many, or clear; none = the newest 100"),
+        ],
+        |args| args.deaths_what(),
+        |what, f| match what {
+            DeathsWhat::List(None) => Ok(()),
+            DeathsWhat::List(Some(count)) => plain(count, f),
+            DeathsWhat::Clear => plain(&"clear", f),
+        };
     EVENTS_KEPT: u64 = [arg("n", Takes::Any, "how many events, 0 to 1000000")],
         |args| args.number("n", "number of events", 0, EVENTS_MAX), plain;
-    EVENTS_LISTED: Option<u64> = [
+    EVENTS_LISTED: EventFilter = [
             arg("n", Takes::Any, "at most so many; none = all that are remembered"),
+            arg("kind=K", Takes::Any, "a kind of event, as it prints them; several = any of these"),
+            arg("service=S", Takes::Any, "those about this service"),
+            arg("worker=N", Takes::Any, "those about this worker"),
+            arg("client=N", Takes::Any, "those about this client"),
+            arg("host=H", Takes::Any, "those about this host"),
+            arg("since=T", Takes::Any, "those since then: 10m ago (ms, s, m, h, d), or at 2026-01-31T23:59:59"),
         ],
-        |args| args.maybe(|args| args.number("n", "number of events", 1, EVENTS_MAX)), maybe;
+        |args| args.events_listed(), |filter, f| write!(f, "{filter}");
     FILE: String = [arg("file", Takes::Any, "a path on the broker's machine")],
         |args| args.file(), |file, f| plain(&quote(file), f);
     GROUP: ServiceName = [
@@ -170,10 +188,14 @@ params! {
             arg("kind", Takes::Any, "a kind of event to remember, as 'listevents' prints it; none = all kinds"),
         ],
         |args| args.kinds(), ARGUMENTS.write;
-    KINDS_WATCHED: Vec<String> = [
+    EVENTS_WATCHED: EventFilter = [
             arg("kind", Takes::Any, "a kind of event to watch, as 'listevents' prints it; none = all kinds"),
+            arg("service=S", Takes::Any, "those about this service"),
+            arg("worker=N", Takes::Any, "those about this worker"),
+            arg("client=N", Takes::Any, "those about this client"),
+            arg("host=H", Takes::Any, "those about this host"),
         ],
-        |args| args.kinds(), ARGUMENTS.write;
+        |args| args.events_watched(), |filter, f| write!(f, "{filter}");
     MIN_READY: Option<u64> = [
             arg("min n", Takes::Words(&["min"]), "'min' and how many stay ready; none = all but one, or a tenth"),
         ],

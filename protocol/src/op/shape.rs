@@ -190,6 +190,7 @@ pub(super) const WORKER_PAGE: Shape = object(
         field("parked", Type::Number, "its conversations without a deadline (open_ended)"),
         field("late", Type::Number, "answers that came too late"),
         field("exit_cause", Type::Text, "how its last process ended").maybe(),
+        field("death", Type::Number, "its last death that is kept, for 'death'").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
         FD.maybe(),
         SINCE,
@@ -320,6 +321,7 @@ pub(super) const EVENT: &[Field] = &[
     field("delay_us", Type::Micros, "how long it takes until that happens").maybe(),
     field("attempt", Type::Number, "how many workers the request was given to").maybe(),
     field("deaths", Type::Number, "how many workers died of the request").maybe(),
+    field("death", Type::Number, "the number of the death, for 'death'").maybe(),
     ERROR.maybe(),
     RAN.maybe(),
 ];
@@ -483,6 +485,7 @@ pub(super) const WHY_REQUEST: Shape = object(
         field("ahead", Type::Number, "requests that waited before it when it came"),
         ATTEMPT,
         field("deaths", Type::Number, "workers that died of it"),
+        field("died_with", Type::Numbers, "the deaths that had it, for 'death'"),
         ERROR.maybe(),
         RAN.maybe(),
         APPLICATION_ERROR,
@@ -585,6 +588,7 @@ pub(super) const CERTIFICATES: Shape = array("certificates", &[TEXT]);
 pub(super) const EVENTS_MAX: Field = field("events_max", Type::Number, "most events remembered");
 pub(super) const SKIPPED: Field = field("skipped", Type::Number, "events that were not shown");
 pub(super) const FORGOTTEN: Field = field("count", Type::Number, "requests forgotten");
+pub(super) const DEATHS_FORGOTTEN: Field = field("count", Type::Number, "deaths forgotten");
 pub(super) const VERSION: Field = field("version", Type::Text, "isectd's version");
 pub(super) const PROTOCOL: Field = field("protocol", Type::Number, "version of the protocol");
 pub(super) const CLONED_FROM: Field = field("from", Type::Number, "the worker cloned");

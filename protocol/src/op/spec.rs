@@ -220,6 +220,8 @@ pub struct LogsWanted {
     /// Whether it goes on with the lines that are written from now on.
     pub follow: bool,
 }
+/// Most deaths that `deaths` lists.
+pub const DEATHS_LISTED_MAX: u64 = 1000;
 
 /// The workers that `pause`, `ready`, `start`, `stop` and `send` act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -381,6 +383,15 @@ pub enum PoisonWhat {
     List,
     /// Shows the one with this number, with its bytes.
     Show(u64),
+    /// Forgets all of them.
+    Clear,
+}
+
+/// What `deaths` shows or does with the deaths that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathsWhat {
+    /// Lists the newest; at most so many, if a number was given.
+    List(Option<u64>),
     /// Forgets all of them.
     Clear,
 }

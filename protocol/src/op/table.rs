@@ -5,23 +5,25 @@
 
 use super::args::Args;
 use super::commands::{beyond, commands, manual};
+use super::death_shapes as deaths;
+use super::events::EventFilter;
 use super::instance_shape as instances;
 use super::log_shapes as logs;
 use super::params::{
-    ADDRESS, BUCKETS, CLIENT, CLONE_COUNT, EVENTS_KEPT, EVENTS_LISTED, FILE, GROUP, GROUP_MEMBERS,
-    HOST, HOST_NAME, INSTANCE, INSTANCES_OF, ITS_TRANSACTION, KEEP, KINDS_KEPT, KINDS_WATCHED,
-    LOGS_WANTED, MIN_READY, NEW_SERVICE_ID, NEW_WORKER_ID, ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT,
-    PRIORITY, REQUEST_NAME, REQUESTS_OF, SCALE_COUNT, SCALE_HOSTS, SEND_WHAT, SERVICE,
-    SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT, SETTING, SETTINGS_OF,
-    SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHICH, WHY_OF, WORKER,
-    WORKER_CONFIG, WORKER_FILTER,
+    ADDRESS, BUCKETS, CLIENT, CLONE_COUNT, DEATH, DEATHS_WHAT, EVENTS_KEPT, EVENTS_LISTED,
+    EVENTS_WATCHED, FILE, GROUP, GROUP_MEMBERS, HOST, HOST_NAME, INSTANCE, INSTANCES_OF,
+    ITS_TRANSACTION, KEEP, KINDS_KEPT, LOGS_WANTED, MIN_READY, NEW_SERVICE_ID, NEW_WORKER_ID,
+    ON_OR_ASKED, ON_UNLESS_OFF, POISON_WHAT, PRIORITY, REQUEST_NAME, REQUESTS_OF, SCALE_COUNT,
+    SCALE_HOSTS, SEND_WHAT, SERVICE, SERVICE_NAME, SERVICE_OR_ALL, SERVICE_SETTINGS, SERVICE_WHAT,
+    SETTING, SETTINGS_OF, SHUTDOWN_WHAT, SUBSCRIPTIONS_OF, TARGET, TOPIC, TOPICS_OF, WHICH, WHY_OF,
+    WORKER, WORKER_CONFIG, WORKER_FILTER,
 };
 use super::parse::OpError;
 use super::rollout_shapes as rollouts;
 use super::shape::{self, array, object, text};
 use super::spec::{
-    Effect, GroupMembers, InstanceWanted, InstancesOf, LogsWanted, PoisonWhat, RequestName,
-    RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec,
+    DeathsWhat, Effect, GroupMembers, InstanceWanted, InstancesOf, LogsWanted, PoisonWhat,
+    RequestName, RequestsOf, SendWhat, ServiceChange, ServiceWhat, SettingsOf, ShutdownWhat, Spec,
     SubscriptionsOf, Target, WhyOf, WorkerConfig, WorkerFilter,
 };
 use super::topic_shapes as topics;
@@ -88,7 +90,7 @@ commands! {
         usage: "config events n [kind]...",
         syntax: "config events n",
         short: "remember n events (listevents)",
-        long: "The last n events are kept for 'listevents'; 0 forgets all. With kinds only those are kept.",
+        long: "The last n events are kept for 'listevents', 1000 if nothing is said; 0 forgets all. With kinds only those are kept.",
         example: "config events 100",
         answer: &[object("configured", &[shape::EVENTS_MAX])],
     }
@@ -123,11 +125,11 @@ commands! {
         example: "idle 2",
         answer: &[object("idled", &[shape::WORKER, shape::TRANSACTION.maybe()])],
     }
-    ListEvents(count: Option<u64> = EVENTS_LISTED) = manual "listevents" Read {
-        usage: "listevents [n]",
+    ListEvents(filter: EventFilter = EVENTS_LISTED) = manual "listevents" Read {
+        usage: "listevents [n] [kind=K]... [service=S] [worker=N] [client=N] [host=H] [since=T]",
         syntax: "listevents [n]",
         short: "list interesting events",
-        long: "The events remembered, newest first, each with its time and ids. 'config events N' makes the broker remember them.",
+        long: "The events remembered, newest first, each with its time and ids: the last 1000, or as many as 'config events N' says, and at most events_bytes_max. With filters only those that pass all of them.",
         example: "listevents 10",
         answer: &[array("events", shape::EVENT), shape::NOTE],
     }
@@ -332,6 +334,27 @@ commands! {
             object("changed", shape::TARGETED).sometimes(),
             object("unchanged", shape::TARGETED).sometimes(),
             worker_shapes::EARLIER,
+        ],
+    }
+    Death(death: u64 = DEATH) = beyond "death" Read {
+        usage: "death deathid",
+        syntax: "death deathid",
+        short: "shows one unexpected end of a worker's process, and the requests it had",
+        long: "How the process ended: exit status or signal, whether the kernel wrote a core file or killed for want of memory, processor time, memory, its last lines on stderr, whether and why the broker had it killed, what followed. Then each request that it had: from whom, for how long, and a hex dump of its first bytes, at most 65536. Of a request of more than 16384 bytes that can't be repeated, last_bytes_max are kept.",
+        example: "death 1",
+        answer: &[deaths::DEATH, deaths::LOST, deaths::LOST_BYTES, shape::MORE],
+    }
+    Deaths(what: DeathsWhat = DEATHS_WHAT) = beyond "deaths" Change (Read if DeathsWhat::List(_)) {
+        usage: "deaths [n | clear]",
+        syntax: "deaths [n | clear]",
+        short: "lists the unexpected ends of workers' processes, or forgets them",
+        long: "Each end that was a failure, the last one first, also where the broker had the process killed. Those that were asked to end, that ended in order or could not be reached are none. They are kept until deaths_max or deaths_bytes_max pushes them out, clear forgets them, or the broker ends. A worker that started itself has no process that the broker knows of.",
+        example: "deaths",
+        answer: &[
+            deaths::DEATHS,
+            object("cleared", &[shape::DEATHS_FORGOTTEN]).sometimes(),
+            shape::MORE,
+            shape::NOTE,
         ],
     }
     DeleteGroup(group: ServiceName = GROUP) = beyond "delete group" Change {
@@ -569,11 +592,11 @@ commands! {
         long: "The version of the broker and of the protocol it speaks.",
         answer: &[object("version", &[shape::VERSION, shape::PROTOCOL])],
     }
-    Watch(kinds: Vec<String> = KINDS_WATCHED) = beyond "watch" Read {
-        usage: "watch [kind]...",
+    Watch(filter: EventFilter = EVENTS_WATCHED) = beyond "watch" Read {
+        usage: "watch [kind]... [service=S] [worker=N] [client=N] [host=H]",
         syntax: "watch [kind]...",
         short: "streams events as they happen",
-        long: "Each event is one reply with 'more' set, until the client leaves. With kinds only those.",
+        long: "Each event is one reply with 'more' set, until the client leaves. With kinds only those, with filters only those that pass all of them.",
         example: "watch worker_died",
         answer: &[
             object("watching", &[shape::TEXT]).sometimes(),

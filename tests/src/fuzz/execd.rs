@@ -6,7 +6,7 @@
 use super::source::Source;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Input, RecordedProcess, Watched};
+use execd::engine::input::{Input, ProcessEnd, RecordedProcess, Watched};
 use execd::engine::kept::READ_LINES_MAX;
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
@@ -275,7 +275,8 @@ impl ExecdPlayer {
         if let Some(child) = self.children.get_mut(&child) {
             child.has_exited = true;
         }
-        self.step(Input::Exited { child, exit_cause, cpu_ms: 5, rss_kib_max: 6 });
+        let end = ProcessEnd { cpu_ms: 5, rss_kib_max: 6, ..ProcessEnd::of(exit_cause) };
+        self.step(Input::Exited { child, end });
     }
 
     /// Bytes come on a link; what is split into frames is given on.

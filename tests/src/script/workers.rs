@@ -230,6 +230,7 @@ dies, uses BYTES [run=N], writes \"LINE\" [stdout] [dropped=N] [number=N], keeps
             ExitCause::Exit(number(line.word("an exit status, or 'signal N'")?)?)
         };
         let tail = line.pair("stderr").into_iter().collect();
+        let (core, oom) = (line.flag("core"), line.flag("oom"));
         let (worker, pid) = (WorkerId(id), 1000 + id);
         let exited = ExecExited {
             worker,
@@ -238,8 +239,8 @@ dies, uses BYTES [run=N], writes \"LINE\" [stdout] [dropped=N] [number=N], keeps
             exit_cause,
             cpu_ms: 1,
             rss_kib_max: 1024,
-            core: false,
-            oom: false,
+            core,
+            oom,
             tail,
         };
         self.report(id, Report::Exited(exited))

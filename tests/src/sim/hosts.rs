@@ -9,7 +9,7 @@ use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Input, RecordedProcess, Watched};
+use execd::engine::input::{Input, ProcessEnd, RecordedProcess, Watched};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{ExecStart, ExitCause, Stream};
@@ -454,7 +454,8 @@ impl World {
         let last = Bytes::from_static(b"last words");
         let stream = Stream::Stderr;
         self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
-        self.feed_execd(index, Input::Exited { child, exit_cause, cpu_ms: 1, rss_kib_max: 1 });
+        let end = ProcessEnd { cpu_ms: 1, rss_kib_max: 1, ..ProcessEnd::of(exit_cause) };
+        self.feed_execd(index, Input::Exited { child, end });
         // Sometimes a grandchild keeps the streams open.
         if self.is_quiescent || self.rng.hits(800) {
             for stream in [Stream::Stdout, Stream::Stderr] {

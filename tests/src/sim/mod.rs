@@ -21,6 +21,7 @@ pub mod body;
 pub mod bus;
 pub mod clients;
 pub mod daemons;
+mod deaths;
 pub mod faults;
 pub mod hosts;
 pub mod links;

@@ -13,6 +13,7 @@ use broker::engine::EngineOptions;
 use broker::engine::input::{Close, Input, Listening, Peer as From};
 use broker::engine::origin::Origin;
 use broker::translate::inbound;
+use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Login};
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -21,7 +22,7 @@ use protocol::op::reply::OpReply;
 use protocol::peer_group::PeerGroup;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Name of the simulation's operator. It is local to the broker, so its commands pass no simulated
 /// connection.
@@ -50,6 +51,8 @@ pub struct Broker {
     pub client_port_conns: u64,
     /// Sequences on the operator's present link that have no answer yet.
     pub asked: BTreeSet<u32>,
+    /// The first frame of each request that a process was given, by transaction and process id.
+    pub given: BTreeMap<(u64, u32), Bytes>,
 }
 
 impl Broker {
@@ -83,6 +86,7 @@ impl World {
             answers: VecDeque::new(),
             client_port_conns: 0,
             asked: BTreeSet::new(),
+            given: BTreeMap::new(),
         });
         if self.hosts[0].is_gone() {
             self.at(self.now, Event::StartExecd(0));

@@ -11,6 +11,15 @@ use protocol::bodies::ErrorBody;
 use protocol::header::Header;
 use protocol::op::reply::{Block, OpReply, Value};
 
+/// What shows what happened; they take turns.
+const WHAT_HAPPENED: &[&str] = &[
+    "listevents",
+    "deaths 5",
+    "listevents 9 kind=worker_died since=1m",
+    "death 1",
+    "deaths clear",
+];
+
 impl World {
     /// An operator says something, and will again.
     pub fn operator_acts(&mut self) {
@@ -53,8 +62,16 @@ impl World {
             return None;
         }
         // The first four wait for others; the lists do if there is much to list.
-        let lists =
-            ["queue", "clients", "workers", "requests", "topics", "subscriptions", "instances"];
+        let lists = [
+            "queue",
+            "clients",
+            "workers",
+            "requests",
+            "topics",
+            "subscriptions",
+            "instances",
+            "listevents",
+        ];
         let comes_later = ["send", "source", "reload", "restart"]
             .iter()
             .chain(&lists)
@@ -182,7 +199,7 @@ impl World {
             7 => format!("latency {name}"),
             8 if is_requests => "why".into(),
             8 => "poison".into(),
-            9 => "listevents".into(),
+            9 => WHAT_HAPPENED[self.next_sequence as usize % WHAT_HAPPENED.len()].into(),
             10 => "hosts".into(),
             11 => "save".into(),
             12 => "source /nowhere".into(),

@@ -99,6 +99,8 @@ pub struct Proc {
     /// Transactions that ended here before their last piece came.
     ended_early: BTreeSet<u64>,
     is_ended: bool,
+    /// It has read the end of what the broker sends, and answers first what it can.
+    is_shut: bool,
     is_termed: bool,
     limits: WorkerLoginOk,
     lost: Tick,
@@ -173,6 +175,7 @@ impl World {
             held: VecDeque::new(),
             ended_early: BTreeSet::new(),
             is_ended: false,
+            is_shut: false,
             is_termed: false,
             limits,
             lost: self.now,
@@ -342,6 +345,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.conn = Some(conn);
         proc.state = State::LoginSent;
+        proc.is_shut = false;
         proc.got = 0;
         if is_mute {
             return;

@@ -13,6 +13,7 @@
 //! | `replies` | what a worker's frames mean |
 //! | `overlong` | workers that are busy for too long |
 //! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
+//! | `lost_requests` | what a worker had when it was lost, for the black box |
 //! | `closing` | who gives up, or closes in order |
 //! | `intervention` | an operator gives up one request |
 //! | `trace`, `trace_notes`, `traces` | how a request went, for `why` |
@@ -37,6 +38,7 @@ mod in_flight;
 mod intervention;
 mod laws;
 mod lists;
+mod lost_requests;
 pub(crate) mod machine;
 pub(crate) mod messages;
 mod no_worker;

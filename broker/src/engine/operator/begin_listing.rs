@@ -2,9 +2,12 @@
 
 use super::names;
 use super::open_listing::{Listing, ROWS_MAX, ServiceTable};
+use super::result::fact_kinds;
 use crate::engine::dispatch::seat::WorkerList;
+use crate::engine::fact_filter::FactFilter;
 use crate::engine::hub::Engine;
-use protocol::{ClientId, OpError, ServiceId, ServiceName, WorkerFilter};
+use protocol::op::events::EventFilter;
+use protocol::{ClientId, FactSeq, OpError, ServiceId, ServiceName, WorkerFilter};
 use std::collections::VecDeque;
 
 /// Begins a listing of the clients that are built-in services, or of all others, in the order in
@@ -42,6 +45,16 @@ pub(super) fn begin_services(
         }
     };
     Ok(Listing::Services { of, rows: Vec::with_capacity(left.len()), left, without: 0 })
+}
+
+/// Begins a listing of the facts that pass a filter, the newest first.
+pub(super) fn begin_events(hub: &Engine, filter: &EventFilter) -> Result<Listing, OpError> {
+    let count = filter.count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
+    let known = hub.facts.recent().count();
+    let left = if filter.is_empty() { known.min(count) } else { known };
+    let kinds = fact_kinds(&filter.kinds)?;
+    let filter = Box::new(FactFilter::of(filter, kinds, hub.wall(hub.now)));
+    Ok(Listing::Events { left, before: FactSeq(u64::MAX), filter, most: count, lines: Vec::new() })
 }
 
 const fn filter_of(list: WorkerList) -> WorkerFilter {

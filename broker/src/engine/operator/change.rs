@@ -203,6 +203,8 @@ pub(crate) fn change_setting(
         heartbeat::heartbeat_changed(hub);
     }
     hub.dispatch.drop_poison(hub.settings.get(Setting::PoisonMax));
+    hub.black_box.drop_oldest(&hub.settings);
+    hub.facts.recent_mut().set_bytes_max(hub.settings.get(Setting::EventsBytesMax));
     let most_bytes = hub.settings.get(Setting::TracesBytesMax);
     hub.dispatch.traces_mut().drop_oldest(hub.settings.get(Setting::TracesMax), most_bytes);
     hub.topics.limits_set(context!(hub));

@@ -11,16 +11,16 @@ use crate::engine::dispatch::transaction::Transaction;
 use crate::engine::fact_log;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{Key, TransactionKey};
-use crate::engine::operator::begin_listing::{begin_clients, begin_services, begin_workers};
+use crate::engine::operator::begin_listing::{
+    begin_clients, begin_events, begin_services, begin_workers,
+};
 use crate::engine::operator::open_listing::{
     ListedRequests, Listing, OpenListing, Order, ROWS_MAX, ServiceTable, WaitingCount,
 };
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::sessions::connection::End;
 use crate::engine::timers::Timer;
-use protocol::{
-    Block, Command, FactSeq, Header, LinkId, OpError, OpReply, OpRequest, ServiceName, Tick,
-};
+use protocol::{Block, Command, Header, LinkId, OpError, OpReply, OpRequest, ServiceName, Tick};
 use std::cmp::Reverse;
 
 /// Most rows made in one step.
@@ -232,13 +232,25 @@ fn make_rows(hub: &Engine, listing: &mut Listing, most: usize) -> usize {
             let there = left.drain(..part).filter_map(|name| groups::group_row(hub, &name));
             rows.extend(there.filter(|_| has_room()));
         }
-        Listing::Events { left, before, lines } => {
-            let facts = hub.facts.recent().before(*before).take(part);
-            *left -= part;
-            for fact in facts {
-                *before = fact.seq;
-                lines.push(fact_log::line(fact));
+        Listing::Events { left, before, filter, most, lines } => {
+            let look_at = slots.min(*left);
+            let (mut looked_at, mut shown) = (0, 0);
+            for fact in hub.facts.recent().before(*before).take(look_at) {
+                if shown == part || *most == 0 {
+                    break;
+                }
+                (*before, looked_at) = (fact.seq, looked_at + 1);
+                if filter.passes(fact) {
+                    (*most, shown) = (*most - 1, shown + 1);
+                    lines.push(fact_log::line(fact));
+                }
             }
+            let is_part = shown == part && part > 0;
+            *left = match *most {
+                0 => 0,
+                // Those that were not found were pushed out meanwhile.
+                _ => *left - if is_part { looked_at } else { look_at },
+            };
         }
         Listing::Clients { left, rows } => {
             let keys = left.drain(..part).filter_map(|id| hub.sessions.find_client(id));
@@ -316,11 +328,8 @@ fn listing_of(hub: &Engine, request: &OpRequest) -> Option<Result<Listing, OpErr
     } else if let OpRequest::Latency(service) = request {
         let of = ServiceTable::Latency { is_one: service.is_some() };
         Some(begin_services(hub, of, service.as_ref()))
-    } else if let OpRequest::ListEvents(count) = request {
-        let recent = hub.facts.recent();
-        let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
-        let (left, before) = (recent.count().min(count), FactSeq(u64::MAX));
-        Some(Ok(Listing::Events { left, before, lines: Vec::new() })).filter(|_| recent.max() > 0)
+    } else if let OpRequest::ListEvents(filter) = request {
+        Some(begin_events(hub, filter)).filter(|_| hub.facts.recent().max() > 0)
     } else if let OpRequest::Topics(pattern) = request {
         let (pattern, left) = (pattern.clone(), hub.topics.values());
         Some(Ok(Listing::Topics { pattern, after: None, left, rows: Vec::new() }))

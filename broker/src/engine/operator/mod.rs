@@ -20,6 +20,7 @@
 //! | `topics` | what is kept of topics, and the subscriptions |
 //! | `why` | how one request went |
 //! | `seek`, `sought` | which request `why` and `cancel` mean; `cancel` |
+//! | `deaths` | unexpected ends of processes, with the requests that they had |
 //! | `facts`, `settings`, `status` | single commands |
 //! | `restart_words` | what the settings say of restarts |
 //! | `tokens`, `certificates` | rights, and what `reload` reads |
@@ -32,6 +33,7 @@ pub(crate) mod cells;
 pub(crate) mod certificates;
 pub(crate) mod change;
 pub(crate) mod config;
+pub(crate) mod deaths;
 pub(crate) mod drain;
 pub(crate) mod facts;
 pub(crate) mod groups;

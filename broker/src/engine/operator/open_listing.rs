@@ -1,5 +1,6 @@
 //! Long listings that are under way.
 
+use crate::engine::fact_filter::FactFilter;
 use crate::engine::instances::table::Start;
 use crate::engine::keys::{InstanceKey, ServiceKey, TransactionKey};
 use protocol::op::spec::InstancesOf;
@@ -77,9 +78,12 @@ pub(crate) enum Listing {
         rows: Rows,
     },
     Events {
-        /// How many are still to be shown; those before this one.
+        /// How many are still to be looked at; those before this one.
         left: usize,
         before: FactSeq,
+        filter: Box<FactFilter>,
+        /// How many may be shown.
+        most: usize,
         lines: Vec<Block>,
     },
     Queue {

@@ -4,12 +4,13 @@
 use super::listing::{self, Listed};
 use super::result::fact_kinds;
 use super::{
-    answer, change, config, drain, facts, groups, instances, keep, logs, read, restart, save,
-    scale, seek, settings, show, start_stop, status, tokens, worker_settings,
+    answer, change, config, deaths, drain, facts, groups, instances, keep, logs, read, restart,
+    save, scale, seek, settings, show, start_stop, status, tokens, worker_settings,
 };
 use crate::engine::action::Action;
 use crate::engine::context::context;
 use crate::engine::fact::{About, FactKind};
+use crate::engine::fact_filter::FactFilter;
 use crate::engine::fact_log::Watch;
 use crate::engine::hub::Engine;
 use crate::engine::keys::ClientKey;
@@ -19,6 +20,7 @@ use crate::engine::origin::Origin;
 use crate::engine::store::{Difference, set_unsaved};
 use crate::engine::work::{COMMANDS_EACH_MAX, COMMANDS_MAX, Waiting, Work};
 use bytes::Bytes;
+use protocol::op::events::EventFilter;
 use protocol::op::spec::{SendWhat, ServiceWhat};
 use protocol::op::{help, parse};
 use protocol::{
@@ -109,7 +111,7 @@ pub(crate) fn on_op(hub: &mut Engine, client: ClientKey, head: Header, body: &By
                 Err(error) => Err(error),
             }
         }
-        Ok(OpRequest::Watch(kinds)) => watch(hub, client, &head, &kinds),
+        Ok(OpRequest::Watch(filter)) => watch(hub, client, &head, &filter),
         Ok(OpRequest::Save) => {
             let is_shown = worker_settings::sees_values(hub, &origin);
             let script = Box::new(save::begin_script(hub, is_shown));
@@ -222,6 +224,8 @@ pub(crate) fn run(hub: &mut Engine, origin: &Origin, request: OpRequest) -> OpRe
         | OpRequest::Topics(_)
         // Nobody would see what a script lists. From an operator only `listevents` comes here.
         | OpRequest::Workers(_) => Ok(facts::no_events()),
+        OpRequest::Death(id) => deaths::show_death(hub, id),
+        OpRequest::Deaths(what) => deaths::run_deaths(hub, origin, what),
         OpRequest::Group(name) => groups::show_group(hub, &name),
         OpRequest::Instance(wanted) => instances::show_instance(hub, &wanted),
         OpRequest::Host(name) => show::show_host(hub, &name),
@@ -307,9 +311,9 @@ pub(crate) fn answer_save(hub: &mut Engine, link: LinkId, head: &Header, text: S
     }
 }
 
-/// `watch`: from now on, facts of these kinds are sent, each as a piece of this reply.
-fn watch(hub: &mut Engine, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
-    let kinds = fact_kinds(kinds)?;
+/// `watch`: from now on, the facts that pass a filter are sent, each as a piece of this reply.
+fn watch(hub: &mut Engine, client: ClientKey, head: &Header, filter: &EventFilter) -> OpResult {
+    let filter = FactFilter::of(filter, fact_kinds(&filter.kinds)?, hub.wall(hub.now));
     let max = hub.settings.get(Setting::WatchersMax);
     let entry = hub.sessions.client(client);
     if hub.facts.watch_of(entry.id).is_some() || hub.logs.follows(entry.id).is_some() {
@@ -325,7 +329,7 @@ fn watch(hub: &mut Engine, client: ClientKey, head: &Header, kinds: &[String]) -
     }
     let (link, format) = (entry.link, entry.format);
     let is_congested = hub.dispatch.flow().is_congested(link);
-    let watch = Watch { link, sequence: head.sequence, format, kinds, is_congested };
+    let watch = Watch { link, sequence: head.sequence, format, filter, is_congested };
     hub.facts.watch(entry.id, watch);
     Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
 }

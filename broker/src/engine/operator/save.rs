@@ -207,7 +207,8 @@ fn save_broker(hub: &Engine, out: &mut String) {
             line(out, format_args!("set {} {}", row.name, row.written(value)));
         }
     }
-    if hub.facts.recent().max() > 0 {
+    let is_own = hub.settings.is_changed(Setting::EventsMax);
+    if is_own || !hub.facts.recent().kinds().is_empty() {
         line(out, events_command(hub));
     }
     let (count, secs) = (hub.dispatch.buckets().count(), hub.dispatch.buckets().secs());

@@ -1,7 +1,7 @@
 //! Commands that only show: the manual's three lists of workers, the page of one worker, the
 //! request that it was sent last, hosts, and latency.
 
-use super::{states, worker_settings};
+use super::{deaths, states, worker_settings};
 use crate::engine::counted::counted;
 use crate::engine::dispatch::seat::WorkerList;
 use crate::engine::hub::Engine;
@@ -141,6 +141,7 @@ pub(crate) fn show_worker(hub: &Engine, id: WorkerId, is_shown: bool) -> OpResul
         ("parked", number(seat.parked().count())),
         ("late", number(seat.late)),
         ("exit_cause", w.exit_cause.map_or(Value::None, text)),
+        ("death", deaths::last_of(hub, key)),
         ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
         ("fd", fd_of(hub, key)),
         ("since", state.since),

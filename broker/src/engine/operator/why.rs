@@ -2,8 +2,8 @@
 //! `seek` finds them.
 
 use super::cells::{blank, number, table, text};
-use super::read;
 use super::result::{OpResult, not_found};
+use super::{deaths, read};
 use crate::engine::counted::counted;
 use crate::engine::dispatch::messages;
 use crate::engine::dispatch::stage::Stage;
@@ -99,6 +99,7 @@ fn client_of(line: &TimeLine) -> Value {
 /// The time line of one request.
 pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
     let (error, ran, application_error) = error_of(line);
+    let died_with = deaths::with(hub, line.transaction);
     let from = if line.from.is_empty() { Value::None } else { text(&line.from) };
     let fields = vec![
         ("transaction", number(line.transaction.0)),
@@ -118,6 +119,7 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         ("ahead", number(line.ahead)),
         ("attempt", number(line.attempt)),
         ("deaths", number(line.deaths)),
+        ("died_with", Value::Numbers(died_with.clone())),
         ("error", error),
         ("ran", ran),
         ("application_error", application_error),
@@ -136,9 +138,10 @@ pub(crate) fn show(hub: &Engine, line: &TimeLine) -> OpReply {
         }
     };
     let TimeLine { transaction, client, sequence, service, .. } = line;
+    let died: String = died_with.iter().map(|id| format!("; 'death {id}' had it")).collect();
     let said = format!(
         "transaction {transaction} of client {client}, sequence {sequence}, for service \
-         '{service}': {state}"
+         '{service}': {state}{died}"
     );
     let mut reply = table("steps", steps(hub, line));
     reply.blocks.insert(0, Block::Line { name: "traced", text: said, fields });

@@ -6,6 +6,7 @@ use super::process_state::ProcessState;
 use super::run::{ExpectedEnd, is_fault};
 use super::workers::Worker;
 use crate::engine::context::Context;
+use crate::engine::death::ProcessReport;
 use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::WorkerKey;
@@ -78,7 +79,7 @@ impl Supervision {
         let worker = &self.workers[key];
         let mut how = match (&worker.run.killed, worker.exit_cause) {
             (Some(why), _) => format!("killed by the broker: it {why}"),
-            (None, Some(exit_cause)) => ended(exit_cause),
+            (None, Some(exit_cause)) => ended(exit_cause) + reported(worker.run.report),
             (None, None) => "its process is gone".to_owned(),
         };
         if let Some(line) = worker.tail.back().filter(|_| worker.run.tail_new > 0) {
@@ -132,7 +133,13 @@ impl Supervision {
         if worker.run.ready.is_none() {
             return hint_never_connected(worker, cx);
         }
-        if worker.run.killed.is_none() && worker.exit_cause == Some(ExitCause::Signal(9)) {
+        let is_killed = worker.run.killed.is_none();
+        if is_killed && worker.run.report.is_some_and(|report| report.is_oom) {
+            return "; 'death' shows how much memory it had; let it have more, or see \
+                    recycle_memory"
+                .to_owned();
+        }
+        if is_killed && worker.exit_cause == Some(ExitCause::Signal(9)) {
             return "; that signal was not the broker's: somebody said 'kill -9', or the kernel had \
                     no memory left (its log says 'Out of memory')"
                 .to_owned();
@@ -171,8 +178,19 @@ fn ended(exit_cause: ExitCause) -> String {
     }
 }
 
+/// What else a host said of an end, after how it ended.
+const fn reported(report: Option<ProcessReport>) -> &'static str {
+    match report {
+        Some(ProcessReport { is_oom: true, .. }) => {
+            ", and the kernel killed a process for want of memory at that time"
+        }
+        Some(ProcessReport { has_core: true, .. }) => ", with a core file",
+        Some(_) | None => "",
+    }
+}
+
 /// The name of a signal that ends programs, and what it usually means; empty = not known.
-const fn signal_name(signal: i32) -> &'static str {
+pub(crate) const fn signal_name(signal: i32) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
         2 => " (SIGINT)",

@@ -28,6 +28,8 @@ pub(crate) struct Supervision {
     pub(super) next_run: u64,
     /// Starts up to this one were given by earlier brokers, if by any.
     pub(super) run_base: u64,
+    /// The number of the last death (`deaths`).
+    pub(super) deaths: u64,
     /// The broker ends, and so do the processes of its hosts, within this time in milliseconds.
     pub(super) shutdown_ms: Option<u64>,
 }

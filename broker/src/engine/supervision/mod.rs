@@ -19,16 +19,18 @@
 //! | `outlook`, `service_outlook` | whether a worker may come for the requests of a service |
 //! | `absence` | workers that can't be reached |
 //! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
+//! | `deaths` | what is told of an unexpected end |
 //! | `host`, `host_state` | a host as it is configured, and how far the link to its execd is |
 //! | `greeting` | which execds are trusted |
 //! | `hosts`, `handover`, `host_shutdown` | the links to execds |
 //! | `host_drain` | hosts that an operator drains |
 
 mod absence;
+mod deaths;
 pub(crate) mod demand;
 mod demand_state;
 mod drain;
-mod exit_cause;
+pub(crate) mod exit_cause;
 mod greeting;
 mod handover;
 pub(crate) mod host;

@@ -108,6 +108,7 @@ impl Supervision {
     }
 
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, cx: &mut Context<'_>) {
+        self.note_report(key, exited);
         let worker = &mut self.workers[key];
         worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
@@ -142,6 +143,7 @@ impl Supervision {
         let service = worker.service;
         worker.connection = None;
         worker.run.has_served |= had.has_answered;
+        worker.run.was_busy |= had.is_busy;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }
@@ -203,6 +205,7 @@ impl Supervision {
         } else {
             self.ended_so(key, how, cx);
         }
+        cx.effects.push(Effect::Ended { worker: key });
     }
 
     /// Handles the end of a worker that could not be reached, perhaps because it found no broker:
@@ -221,14 +224,15 @@ impl Supervision {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.run.ready;
-        let worked = cx.now.since(worker.run.started);
-        let values = Values { worked: Some(worked), ..Values::default() };
+        let ran = cx.now.since(worker.run.started);
+        let worked = Some(ran);
+        let values = Values { worked, ..Values::default() };
         let was_stopping = worker.run.expected_end == ExpectedEnd::Stop
             || cx.is_shutting_down && is_exit_of_shutdown(worker.exit_cause);
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
         let order = worker.run.order_of_end(worker.exit_cause, success_exit(worker, cx.catalog));
-        let has_served = worker.run.has_served && !self.ends_too_fast(key, worked, cx);
+        let has_served = worker.run.has_served && !self.ends_too_fast(key, ran, cx);
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
@@ -242,11 +246,13 @@ impl Supervision {
             }
             return;
         }
+        let death = if order.is_none() { self.number_death(key, cx) } else { None };
         if let Some(order) = order {
             self.worker_fact(FactKind::WorkerEnded, key, &format!("ended {order}: {how}"), cx);
         } else if !is_killed {
             // When it was killed, that and the reason were recorded.
-            let what = format!("ended unexpectedly: {how}");
+            let what = format!("ended unexpectedly: {how}{}", self.death_words(key, death));
+            let values = Values { death, ..values };
             self.worker_fact_with(FactKind::WorkerDied, key, (&what, values), cx);
         }
         let restart = &mut self.workers[key].restart;
@@ -255,6 +261,7 @@ impl Supervision {
         } else {
             restart.ended(cx.now, ready, cx.settings)
         };
+        self.tell_death(key, (death, ran), (&how, &decision), cx);
         let id = self.workers[key].id;
         match decision {
             Decision::GiveUp(why) => {

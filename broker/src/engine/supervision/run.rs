@@ -1,6 +1,7 @@
 //! One run of a worker: what is known of one start of its process. A new run replaces the whole of
 //! it, so nothing of an earlier process is taken for the present one's.
 
+use crate::engine::death::ProcessReport;
 use protocol::{ExitCause, RunId, Tick};
 
 /// One start of a worker's process, and what became of it.
@@ -51,8 +52,14 @@ pub(crate) struct Run {
     /// Settings of its process changed after it was started, so that it has earlier ones.
     /// Independent of the state: it stays when the process has ended, until the next start.
     pub(super) has_earlier_settings: bool,
-    /// What its host said of its end.
+    /// Whether its host said that it ended.
     pub(super) end_report: EndReport,
+    /// What its host said of its end; `None` = nothing yet. Independent of the state: it stays
+    /// until the next start.
+    pub(super) report: Option<ProcessReport>,
+    /// It had a request when its connection was lost, and has not come back. Independent of the
+    /// state: it counts when the process ends.
+    pub(super) was_busy: bool,
     /// Bytes that it has, more than `recycle_memory`, as its host said; `None` = it has fewer, or
     /// they do not count (`recycle`). Independent of the state: it holds until the next start.
     pub(crate) memory: Option<u64>,
@@ -144,6 +151,8 @@ impl Run {
             has_earlier_settings: false,
             end_report: EndReport::None,
             memory: None,
+            report: None,
+            was_busy: false,
             tail_new: 0,
         }
     }
@@ -156,6 +165,7 @@ impl Run {
         self.reconnect = Reconnect::Announced { reconnect_ms, silence_ms };
         (self.lost, self.login_refused, self.is_unreachable) = (None, None, false);
         self.end_report = EndReport::None;
+        (self.report, self.was_busy) = (None, false);
         match self.expected_end {
             ExpectedEnd::Stop | ExpectedEnd::Announced => self.expected_end = ExpectedEnd::No,
             ExpectedEnd::No | ExpectedEnd::WithHost | ExpectedEnd::Retire => {}

@@ -10,7 +10,7 @@ mod proofs;
 
 use super::action::{Action, Note, Signal};
 use super::child::ChildId;
-use super::input::{Input, RecordedProcess, Watched};
+use super::input::{Input, ProcessEnd, RecordedProcess, Watched};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
@@ -65,7 +65,8 @@ fn hello_to(host: &str, broker: &str) -> Frame {
 }
 
 fn exited(child: u64, exit_cause: ExitCause) -> Input {
-    Input::Exited { child: ChildId(child), exit_cause, cpu_ms: 5, rss_kib_max: 6 }
+    let end = ProcessEnd { cpu_ms: 5, rss_kib_max: 6, ..ProcessEnd::of(exit_cause) };
+    Input::Exited { child: ChildId(child), end }
 }
 
 /// One action as a few words; of notes only those that no other action shows.

@@ -105,7 +105,8 @@ fn numbers_at_their_limits_stop_nothing() {
                 b.frame(1, Frame::ExecList);
                 let (cpu_ms, rss_kib_max) = (number, number);
                 let exit_cause = ExitCause::Exit(i32::MIN);
-                b.give(Input::Exited { child: ChildId(0), exit_cause, cpu_ms, rss_kib_max });
+                let end = ProcessEnd { cpu_ms, rss_kib_max, ..ProcessEnd::of(exit_cause) };
+                b.give(Input::Exited { child: ChildId(0), end });
                 b.until(1000);
                 b.until(u64::MAX / 1000);
             }

@@ -111,6 +111,9 @@ impl Player for World {
                 if fact.kind == FactKind::RequestRetried {
                     self.repeated(fact.about.service.as_ref());
                 }
+                if fact.kind == FactKind::WorkerDied {
+                    self.says_died(&fact);
+                }
             }
             Deed::ScriptDone(_, failures) => {
                 if !failures.is_empty() {
@@ -245,6 +248,9 @@ impl World {
         }
         self.access_frame(link, &frame);
         self.gives_work(id, &frame);
+        if let Frame::Data { head, body } = &frame {
+            self.given_to(id, head, body);
+        }
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {

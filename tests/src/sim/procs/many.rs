@@ -115,6 +115,11 @@ impl World {
         self.turns_to(pid, Some(transaction));
         self.proc_answers(pid);
         self.turns_to(pid, None);
+        // The end is read only once, and what it answered with `more` waits for nothing any more.
+        let is_left = |proc: &Proc| proc.is_shut && proc.conn.is_some();
+        if self.procs.get(&pid).is_some_and(is_left) && !self.answers_first(pid, Close::Eof) {
+            self.proc_lost(pid);
+        }
     }
 
     /// A program that hung goes on.
@@ -227,6 +232,7 @@ impl World {
         if how != Close::Eof || !proc.is_ended {
             return false;
         }
+        proc.is_shut = true;
         proc.works.retain(|_, work| work.is_ready);
         !proc.works.is_empty()
     }
