@@ -163,6 +163,12 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
         ("settings", Op::Settings(SettingsOf::All)),
         ("settings stall_ms", Op::Settings(SettingsOf::One(Setting::StallMs))),
+    ]
+}
+
+/// Valid lines and their meaning: the last by letter, and deaths.
+fn last_spellings() -> Vec<(&'static str, Op)> {
+    vec![
         ("shutdown all", Op::Shutdown(ShutdownWhat::All)),
         ("shutdown 0", Op::Shutdown(ShutdownWhat::Fd(0))),
         ("source /etc/a", Op::Source("/etc/a".into())),
@@ -190,7 +196,11 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
 
 #[test]
 fn every_spelling_of_the_manual_is_taken() {
-    for (line, request) in spellings().into_iter().chain(more_spellings()).chain(topic_spellings())
+    for (line, request) in spellings()
+        .into_iter()
+        .chain(more_spellings())
+        .chain(last_spellings())
+        .chain(topic_spellings())
     {
         assert_eq!(parse(line), Ok(request), "{line:?}");
     }
