@@ -439,8 +439,7 @@ fn the_signal_that_asks_to_end_is_the_one_that_is_set_and_kill_follows() {
     let body = "trap 'exit 3' USR1; trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done";
     let program = execd.script("waits", body);
     let mut broker = execd.broker("b");
-    let stopping =
-        |signal| ProcessSettings { stop_signal: Some(signal), ..ProcessSettings::default() };
+    let own = |signal| ProcessSettings { stop_signal: Some(signal), ..ProcessSettings::default() };
     for (signal, grace_ms, end) in [
         (10, 20_000, ExitCause::Exit(3)),
         (15, 20_000, ExitCause::Exit(4)),
@@ -450,7 +449,7 @@ fn the_signal_that_asks_to_end_is_the_one_that_is_set_and_kill_follows() {
         (18, 100, ExitCause::Signal(9)),
         (20, 100, ExitCause::Signal(9)),
     ] {
-        send(&mut broker, 1, &program, stopping(signal));
+        send(&mut broker, 1, &program, own(signal));
         assert!(matches!(broker.next(), Frame::ExecStarted(_)));
         assert_eq!(broker.line(), "up");
         broker.stop(1, grace_ms);
@@ -471,8 +470,7 @@ fn a_higher_priority_needs_a_right_of_the_workers_user() {
         assert!(text.contains(&format!("nice {wanted} is a higher priority")), "{text}");
         assert!(text.contains("LimitNICE") && !text.contains("  "), "{text}");
     }
-    run(&execd, nice(0), "exit 0");
-    run(&execd, nice(19), "exit 0");
+    [0, 19].map(|wanted| run(&execd, nice(wanted), "exit 0"));
 }
 
 #[test]

@@ -159,16 +159,16 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("service 4 eat", Op::Service(ServiceWhat::Move(ClientId(4), name("eat")))),
         ("services", Op::Services(false)),
         ("services builtin", Op::Services(true)),
-        ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
-        ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
-        ("settings", Op::Settings(SettingsOf::All)),
-        ("settings stall_ms", Op::Settings(SettingsOf::One(Setting::StallMs))),
     ]
 }
 
 /// Valid lines and their meaning: the last by letter, and deaths.
 fn last_spellings() -> Vec<(&'static str, Op)> {
     vec![
+        ("settings", Op::Settings(SettingsOf::All)),
+        ("settings stall_ms", Op::Settings(SettingsOf::One(Setting::StallMs))),
+        ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
+        ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
         ("shutdown all", Op::Shutdown(ShutdownWhat::All)),
         ("shutdown 0", Op::Shutdown(ShutdownWhat::Fd(0))),
         ("source /etc/a", Op::Source("/etc/a".into())),
