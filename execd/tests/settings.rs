@@ -470,7 +470,7 @@ fn a_higher_priority_needs_a_right_of_the_workers_user() {
         assert!(text.contains(&format!("nice {wanted} is a higher priority")), "{text}");
         assert!(text.contains("LimitNICE") && !text.contains("  "), "{text}");
     }
-    [0, 19].map(|wanted| run(&execd, nice(wanted), "exit 0"));
+    let _said = [0, 19].map(|wanted| run(&execd, nice(wanted), "exit 0"));
 }
 
 #[test]

@@ -17,6 +17,10 @@ use protocol::topics::Pattern;
 /// A number as the broker gives it: so many microseconds since 1970.
 const LONG: TransactionId = TransactionId(1_764_467_000_123_456);
 
+fn host(name: &str) -> HostName {
+    HostName::new(name).expect("a host's name")
+}
+
 fn name(text: &str) -> ServiceName {
     ServiceName::new(text).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -56,8 +60,8 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("abort", Op::Abort),
         ("halt\0", Op::Halt(false)),
         ("halt keep", Op::Halt(true)),
-        ("drain host h1", Op::DrainHost(HostName::new("h1").unwrap())),
-        ("undrain host h1", Op::UndrainHost(HostName::new("h1").unwrap())),
+        ("drain host h1", Op::DrainHost(host("h1"))),
+        ("undrain host h1", Op::UndrainHost(host("h1"))),
         ("block 0", Op::Block(ClientId(0))),
         ("unblock 4294967295", Op::Unblock(ClientId(u32::MAX))),
         ("buckets", Op::Buckets(None)),
@@ -117,10 +121,8 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("pause worker 2", Op::Pause(worker(2))),
         ("  pause   all  ", Op::Pause(Target::All)),
         ("ready all", Op::Ready(Target::All)),
-        ("pause host h1", Op::Pause(Target::Host(HostName::new("h1").unwrap()))),
-        ("send host h1 reinit", {
-            Op::Send(Target::Host(HostName::new("h1").unwrap()), SendWhat::Reinit)
-        }),
+        ("pause host h1", Op::Pause(Target::Host(host("h1")))),
+        ("send host h1 reinit", { Op::Send(Target::Host(host("h1")), SendWhat::Reinit) }),
         ("start worker 1", Op::Start(worker(1))),
         ("stop service eat", Op::Stop(Target::Service(name("eat")))),
         ("poison", Op::Poison(PoisonWhat::List)),
