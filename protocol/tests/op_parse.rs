@@ -17,10 +17,6 @@ use protocol::topics::Pattern;
 /// A number as the broker gives it: so many microseconds since 1970.
 const LONG: TransactionId = TransactionId(1_764_467_000_123_456);
 
-fn host(name: &str) -> HostName {
-    HostName::new(name).expect("a host's name")
-}
-
 fn name(text: &str) -> ServiceName {
     ServiceName::new(text).unwrap_or_else(|e| panic!("{e}"))
 }
