@@ -146,15 +146,15 @@ fn told_as_worker(rights: &str) -> (String, String) {
     let text = format!(
         "#!/bin/sh\n{}{}exec {} \"$@\"\n",
         say("whoami", "who"),
-        say("stop asker", "stopped"),
+        say("stop teller", "stopped"),
         echo.display()
     );
-    write_program(&folder.join("asker"), text.as_bytes());
-    broker.op(&format!("config service asker {rights}"));
-    broker.op(&format!("config worker asker localhost {}/asker", folder.display()));
-    broker.op("start asker");
+    write_program(&folder.join("teller"), text.as_bytes());
+    broker.op(&format!("config service teller {rights}"));
+    broker.op(&format!("config worker teller localhost {}/teller", folder.display()));
+    broker.op("start teller");
     broker.await_ready(1);
-    assert_eq!(ask(&broker, "asker"), "?");
+    assert_eq!(ask(&broker, "teller"), "?");
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect("what it was told");
     let told = (read("who"), read("stopped"));
     assert_eq!(broker.end(), 0);
@@ -164,7 +164,7 @@ fn told_as_worker(rights: &str) -> (String, String) {
 #[test]
 fn a_process_is_a_client_with_its_rights_and_no_others() {
     let (who, stopped) = told_as_worker("rights=operator:read");
-    assert!(who.contains("worker 1 of asker: operator:read"), "{who}");
+    assert!(who.contains("worker 1 of teller: operator:read"), "{who}");
     assert!(stopped.contains("'stop' needs the role operator:danger"), "{stopped}");
     let (who, stopped) = told_as_worker("");
     assert!(!who.contains("operator:read"), "{who}");
