@@ -1,6 +1,6 @@
 //! Rolls out a new version of a program with real processes: under load no request is lost, refused
-//! or repeated; a version that crashes leaves the old one serving. `OVERLOAD=long` takes 64 workers
-//! and 100,000 requests, and prints figures.
+//! or repeated; a version that crashes leaves the old one serving. Also, what is recycled by
+//! memory. `OVERLOAD=long` takes 64 workers and 100,000 requests, and prints figures.
 
 use client::caller::{Caller, Send};
 use isect_tests::figures::{is_long, now, say};
@@ -179,5 +179,50 @@ fn a_broker_that_is_killed_meanwhile_leaves_no_temporary_worker() {
     broker.await_idle(2);
     assert!(!broker.op("workers").contains("temporary"), "{}", broker.op("workers"));
     assert_eq!(broker.number("", "isdData.IdleWorkers"), 2);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_worker_with_too_much_memory_is_replaced_once_it_has_answered_enough() {
+    let broker = Broker::start(&[]);
+    broker.remember_events();
+    broker.op("config service eat recycle_memory=40000000 stable_ms=0");
+    broker.with_workers("eat", "isdcrash after 25 memory 64", 1);
+    let before = broker.worker_pid(1);
+    let mut caller = broker.login("eat");
+    for _ in 0..25 {
+        assert_eq!(caller.call("a", Some(TIMEOUT)).expect("a reply"), "a");
+    }
+    assert_eq!(broker.worker_pid(1), before);
+    assert!(!broker.op("listevents 1000").contains("worker_recycled"));
+    // It takes memory in place of an answer, which ends that request and no other one.
+    assert!(caller.call("b", Some(Duration::from_millis(500))).is_err());
+    broker.await_new_pid(1, before);
+    broker.await_ready(1);
+    assert_eq!(caller.call("c", Some(TIMEOUT)).expect("a reply"), "c");
+    let events = broker.op("listevents 1000");
+    assert!(events.contains("worker_recycled") && events.contains("recycle_memory"), "{events}");
+    assert!(!events.contains("worker_died"), "{events}");
+    assert_eq!(broker.op("deaths").trim_end(), "no worker's process has ended unexpectedly");
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_limit_of_memory_below_that_of_a_new_process_replaces_none() {
+    let broker = Broker::start(&[]);
+    broker.remember_events();
+    broker.op("config service low recycle_memory=4096");
+    broker.with_workers("low", "isdecho", 2);
+    let pids = [broker.worker_pid(1), broker.worker_pid(2)];
+    broker.await_page("listevents 100", "memory_max_too_low");
+    // The other one is as big, and found so by the next look of its host at the latest.
+    let mut caller = broker.login("low");
+    let begun = now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        caller.call("a", Some(TIMEOUT)).expect("a reply");
+    }
+    let events = broker.op("listevents 1000");
+    assert_eq!(events.matches("memory_max_too_low").count(), 1, "{events}");
+    assert_eq!(pids, [broker.worker_pid(1), broker.worker_pid(2)]);
     assert_eq!(broker.end(), 0);
 }

@@ -1,8 +1,8 @@
-//! Tests settings of workers' processes with real ones: that they are kept over a restart of the
-//! broker, in files that nobody else may read, and that values of variables reach only who may see
-//! them.
+//! Tests settings of workers' processes with real ones: that the processes have them, that they are
+//! kept over a restart of the broker, in files that nobody else may read, that values of variables
+//! reach only who may see them, and what a process may do with its rights.
 
-use isect_tests::proc::{Broker, run};
+use isect_tests::proc::{Broker, TIMEOUT, program, run, write_program};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tempfile::TempDir;
@@ -91,4 +91,82 @@ fn values_are_for_who_may_do_anything() {
     let log = broker.process.log();
     assert!(log.contains("env=ALL=…") && !has_value(&log), "{log}");
     assert_eq!(broker.end(), 0);
+}
+
+/// What a worker answers.
+fn ask(broker: &Broker, service: &str) -> String {
+    let answer = broker.login(service).call("?", Some(TIMEOUT)).expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_process_has_its_variables_and_its_folder_also_when_it_is_a_clone() {
+    let broker = Broker::start(&[]);
+    let folder = broker.folder.path().canonicalize().expect("a folder");
+    let file = folder.join("variables");
+    std::fs::write(&file, "FROM_FILE=f\nALL=of the file\n").expect("written");
+    let (pipe, file) = (program("isdpipe"), file.display().to_string());
+    broker.op(&format!("config service told env='ALL=hunter two' env_file={file} cwd=/"));
+    broker.op(&format!(
+        "config worker told localhost env=OWN=own cwd={} umask=027 limit=core=0 {} /bin/sh -c \
+         'echo \"$ALL,$OWN,$FROM_FILE\"; pwd; umask; ulimit -c'",
+        folder.display(),
+        pipe.display()
+    ));
+    broker.op("start told");
+    broker.await_ready(1);
+    let told = format!("hunter two,own,f\n{}\n0027\n0\n", folder.display());
+    assert_eq!(ask(&broker, "told"), told);
+    broker.op("scale told 2");
+    broker.await_ready(2);
+    broker.op("stop 1");
+    broker.await_page("worker 1", "worker->state = \"down, stopped\"");
+    assert_eq!(ask(&broker, "told"), told);
+    // A change holds from the next start on.
+    broker.op("config worker #2 env=OWN=other");
+    assert_eq!(ask(&broker, "told"), told);
+    broker.op("restart told");
+    assert_eq!(ask(&broker, "told"), told.replace("own", "other"));
+    assert_eq!(broker.end(), 0);
+}
+
+/// What a worker's process was told that asked `op` for this in its own name.
+fn told_as_worker(rights: &str) -> (String, String) {
+    let broker = Broker::start(&[]);
+    let (client, echo) = (program("isdclient"), program("isdecho"));
+    let folder = broker.folder.path().to_path_buf();
+    let say = |command: &str, file: &str| {
+        format!(
+            "{} -h {} --as-worker $3 -c '{command}' >{folder}/{file} 2>&1\n",
+            client.display(),
+            broker.port("client"),
+            folder = folder.display()
+        )
+    };
+    let text = format!(
+        "#!/bin/sh\n{}{}exec {} \"$@\"\n",
+        say("whoami", "who"),
+        say("stop teller", "stopped"),
+        echo.display()
+    );
+    write_program(&folder.join("teller"), text.as_bytes());
+    broker.op(&format!("config service teller {rights}"));
+    broker.op(&format!("config worker teller localhost {}/teller", folder.display()));
+    broker.op("start teller");
+    broker.await_ready(1);
+    assert_eq!(ask(&broker, "teller"), "?");
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).expect("what it was told");
+    let told = (read("who"), read("stopped"));
+    assert_eq!(broker.end(), 0);
+    told
+}
+
+#[test]
+fn a_process_is_a_client_with_its_rights_and_no_others() {
+    let (who, stopped) = told_as_worker("rights=operator:read");
+    assert!(who.contains("worker 1 of teller: operator:read"), "{who}");
+    assert!(stopped.contains("'stop' needs the role operator:danger"), "{stopped}");
+    let (who, stopped) = told_as_worker("");
+    assert!(!who.contains("operator:read"), "{who}");
+    assert!(!stopped.contains("Ok."), "{stopped}");
 }

@@ -465,8 +465,7 @@ commands! {
         short: "lists requests that killed workers, shows or forgets them",
         long: "A request that several workers died of (poison_deaths) is set aside with its bytes. A worker that is unreachable, or that was asked to end by 'stop', 'shutdown' or the shutdown of its host or the broker, did not die of its request. With a number one of them is shown as a hex dump; clear forgets all.",
         answer: &[
-            shape::POISON.sometimes(),
-            shape::REQUEST,
+            shape::POISON.sometimes(), shape::REQUEST,
             object("cleared", &[shape::FORGOTTEN]).sometimes(),
         ],
     }

@@ -4,7 +4,7 @@
 
 use super::log_queries::{Follower, LogLine, LogQuery};
 use super::result::{OpResult, refused};
-use super::{answer, targets};
+use super::{answer, names, targets};
 use crate::engine::action::Action;
 use crate::engine::hub::Engine;
 use crate::engine::input::Report;
@@ -53,7 +53,13 @@ pub(crate) fn begin(
 }
 
 fn ask(hub: &mut Engine, key: ClientKey, head: Header, wanted: LogsWanted) -> Result<u64, OpError> {
-    let mut workers = targets::targets(hub, &wanted.target)?;
+    let mut workers = match &wanted.target {
+        // Also one that is to go soon, which no command may change.
+        Target::Worker(id) => vec![names::worker_named(hub, *id)?],
+        Target::All | Target::Service(_) | Target::Host(_) => {
+            targets::targets(hub, &wanted.target)?
+        }
+    };
     if hub.logs.queries.len() >= QUERIES_MAX {
         let text = format!("{QUERIES_MAX} others wait for lines already; try again");
         return Err(refused(text));
@@ -262,10 +268,11 @@ fn on_output(hub: &mut Engine, link: LinkId, output: &ExecOutput) {
     let sessions = &hub.sessions;
     hub.logs.followers.retain(|client, _| sessions.find_client(*client).is_some());
     let is_meant = |target: &Target| match target {
-        Target::All => true,
+        // Who wants to see those of built-in services names one.
+        Target::All => !output.worker.is_builtin(),
         Target::Service(name) => *name == service,
         Target::Worker(id) => *id == output.worker,
-        Target::Host(name) => *name == host,
+        Target::Host(name) => *name == host && !output.worker.is_builtin(),
     };
     let meant = hub.logs.followers.iter().filter(|(_, follower)| is_meant(&follower.target));
     let clients: Vec<ClientId> = meant.map(|(client, _)| *client).collect();

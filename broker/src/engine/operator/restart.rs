@@ -135,20 +135,7 @@ fn plan(
     let keys: Vec<WorkerKey> =
         keys.into_iter().filter(|&key| !hub.supervision.worker(key).is_paused).collect();
     let are_paused = keys.is_empty();
-    let mut notes = Vec::new();
-    let (keys, passed): (Vec<_>, Vec<_>) = keys
-        .into_iter()
-        .partition(|&key| !hub.supervision.is_on_drained(hub.supervision.worker(key)));
-    if !passed.is_empty() {
-        let count = counted(passed.len(), "worker");
-        notes.push(format!("passed over {count} on drained hosts"));
-    }
-    let (keys, passed): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|_| !hub.supervision.is_down_until_asked(service));
-    if !passed.is_empty() {
-        let count = counted(passed.len(), "worker");
-        notes.push(format!("passed over {count} down until asked for (start=demand)"));
-    }
+    let (keys, notes) = pass_over(hub, service, keys);
     if are_paused {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
@@ -184,6 +171,25 @@ fn plan(
         like: like.map(id),
     };
     Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()), notes })
+}
+
+/// Leaves out the workers of which nothing would be started now; also returns a remark about each
+/// kind of them.
+fn pass_over(
+    hub: &Engine,
+    service: ServiceKey,
+    keys: Vec<WorkerKey>,
+) -> (Vec<WorkerKey>, Vec<String>) {
+    let is_down = hub.supervision.is_down_until_asked(service);
+    let is_on_drained = |key| hub.supervision.is_on_drained(hub.supervision.worker(key));
+    let (drained, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|&key| is_on_drained(key));
+    let (unasked, left): (Vec<_>, Vec<_>) = others.into_iter().partition(|_| is_down);
+    let remarks = [(drained, "on drained hosts"), (unasked, "down until asked for (start=demand)")];
+    let remarks = remarks
+        .into_iter()
+        .filter(|(passed, _)| !passed.is_empty())
+        .map(|(passed, why)| format!("passed over {} {why}", counted(passed.len(), "worker")));
+    (left, remarks.collect())
 }
 
 /// Begins with the next service that can be restarted; answers when there is none.

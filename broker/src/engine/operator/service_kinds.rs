@@ -37,6 +37,8 @@ pub(super) fn check(
         "topic: they take no requests"
     } else if settings.get(ServiceSetting::SelfStart) == 1 {
         "selfstart=1: they log in nowhere"
+    } else if settings.get(ServiceSetting::RecycleRequests) > 0 {
+        "recycle_requests: they take no requests; recycle_age_ms and recycle_memory hold for them"
     } else {
         return Ok(());
     };

@@ -5,12 +5,13 @@
 use super::machine::Supervision;
 use super::process_state::ProcessState;
 use super::rollout::{Cause, Plan};
+use super::workers::Worker;
 use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use crate::engine::timers::Timer;
-use protocol::{ServiceSetting, ServiceSettings, Tick, WorkerId};
+use protocol::{ServiceSetting, ServiceSettings, Setting, Tick, WorkerId};
 use std::collections::VecDeque;
 
 /// Milliseconds between two looks.
@@ -74,7 +75,7 @@ impl Supervision {
         let worker = &self.workers[key];
         let settings = &catalog[worker.service].settings;
         let is_meant = worker.is_configured()
-            && worker.state == ProcessState::Ready
+            && Self::is_past_start(worker, catalog)
             && self.why_dropped(key).is_none()
             && self.not_linked(key).is_none();
         let is_over = |setting, value| {
@@ -95,6 +96,13 @@ impl Supervision {
         }
     }
 
+    /// Whether a worker does its work: it logged in, or is a program and was up for `stable_ms`.
+    fn is_past_start(worker: &Worker, catalog: &Catalog) -> bool {
+        let is_program = catalog[worker.service].is_program();
+        worker.state == ProcessState::Ready
+            || is_program && worker.state == ProcessState::Up && worker.run.ready.is_some()
+    }
+
     /// A host says that a worker has more memory than it may; `requests` is how many its process
     /// was given.
     pub(crate) fn on_memory(
@@ -103,16 +111,23 @@ impl Supervision {
         (bytes, requests): (u64, u64),
         cx: &mut Context<'_>,
     ) {
-        let service = self.workers[key].service;
+        let (service, ready) = (self.workers[key].service, self.workers[key].run.ready);
         let most = cx.catalog[service].settings.get(ServiceSetting::RecycleMemory);
         if most == 0 || bytes < most {
             return;
         }
-        if requests >= REQUESTS_MIN {
+        let ready_ms = ready.map_or(0, |since| cx.now.since(since).as_millis());
+        // A program takes no requests, so its time has to show that it grew.
+        let (has_grown, after) = if cx.catalog[service].is_program() {
+            (ready_ms >= cx.settings.get(Setting::RestartQuietMs), format!("{ready_ms} ms of work"))
+        } else {
+            (requests >= REQUESTS_MIN, format!("{requests} requests"))
+        };
+        if has_grown {
             self.workers[key].run.memory = Some(bytes);
         } else if self.rollouts.told_memory.insert(service, most) != Some(most) {
             let what = format!(
-                "has {bytes} bytes of memory after {requests} requests, and recycle_memory is \
+                "has {bytes} bytes of memory after {after}, and recycle_memory is \
                  {most}: it is not replaced, because a new one would soon be as big; raise \
                  recycle_memory"
             );
