@@ -103,6 +103,14 @@ fn range(spread: Option<Spread>) -> String {
     spread.map_or_else(|| "–".to_owned(), |s| format!("{:.2}–{:.2}", s.min, s.max))
 }
 
+/// The value that so many per cent of these are below; 0 of none.
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
 /// The table for people, one part for each shape; peers in the order given.
 pub fn render(samples: &[Sample], order: &[String]) -> String {
     let mut out = String::new();

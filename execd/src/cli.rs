@@ -190,24 +190,7 @@ impl Cli {
             return Err("--start-rate and --start-burst are at least 1".into());
         }
         let listen = Listen::parse(&self.listen).map_err(|error| format!("--listen {error}"))?;
-        let tls = match (&listen, self.tls_cert, self.tls_key) {
-            (Listen::Tls(_), Some(cert), Some(key)) => {
-                let [cert, key] = [cert, key].map(absolute);
-                let client_ca = self.tls_client_ca.map(absolute);
-                Some(ListenerFiles { pair: Pair { cert, key }, client_ca })
-            }
-            (Listen::Tls(_), _, _) => {
-                return Err("tls:// needs --tls-cert FILE and --tls-key FILE".into());
-            }
-            (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), None, None)
-                if self.tls_client_ca.is_none() =>
-            {
-                None
-            }
-            (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), _, _) => {
-                return Err("--tls-… is of no use: --listen does not begin with tls://".into());
-            }
-        };
+        let tls = tls_files(&listen, [self.tls_cert, self.tls_key], self.tls_client_ca)?;
         let mut options = Options::new(listen);
         options.tls = tls;
         options.insecure = self.insecure;
@@ -256,6 +239,28 @@ impl Cli {
         options.limits.drain_ms = self.drain_ms;
         options.limits.ping_ms = self.silence_ms / 3;
         Ok(options)
+    }
+}
+
+/// The files of a listener over TLS; `None` for any other.
+fn tls_files(
+    listen: &Listen,
+    [cert, key]: [Option<PathBuf>; 2],
+    client_ca: Option<PathBuf>,
+) -> Result<Option<ListenerFiles>, String> {
+    match (listen, cert, key) {
+        (Listen::Tls(_), Some(cert), Some(key)) => {
+            let [cert, key] = [cert, key].map(absolute);
+            let client_ca = client_ca.map(absolute);
+            Ok(Some(ListenerFiles { pair: Pair { cert, key }, client_ca }))
+        }
+        (Listen::Tls(_), _, _) => Err("tls:// needs --tls-cert FILE and --tls-key FILE".into()),
+        (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), None, None) if client_ca.is_none() => {
+            Ok(None)
+        }
+        (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), _, _) => {
+            Err("--tls-… is of no use: --listen does not begin with tls://".into())
+        }
     }
 }
 

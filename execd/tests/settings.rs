@@ -436,24 +436,20 @@ fn the_interpreter_of_a_script_is_looked_for_from_its_directory() {
 #[test]
 fn the_signal_that_asks_to_end_is_the_one_that_is_set_and_kill_follows() {
     let execd = Execd::unix(&[]);
-    let program = execd.script(
-        "waits",
-        "trap 'exit 3' USR1; trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done",
-    );
+    let body = "trap 'exit 3' USR1; trap 'exit 4' TERM; echo up; while :; do sleep 0.02; done";
+    let program = execd.script("waits", body);
     let mut broker = execd.broker("b");
-    let stopping =
-        |signal| ProcessSettings { stop_signal: Some(signal), ..ProcessSettings::default() };
+    let own = |signal| ProcessSettings { stop_signal: Some(signal), ..ProcessSettings::default() };
     for (signal, grace_ms, end) in [
         (10, 20_000, ExitCause::Exit(3)),
         (15, 20_000, ExitCause::Exit(4)),
         (9, 20_000, ExitCause::Signal(9)),
-        // It asks for nothing.
-        (18, 100, ExitCause::Signal(9)),
         (64, 20_000, ExitCause::Signal(64)),
-        // A process that stands still ends, too.
+        // One asks for nothing, one has it stand still.
+        (18, 100, ExitCause::Signal(9)),
         (20, 100, ExitCause::Signal(9)),
     ] {
-        send(&mut broker, 1, &program, stopping(signal));
+        send(&mut broker, 1, &program, own(signal));
         assert!(matches!(broker.next(), Frame::ExecStarted(_)));
         assert_eq!(broker.line(), "up");
         broker.stop(1, grace_ms);
@@ -468,16 +464,13 @@ fn a_higher_priority_needs_a_right_of_the_workers_user() {
     }
     let execd = Execd::unix(&["--user", "65534:65534"]);
     let mut broker = execd.broker("b");
-    for nice in [-1, -20] {
-        let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
-        let text = refused(&mut broker, settings);
-        assert!(text.contains(&format!("nice {nice} is a higher priority")), "{text}");
+    let nice = |nice| ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
+    for wanted in [-1, -20] {
+        let text = refused(&mut broker, nice(wanted));
+        assert!(text.contains(&format!("nice {wanted} is a higher priority")), "{text}");
         assert!(text.contains("LimitNICE") && !text.contains("  "), "{text}");
     }
-    for nice in [0, 19] {
-        let settings = ProcessSettings { nice: Some(nice), ..ProcessSettings::default() };
-        run(&execd, settings, "exit 0");
-    }
+    let _said = [0, 19].map(|wanted| run(&execd, nice(wanted), "exit 0"));
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn spellings() -> Vec<(&'static str, Op)> {
         ("abort", Op::Abort),
         ("halt\0", Op::Halt(false)),
         ("halt keep", Op::Halt(true)),
-        ("drain host h1", Op::DrainHost(HostName::new("h1").unwrap())),
-        ("undrain host h1", Op::UndrainHost(HostName::new("h1").unwrap())),
+        ("drain host h1", Op::DrainHost(host("h1"))),
+        ("undrain host h1", Op::UndrainHost(host("h1"))),
         ("block 0", Op::Block(ClientId(0))),
         ("unblock 4294967295", Op::Unblock(ClientId(u32::MAX))),
         ("buckets", Op::Buckets(None)),
@@ -117,10 +117,8 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("pause worker 2", Op::Pause(worker(2))),
         ("  pause   all  ", Op::Pause(Target::All)),
         ("ready all", Op::Ready(Target::All)),
-        ("pause host h1", Op::Pause(Target::Host(HostName::new("h1").unwrap()))),
-        ("send host h1 reinit", {
-            Op::Send(Target::Host(HostName::new("h1").unwrap()), SendWhat::Reinit)
-        }),
+        ("pause host h1", Op::Pause(Target::Host(host("h1")))),
+        ("send host h1 reinit", { Op::Send(Target::Host(host("h1")), SendWhat::Reinit) }),
         ("start worker 1", Op::Start(worker(1))),
         ("stop service eat", Op::Stop(Target::Service(name("eat")))),
         ("poison", Op::Poison(PoisonWhat::List)),
@@ -159,10 +157,16 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("service 4 eat", Op::Service(ServiceWhat::Move(ClientId(4), name("eat")))),
         ("services", Op::Services(false)),
         ("services builtin", Op::Services(true)),
-        ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
-        ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
+    ]
+}
+
+/// Valid lines and their meaning: the last by letter, and deaths.
+fn last_spellings() -> Vec<(&'static str, Op)> {
+    vec![
         ("settings", Op::Settings(SettingsOf::All)),
         ("settings stall_ms", Op::Settings(SettingsOf::One(Setting::StallMs))),
+        ("set stall_ms 500", Op::Set((Setting::StallMs, 500))),
+        ("set stall_ms=500", Op::Set((Setting::StallMs, 500))),
         ("shutdown all", Op::Shutdown(ShutdownWhat::All)),
         ("shutdown 0", Op::Shutdown(ShutdownWhat::Fd(0))),
         ("source /etc/a", Op::Source("/etc/a".into())),
@@ -190,7 +194,11 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
 
 #[test]
 fn every_spelling_of_the_manual_is_taken() {
-    for (line, request) in spellings().into_iter().chain(more_spellings()).chain(topic_spellings())
+    for (line, request) in spellings()
+        .into_iter()
+        .chain(more_spellings())
+        .chain(last_spellings())
+        .chain(topic_spellings())
     {
         assert_eq!(parse(line), Ok(request), "{line:?}");
     }

@@ -21,7 +21,7 @@ pub fn page() -> String {
             out,
             "| `{}` | {id} | {} | {} | {} | {} |",
             row.name,
-            row.begins.words(),
+            row.begins(),
             rights.join(", "),
             settings.join(", "),
             row.text

@@ -406,9 +406,7 @@ fn run_restart(args: &Restart) -> Result<(), String> {
     let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     let millis = restart::measure(&setup, args.count, &stop)?;
     let spread = table::Spread::of(millis.iter().copied()).ok_or("nothing was measured")?;
-    let mut sorted = millis.clone();
-    sorted.sort_by(f64::total_cmp);
-    let p90 = sorted[(sorted.len() * 9 / 10).min(sorted.len() - 1)];
+    let p90 = table::percentile(&millis, 90);
     print(&format!(
         "SIGKILL to IDLE, {} deaths: median {:.2} ms, 90 % {p90:.2} ms, {:.2} to {:.2} ms\n",
         millis.len(),
@@ -423,13 +421,10 @@ fn run_demand(args: &Restart) -> Result<(), String> {
     let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     let found = demand::measure(&setup, args.count, &stop)?;
     for (name, millis) in [("down", &found.down), ("up", &found.up)] {
-        let mut sorted = millis.clone();
-        sorted.sort_by(f64::total_cmp);
-        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1));
-        let [p50, p99] = [50, 99].map(|percent| at(percent).copied().unwrap_or_default());
+        let [p50, p99] = [50, 99].map(|percent| table::percentile(millis, percent));
+        let count = millis.len();
         print(&format!(
-            "request to a service that is {name}, {} times: p50 {p50:.2} ms, p99 {p99:.2} ms\n",
-            sorted.len()
+            "request to a service that is {name}, {count} times: p50 {p50:.2} ms, p99 {p99:.2} ms\n"
         ))?;
     }
     let json = serde_json::json!({ "down_ms": found.down, "up_ms": found.up });

@@ -127,7 +127,7 @@ pub struct Args {
 /// The help of `--with`, with the names that there are.
 fn with_help() -> String {
     let names: Vec<String> =
-        BUILT_IN.iter().map(|row| format!("{} ({})", row.name, row.begins.words())).collect();
+        BUILT_IN.iter().map(|row| format!("{} ({})", row.name, row.begins())).collect();
     format!(
         "Built-in services that are on: names with commas between them, all, or none. There are: {}",
         names.join(", ")

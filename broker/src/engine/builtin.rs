@@ -3,32 +3,11 @@
 
 use protocol::ServiceSetting;
 
-/// When a built-in service begins to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begins {
-    /// With the broker.
-    WithBroker,
-    /// With the first client that logs in to it.
-    OnDemand,
-}
-
-impl Begins {
-    /// As the documents say it.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::WithBroker => "with the broker",
-            Self::OnDemand => "on demand",
-        }
-    }
-}
-
 /// A built-in service.
 #[derive(Clone, Copy, Debug)]
 pub struct BuiltIn {
     /// The name of the service. Its number in the table is that of its ids, for good.
     pub name: &'static str,
-    /// When it begins to run.
-    pub begins: Begins,
     /// The roles that it has as a client of the broker: these, whatever tokens say.
     pub rights: &'static [&'static str],
     /// Settings of the service that are not the usual ones.
@@ -37,13 +16,26 @@ pub struct BuiltIn {
     pub text: &'static str,
 }
 
+/// The value of `start` that means on demand.
+const START_DEMAND: u64 = 1;
+
+impl BuiltIn {
+    /// When it begins to run, as the documents say it.
+    pub fn begins(&self) -> &'static str {
+        let start = self.settings.iter().find(|(setting, _)| *setting == ServiceSetting::Start);
+        match start {
+            Some((_, START_DEMAND)) => "on demand",
+            Some(_) | None => "with the broker",
+        }
+    }
+}
+
 /// All of them. A row is never removed, and a new one comes last: a broker finds the processes that
 /// an earlier one started by their ids.
 pub const BUILT_IN: &[BuiltIn] = &[BuiltIn {
     name: "health",
-    begins: Begins::OnDemand,
     rights: &["operator:read"],
-    settings: &[(ServiceSetting::Start, 1), (ServiceSetting::DeadlineMs, 10_000)],
+    settings: &[(ServiceSetting::Start, START_DEMAND), (ServiceSetting::DeadlineMs, 10_000)],
     text: "says whether this broker, or some of its services, can do its work, and if not, why \
            (`isdclient health`)",
 }];

@@ -1,8 +1,8 @@
-//! What the broker does with its built-in services: they become known when it begins to serve, are
-//! started when they are needed, and give way to a service of the same name. Their ids begin at
+//! What the broker does with its built-in services: they become known when it begins to serve, run
+//! from then on or on demand (`engine/demand`), and give way to a service of the same name. Their ids begin at
 //! `BUILTIN_IDS`, and they stand in no list, count or file of what operators configured.
 
-use super::builtin::{BUILT_IN, Begins, BuiltIn, row_of};
+use super::builtin::{BUILT_IN, BuiltIn};
 use super::context::context;
 use super::hub::Engine;
 use super::keys::{ServiceKey, WorkerKey};
@@ -51,20 +51,12 @@ fn add(hub: &mut Engine, row: &BuiltIn, id: u32, (host, path): (&HostName, &str)
     hub.supervision.service_changed(service, context!(hub));
     if hub.catalog.find(row.name) != Some(service) {
         on_configured(hub, &name);
-    } else if row.begins == Begins::WithBroker {
+    } else {
         start(hub, service);
     }
 }
 
-/// A client logged in to a service: one that begins on demand is started, unless an operator
-/// stopped it.
-pub(crate) fn on_client(hub: &mut Engine, service: ServiceKey) {
-    let of = &hub.catalog[service];
-    if of.id.is_builtin() && !of.is_stopped {
-        start(hub, service);
-    }
-}
-
+/// Has its workers run, unless it is started on demand: then they wait for the first login.
 fn start(hub: &mut Engine, service: ServiceKey) {
     for key in workers(hub, service) {
         let worker = hub.supervision.worker(key);
@@ -99,8 +91,6 @@ pub(crate) fn on_deleted(hub: &mut Engine, name: &ServiceName) {
     let text = format!("the built-in service '{name}' is on again");
     hub.catalog[service].is_stopped = false;
     hub.catalog[service].open_act = OperatorAct { at: hub.now, by: text.clone() };
-    if row_of(name.as_str()).is_some_and(|row| row.begins == Begins::WithBroker) {
-        start(hub, service);
-    }
+    start(hub, service);
     hub.noted(&Origin::Broker, text);
 }

@@ -1,6 +1,5 @@
 //! Clients log in and go: what that means for sessions and for requests.
 
-use super::builtin_services;
 use super::context::context;
 use super::demand;
 use super::hub::Engine;
@@ -52,7 +51,6 @@ impl Engine {
                 (it.requests_max, it.has_heartbeat),
             );
             demand::on_login(self, it.service);
-            builtin_services::on_client(self, it.service);
             if workers.is_some() {
                 self.scripts.insert(it.id, ConnectionScript { workers, ..Default::default() });
             }

@@ -81,3 +81,11 @@ pub(super) const LOST_BYTES: Shape = array(
         field("text", Type::Raw, "these bytes as text"),
     ],
 );
+
+/// Of `deaths`.
+pub(super) const LISTED: &[Shape] = &[
+    DEATHS,
+    object("cleared", &[super::shape::DEATHS_FORGOTTEN]).sometimes(),
+    super::shape::MORE,
+    super::shape::NOTE,
+];

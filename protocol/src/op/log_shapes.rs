@@ -1,7 +1,7 @@
 //! TABLE of the parts of the answers of `logs`, data only.
 
-use super::field::{Field, Type, field};
-use super::shape::WORKER;
+use super::field::{Field, Shape, Type, array, field, object};
+use super::shape::{TEXT, WORKER};
 
 pub(super) const LOG_LINE: &[Field] = &[
     WORKER,
@@ -14,3 +14,11 @@ pub(super) const LOG_LINE: &[Field] = &[
 
 pub(super) const MISSING: Field =
     field("missing", Type::Number, "lines that were not kept, or not passed on");
+
+/// All that `logs` answers.
+pub(super) const LOGS: &[Shape] = &[
+    array("lines", LOG_LINE),
+    array("log_notes", &[WORKER.maybe(), TEXT]).sometimes(),
+    array("missing", &[WORKER, MISSING]).sometimes(),
+    object("following", &[TEXT]).sometimes(),
+];

@@ -81,10 +81,7 @@ commands! {
         short: "clones a worker id",
         long: "Makes a worker with the same service, host, path and arguments, a new id and counters at zero. It is lazy until 'start'. With n it makes n of them; 'scale' makes and starts them.",
         example: "clone 2",
-        answer: &[
-            object("cloned", &[shape::WORKER, shape::CLONED_FROM]).sometimes(),
-            array("clones", &[shape::WORKER, shape::CLONED_FROM]).sometimes(),
-        ],
+        answer: rollouts::CLONED,
     }
     ConfigEvents { count: u64 = EVENTS_KEPT, kinds: Vec<String> = KINDS_KEPT } = manual "config events" Change {
         usage: "config events n [kind]...",
@@ -329,12 +326,7 @@ commands! {
         short: "makes a worker of a service on a host",
         long: "The program is run by the host's execd, never through a shell. Its own arguments begin at argv[ISDARGMAX]. Words with blanks stand in quotes. The worker is lazy until 'start'. Settings before the path hold for this worker alone, and win over those of its service one by one; 'config worker #ID SETTING=VALUE' changes them, from its next start on. With settings, and for a service that has some, the command has the effect danger.",
         example: "config worker echo localhost /usr/local/bin/isdecho",
-        answer: &[
-            object("configured", shape::TARGETED).sometimes(),
-            object("changed", shape::TARGETED).sometimes(),
-            object("unchanged", shape::TARGETED).sometimes(),
-            worker_shapes::EARLIER,
-        ],
+        answer: worker_shapes::CONFIGURED,
     }
     Death(death: u64 = DEATH) = beyond "death" Read {
         usage: "death deathid",
@@ -350,12 +342,7 @@ commands! {
         short: "lists the unexpected ends of workers' processes, or forgets them",
         long: "Each end that was a failure, the last one first, also where the broker had the process killed. Those that were asked to end, that ended in order or could not be reached are none. They are kept until deaths_max or deaths_bytes_max pushes them out, clear forgets them, or the broker ends. A worker that started itself has no process that the broker knows of.",
         example: "deaths",
-        answer: &[
-            deaths::DEATHS,
-            object("cleared", &[shape::DEATHS_FORGOTTEN]).sometimes(),
-            shape::MORE,
-            shape::NOTE,
-        ],
+        answer: deaths::LISTED,
     }
     DeleteGroup(group: ServiceName = GROUP) = beyond "delete group" Change {
         usage: "delete group name",
@@ -470,12 +457,7 @@ commands! {
         short: "shows what workers wrote on stdout and stderr",
         long: "The last lines that the hosts of these workers have kept (output_bytes, output_files), 20 or as many as -n says, in the order of their times; before each line stands its worker's id, unless one worker was asked for. Of a host that is away or too old it says so. With -f further lines follow as they are written, until the client leaves; a host passes on only so many a second, and what it did not is counted.",
         example: "logs echo",
-        answer: &[
-            array("lines", logs::LOG_LINE),
-            array("log_notes", &[shape::WORKER.maybe(), shape::TEXT]).sometimes(),
-            array("missing", &[shape::WORKER, logs::MISSING]).sometimes(),
-            object("following", &[shape::TEXT]).sometimes(),
-        ],
+        answer: logs::LOGS,
     }
     Poison(what: PoisonWhat = POISON_WHAT) = beyond "poison" Change (Read if PoisonWhat::List | PoisonWhat::Show(_)) {
         usage: "poison [n | clear]",
@@ -511,6 +493,7 @@ commands! {
     }
     Restart { target: Target = TARGET, min: Option<u64> = MIN_READY } = beyond "restart" Change {
         usage: "restart {service | worker | all} [min n]",
+        deploy: true,
         syntax: "restart service | worker | all [min n]",
         short: "replaces processes by new ones, without an outage",
         long: "For a new version of a program. A temporary worker is started first; when it is ready and stayed so for stable_ms, the first old process gets no more requests, answers what it has, and ends, and the new one starts under the same id; then the next. At least n of each service stay ready; without it all but one, of 20 and more all but a tenth, and as many are replaced at a time. A new process that ends before it was ready for stable_ms, or is not ready within worker_login_ms, stops it there: the old ones stay, and the answer is an error that names the worker, why, and how many are done and left. Several services are restarted one after another; one that fails does not end the others. Stopped and paused workers, and those that started themselves, stay as they are. The answer comes at the end; the restart goes on without the one who asked.",
@@ -524,6 +507,7 @@ commands! {
     }
     Scale { service: ServiceName = SERVICE, count: u64 = SCALE_COUNT, hosts: Vec<HostName> = SCALE_HOSTS } = beyond "scale" Change {
         usage: "scale service n [host]...",
+        deploy: true,
         syntax: "scale service n [host]...",
         short: "gives a service n workers",
         long: "More: workers like the newest one are made and started, on the hosts named, or on those that its workers use, where there are fewest first. Fewer: the newest get no more requests, answer what they have, and end; each is removed then. Workers that started themselves do not count. At least one stays: 'stop' ends the service. The configuration has the new workers, and not those that go, from now on.",

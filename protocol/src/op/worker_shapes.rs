@@ -1,6 +1,7 @@
 //! TABLE of the parts of answers about the settings of workers.
 
 use super::field::{Field, Shape, Type, array, field, object};
+use super::shape::TARGETED;
 
 const SETTING: Field = field("setting", Type::Text, "a setting's name").left("setting", 14);
 const VALUE: Field =
@@ -39,3 +40,11 @@ pub(super) const EARLIER: Shape = object(
     &[field("workers", Type::Numbers, "workers that run with the settings before the change")],
 )
 .sometimes();
+
+/// Of `config worker`.
+pub(super) const CONFIGURED: &[Shape] = &[
+    object("configured", TARGETED).sometimes(),
+    object("changed", TARGETED).sometimes(),
+    object("unchanged", TARGETED).sometimes(),
+    EARLIER,
+];

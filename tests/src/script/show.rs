@@ -214,9 +214,12 @@ impl World {
                 format!("{}ms", end.grace_ms),
                 true,
             ),
-            Frame::ExecRead(read) => Item::new(format!("read {name}"))
-                .with("worker", read.worker)
-                .with("lines", read.lines),
+            Frame::ExecRead(read) => {
+                self.workers.entry(read.worker.0).or_default().read = read.request;
+                Item::new(format!("read {name}"))
+                    .with("worker", read.worker)
+                    .with("lines", read.lines)
+            }
             // The engine never sends these: they are the reactor's (`exec-start`) or the others'.
             Frame::Login(_)
             | Frame::Challenge(_)

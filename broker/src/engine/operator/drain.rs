@@ -20,8 +20,8 @@ pub(crate) fn drain(hub: &mut Engine, origin: &Origin, name: &HostName, on: bool
     if !is_same {
         hub.supervision.set_drained(key, on, context!(hub));
     }
-    let workers = hub.supervision.workers_on(name).map(|(_, worker)| worker.id.0.into());
-    let workers: Vec<u64> = workers.collect();
+    let workers = hub.supervision.workers_on(name).filter(|(_, worker)| worker.is_configured());
+    let workers: Vec<u64> = workers.map(|(_, worker)| worker.id.0.into()).collect();
     let line = format!("{done} host {name}, on which {} configured", are(workers.len()));
     let fields = vec![("host", text(name)), ("worker_ids", Value::Numbers(workers))];
     Ok(OpReply::line(done, line, fields))

@@ -62,6 +62,7 @@ pub(crate) fn begin_restart(
         who: origin.who(),
         min,
         services,
+        notes: Vec::new(),
         blocks: Vec::new(),
         failures: Vec::new(),
     };
@@ -96,7 +97,17 @@ fn nothing_runs(target: &Target) -> String {
     }
 }
 
-/// What is to be done with the workers of a service, and remarks.
+/// What is to be done with the workers of one service.
+struct Planned {
+    plan: Plan,
+    /// Why no temporary worker stands in, if one should.
+    full: Option<&'static str>,
+    /// Further remarks.
+    notes: Vec<String>,
+}
+
+/// What is to be done with the workers of a service. Those of which nothing would be started are
+/// passed over.
 ///
 /// # Errors
 /// They can't be restarted now, as goes on after nothing.
@@ -105,7 +116,7 @@ fn plan(
     service: ServiceKey,
     workers: &[WorkerId],
     min: Option<u64>,
-) -> Result<(Plan, Option<&'static str>), String> {
+) -> Result<Planned, String> {
     let of = &hub.catalog[service];
     let name = of.name.clone();
     if of.is_paused {
@@ -123,7 +134,22 @@ fn plan(
         workers.iter().filter_map(|&id| hub.supervision.find_worker(id)).collect();
     let keys: Vec<WorkerKey> =
         keys.into_iter().filter(|&key| !hub.supervision.worker(key).is_paused).collect();
-    if keys.is_empty() {
+    let are_paused = keys.is_empty();
+    let mut notes = Vec::new();
+    let (keys, passed): (Vec<_>, Vec<_>) = keys
+        .into_iter()
+        .partition(|&key| !hub.supervision.is_on_drained(hub.supervision.worker(key)));
+    if !passed.is_empty() {
+        let count = counted(passed.len(), "worker");
+        notes.push(format!("passed over {count} on drained hosts"));
+    }
+    let (keys, passed): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|_| !hub.supervision.is_down_until_asked(service));
+    if !passed.is_empty() {
+        let count = counted(passed.len(), "worker");
+        notes.push(format!("passed over {count} down until asked for (start=demand)"));
+    }
+    if are_paused {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
     let ready = hub.supervision.ready_count(service, &hub.catalog);
@@ -157,7 +183,7 @@ fn plan(
         batch: share,
         like: like.map(id),
     };
-    Ok((plan, full.filter(|_| !is_ready.is_empty())))
+    Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()), notes })
 }
 
 /// Begins with the next service that can be restarted; answers when there is none.
@@ -170,7 +196,10 @@ fn begin_next(hub: &mut Engine, restart: u64) {
         let (who, min) = (open.who.clone(), open.min);
         let Some(service) = hub.catalog.find_id(id) else { continue };
         match plan(hub, service, &workers, min) {
-            Ok((mut plan, full)) => {
+            Ok(Planned { mut plan, full, notes }) => {
+                if let Some(open) = hub.restarts.get_mut(&restart) {
+                    open.notes = notes;
+                }
                 plan.cause = Cause::Restart(restart, who);
                 hub.supervision.begin_rollout(service, plan, context!(hub));
                 if let Some(why) = full {
@@ -195,7 +224,9 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
     let Cause::Restart(restart, _) = outcome.cause else { return };
     let name = hub.catalog[service].name.clone();
     let Some(open) = hub.restarts.get_mut(&restart) else { return };
-    let notes: String = outcome.notes.iter().map(|note| format!("; {note}")).collect();
+    let mut all = std::mem::take(&mut open.notes);
+    all.extend(outcome.notes);
+    let notes: String = all.iter().map(|note| format!("; {note}")).collect();
     match outcome.failure {
         Some(why) => open.failures.push(format!(
             "service '{name}': {why}; {} replaced, {} left{notes}",
@@ -208,7 +239,7 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
             fields: vec![
                 ("service", text(&name)),
                 ("workers", number(outcome.done)),
-                ("notes", Value::Texts(outcome.notes)),
+                ("notes", Value::Texts(all)),
             ],
         }),
     }

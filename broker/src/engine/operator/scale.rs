@@ -80,6 +80,12 @@ fn grow(
     command: &str,
     (more, hosts): (u64, &[HostName]),
 ) -> Result<OpReply, OpError> {
+    if let Some(host) = hosts.iter().find(|host| hub.supervision.is_drained(host)) {
+        return Err(refused(format!(
+            "host {host} is drained, so nothing would be started there; 'undrain host {host}' first, \
+             or name another one"
+        )));
+    }
     // How many there are on each host that is meant.
     let mut on: BTreeMap<HostName, usize> = hosts.iter().map(|host| (host.clone(), 0)).collect();
     for (_, worker) in hub.supervision.workers_of(service).filter(|(_, w)| w.is_configured()) {
@@ -88,6 +94,14 @@ fn grow(
         } else if let Some(count) = on.get_mut(&worker.host) {
             *count += 1;
         }
+    }
+    on.retain(|host, _| !hub.supervision.is_drained(host));
+    if on.is_empty() {
+        let name = &hub.catalog[service].name;
+        return Err(refused(format!(
+            "all hosts that the workers of service '{name}' use are drained; 'hosts' lists them, \
+             'undrain host NAME' ends that, or name another host"
+        )));
     }
     let is_stopped = hub.catalog[service].is_stopped;
     let (mut ids, mut lines): (Vec<WorkerId>, Vec<String>) = (Vec::new(), Vec::new());

@@ -85,7 +85,7 @@ pub(crate) fn worker_state(hub: &Engine, key: WorkerKey) -> State {
     // It may finish the request that it has; after that, it is asked to end.
     let is_finishing =
         hub.supervision.is_to_end(key) && hub.dispatch.seat(key).list == WorkerList::Busy;
-    let is_drained = !worker.is_self_started && hub.supervision.is_drained(&worker.host);
+    let is_drained = hub.supervision.is_on_drained(worker);
     let is_host_lost = hub.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
     let notes: Vec<&'static str> = [
         (worker.failed.is_some(), "failed"),
@@ -166,7 +166,7 @@ fn reason_of(hub: &Engine, worker: &Worker, is_host_lost: bool) -> Option<String
         return Some(failed.clone());
     }
     let is_down = worker.state == ProcessState::Down;
-    if is_down && worker.is_wanted && hub.supervision.is_drained(&worker.host) {
+    if is_down && worker.is_wanted && hub.supervision.is_on_drained(worker) {
         return Some(format!("host {0} is drained; 'undrain host {0}' starts it", worker.host));
     }
     if is_down_until_asked(hub, worker) {

@@ -4,7 +4,7 @@
 
 use super::machine::Supervision;
 use super::process_state::{ProcessEvent, ProcessState};
-use super::workers::{AtHaltKeep, Worker};
+use super::workers::{AtHaltKeep, Standing, Worker};
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -16,12 +16,19 @@ impl Supervision {
         self.hosts.named(host).is_some_and(|host| host.is_drained)
     }
 
+    /// Whether nothing is started of a worker, because its host is drained. Built-in services
+    /// belong to the broker, not to the host.
+    pub(crate) fn is_on_drained(&self, worker: &Worker) -> bool {
+        !worker.is_self_started && !worker.id.is_builtin() && self.is_drained(&worker.host)
+    }
+
     /// Carries out `drain host` and `undrain host`: the workers there are ended, or started, part
     /// by part.
     pub(crate) fn set_drained(&mut self, key: HostKey, is_drained: bool, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         host.is_drained = is_drained;
-        let keys = self.workers.keys_on(&self.hosts[key].name);
+        let mut keys = self.workers.keys_on(&self.hosts[key].name);
+        keys.retain(|&key| !self.workers[key].id.is_builtin());
         for &key in &keys {
             if is_drained && self.workers[key].state == ProcessState::Backoff {
                 self.workers[key].enter(ProcessEvent::Unplan, cx.now);
@@ -46,7 +53,7 @@ impl Supervision {
             | ProcessState::Ready
             | ProcessState::Returning => true,
         };
-        !serves && !worker.is_self_started && self.is_drained(&worker.host)
+        !serves && self.is_on_drained(worker)
     }
 
     /// A worker logged in that is to end: its host was drained meanwhile, or it lost its connection
@@ -56,15 +63,21 @@ impl Supervision {
         if worker.is_self_started || !worker.is_wanted {
             return;
         }
-        if Self::must_end(worker) || self.is_drained(&worker.host) {
+        if Self::must_end(worker) || self.is_on_drained(worker) {
             self.retire(key, cx);
         }
     }
 
     /// The workers that end with this broker, those without a process excepted.
     pub(crate) fn not_kept(&self) -> Vec<WorkerKey> {
-        let is_one =
-            |worker: &Worker| worker.at_halt_keep == AtHaltKeep::Ends && worker.state.has_process();
+        let is_one = |worker: &Worker| {
+            let ends = match worker.standing {
+                Standing::Permanent => worker.at_halt_keep == AtHaltKeep::Ends,
+                // It is not stored, so the next broker does not know it.
+                Standing::Temporary | Standing::Draining => true,
+            };
+            ends && worker.state.has_process()
+        };
         self.workers.by_id().filter(|(_, worker)| is_one(worker)).map(|(key, _)| key).collect()
     }
 

@@ -75,7 +75,7 @@ impl Supervision {
             && !service.is_paused
             && !self.is_down_until_asked(worker.service)
             && worker.failed.is_none()
-            && !self.is_drained(&worker.host)
+            && !self.is_on_drained(worker)
             && !worker.state.has_process()
             && !cx.is_shutting_down;
         let link = self.start_link(&worker.host).filter(|_| may_run);

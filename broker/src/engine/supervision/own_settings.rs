@@ -2,6 +2,7 @@
 //! ended because of one.
 
 use super::machine::Supervision;
+use super::run::RunSettings;
 use super::workers::Worker;
 use crate::engine::catalog::Catalog;
 use crate::engine::keys::{ServiceKey, WorkerKey};
@@ -16,7 +17,9 @@ impl Supervision {
         let worker = &mut self.workers[key];
         let is_other = all.with(&worker.own.process) != all.with(&own.process);
         *worker.own = own;
-        worker.run.has_earlier_settings |= is_other && worker.state.has_process();
+        if is_other && worker.state.has_process() {
+            worker.run.settings = RunSettings::Earlier;
+        }
     }
 
     /// The settings of all workers of a service changed in this way: notes which processes have
@@ -31,7 +34,7 @@ impl Supervision {
         let mine = self.workers.of_service(service).filter(|(_, worker)| has_other(worker));
         let keys: Vec<WorkerKey> = mine.map(|(key, _)| key).collect();
         for key in keys {
-            self.workers[key].run.has_earlier_settings = true;
+            self.workers[key].run.settings = RunSettings::Earlier;
         }
     }
 
@@ -48,7 +51,7 @@ impl Supervision {
 impl Worker {
     /// Whether its process runs with settings from before a change. Of a process that an earlier
     /// broker started, only changes since its adoption count.
-    pub(crate) const fn has_earlier_settings(&self) -> bool {
-        self.run.has_earlier_settings && self.state.has_process()
+    pub(crate) fn has_earlier_settings(&self) -> bool {
+        self.run.settings == RunSettings::Earlier && self.state.has_process()
     }
 }

@@ -27,13 +27,17 @@ pub(super) enum Progress {
 }
 
 impl Supervision {
-    /// Why a worker is not replaced: what an operator did with it.
+    /// Why a worker is not replaced, by what was done with it: it is to have no process.
     pub(super) fn why_dropped(&self, key: WorkerKey) -> Option<&'static str> {
         let worker = &self.workers[key];
         if !worker.is_wanted {
             Some("stopped")
         } else if worker.is_paused {
             Some("paused")
+        } else if self.is_on_drained(worker) {
+            Some("drained")
+        } else if self.is_down_until_asked(worker.service) {
+            Some("down until asked for")
         } else {
             None
         }

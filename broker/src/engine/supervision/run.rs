@@ -49,9 +49,8 @@ pub(crate) struct Run {
     /// It answered a request, or is a program and was up for `stable_ms`. Independent of the state:
     /// it counts when the process ends, until the next start.
     pub(super) has_served: bool,
-    /// Settings of its process changed after it was started, so that it has earlier ones.
-    /// Independent of the state: it stays when the process has ended, until the next start.
-    pub(super) has_earlier_settings: bool,
+    /// Which settings its process has, those that hold or earlier ones.
+    pub(super) settings: RunSettings,
     /// Whether its host said that it ended.
     pub(super) end_report: EndReport,
     /// What its host said of its end; `None` = nothing yet. Independent of the state: it stays
@@ -115,6 +114,15 @@ pub(super) enum ExpectedEnd {
     Stop,
 }
 
+/// Which settings a process was started with (`own_settings`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunSettings {
+    /// Those that hold.
+    Present,
+    /// Other ones: they changed after its start.
+    Earlier,
+}
+
 /// What a host said of the end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EndReport {
@@ -148,7 +156,7 @@ impl Run {
             kill_due: Tick(0),
             is_unreachable: false,
             has_served: false,
-            has_earlier_settings: false,
+            settings: RunSettings::Present,
             end_report: EndReport::None,
             memory: None,
             report: None,

@@ -229,7 +229,7 @@ impl Workers {
             own,
             is_self_started,
             standing: Standing::Permanent,
-            at_halt_keep: AtHaltKeep::Stays,
+            at_halt_keep: if id.is_builtin() { AtHaltKeep::Ends } else { AtHaltKeep::Stays },
             is_wanted: false,
             is_paused: false,
             failed: None,
