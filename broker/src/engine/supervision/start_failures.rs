@@ -6,6 +6,7 @@ use super::process_state::ProcessEvent;
 use super::run::ExpectedEnd;
 use super::workers::WorkerEnd;
 use crate::engine::context::Context;
+use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
 use crate::engine::keys::WorkerKey;
 use crate::engine::quotas::LINE_BYTES_MAX;
@@ -39,6 +40,8 @@ impl Supervision {
         } else {
             self.ended_so(key, format!("it could not be started: {said}"), cx);
         }
+        // It may have logged in and had requests before its host said so.
+        cx.effects.push(Effect::Ended { worker: key });
     }
 
     /// The host is busy and said when to ask again. This is no end of the worker: it counts neither
