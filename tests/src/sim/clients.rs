@@ -21,7 +21,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::kinds::Role;
 use protocol::names::ServiceName;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// More than the small settings of `body_bytes_max` allow.
@@ -50,8 +50,8 @@ pub struct SimClient {
     service: usize,
     open: BTreeMap<u32, Open>,
     reads_again: u64,
-    /// It gave up a request that the broker may still have.
-    has_given_up: bool,
+    /// Those it gave up, and that the broker may still have.
+    given_up: BTreeSet<u32>,
     /// It closes its side when it leaves, and waits for its answers.
     half_closes: bool,
     /// Flushes that are not answered, oldest first.
@@ -118,7 +118,7 @@ impl World {
         client.service = service;
         client.is_wild = false;
         client.reads_again = 0;
-        client.has_given_up = false;
+        client.given_up.clear();
         client.half_closes = half_close;
         client.flushes.clear();
         let name = ServiceName::new(self.plan.services[service].name);
@@ -136,7 +136,7 @@ impl World {
         let client = &mut self.clients[index];
         let Some((sequence, open)) = client.open.pop_first() else { return };
         client.session.give_up(sequence);
-        client.has_given_up = true;
+        client.given_up.insert(sequence);
         self.model.left(open.piece.uid);
     }
 
@@ -395,7 +395,7 @@ impl World {
             Some(Error { code: Code::Isect(code), ran, .. }) => Outcome::Error(*code, *ran),
         };
         client.open.remove(&reply.sequence);
-        let has_given_up = client.has_given_up;
+        let has_given_up = !client.given_up.is_empty();
         self.note(format_args!("client {index} has the outcome of {uid}: {:?}", reply.error));
         let is_too_many = matches!(outcome, Outcome::Error(ErrorCode::TooManyRequests, _))
             && self.plan.silent == 0
@@ -407,11 +407,15 @@ impl World {
         self.hold(verdict);
     }
 
-    /// Makes every client read what has arrived.
+    /// Makes every client read what has arrived, and tell the broker what it gave up: nothing else
+    /// ends a conversation without a deadline while its client is connected.
     pub fn soothe_clients(&mut self) {
         for index in 0..self.clients.len() {
             if let Some(conn) = self.clients[index].conn {
                 self.at(self.now, Event::Down(conn));
+                for sequence in std::mem::take(&mut self.clients[index].given_up) {
+                    self.cancel(index, conn, sequence);
+                }
             }
         }
     }

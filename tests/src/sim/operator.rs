@@ -20,6 +20,9 @@ const WHAT_HAPPENED: &[&str] = &[
     "deaths clear",
 ];
 
+/// Commands that are counted, by how they begin.
+const SAID: &[&str] = &["drain host", "halt keep", "scale", "undrain host"];
+
 impl World {
     /// An operator says something, and will again.
     pub fn operator_acts(&mut self) {
@@ -37,8 +40,13 @@ impl World {
         }
         let command = self.some_command();
         self.note(format_args!("operator: {command}"));
-        if let Some(Err(error)) = self.operate(&command) {
-            self.note(format_args!("operator is told: {error}"));
+        match self.operate(&command) {
+            Some(Err(error)) => self.note(format_args!("operator is told: {error}")),
+            // A broker that has ended says nothing more.
+            Some(Ok(_)) | None => {
+                let said = SAID.iter().find(|said| command.starts_with(*said));
+                said.into_iter().for_each(|said| self.model.count(said));
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use protocol::ids::{RunId, WorkerId};
 use protocol::kinds::{Kind, Role};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::ServiceName;
+use protocol::settings::ServiceSetting;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -153,6 +154,9 @@ impl World {
         };
         let mut services = self.plan.services.iter();
         let service = services.find(|service| service.name == start.service.as_str());
+        if service.is_some_and(|service| service.value(ServiceSetting::Start) == 1) {
+            self.model.count("starts of services on demand");
+        }
         let proc = Proc {
             host,
             worker: start.worker,

@@ -54,7 +54,10 @@ impl Supervision {
     pub(super) fn look_at(&self, step: &mut Step, cx: &mut Context<'_>) -> Progress {
         let Some(key) = self.workers.find(step.worker) else { return Progress::Dropped("deleted") };
         if let Some(why) = self.why_dropped(key) {
-            return Progress::Dropped(why);
+            // One that is given up may be why nobody asks for its service any more.
+            let failed = self.workers[key].failed.as_ref().filter(|_| step.new.is_some());
+            let failed = failed.map(|why| Progress::Failed(format!("failed: {why}")));
+            return failed.unwrap_or(Progress::Dropped(why));
         }
         if let Some(why) = self.not_linked(key) {
             return Progress::Failed(why);
@@ -122,7 +125,10 @@ impl Supervision {
         let Some(key) = self.workers.find(step.worker) else { return false };
         let worker = &self.workers[key];
         let is_old = worker.run.id == step.before && worker.state.has_process();
-        worker.is_wanted && (is_old || !matches!(self.is_stable(key, cx), Progress::Done))
+        let is_coming = worker.state.has_process() || self.why_dropped(key).is_none();
+        worker.is_wanted
+            && is_coming
+            && (is_old || !matches!(self.is_stable(key, cx), Progress::Done))
     }
 
     /// Why no temporary worker stands in, to be told in the answer.

@@ -33,8 +33,12 @@ impl World {
         let at = self.rng.index(self.clients[index].open.len() + 1);
         let open = self.clients[index].open.keys().nth(at).copied();
         let sequence = open.unwrap_or_else(|| self.rng.below(50) as u32);
-        self.note(format_args!("client {index} cancels {sequence}"));
         self.model.count("cancels");
+        self.cancel(index, conn, sequence);
+    }
+
+    pub(super) fn cancel(&mut self, index: usize, conn: u64, sequence: u32) {
+        self.note(format_args!("client {index} cancels {sequence}"));
         match self.clients[index].session.cancel(sequence) {
             Ok(frame) => self.write_up(conn, encode::to_bytes(frame)),
             Err(error) => self.hold(Err(format!("client {index} can't cancel: {error}"))),

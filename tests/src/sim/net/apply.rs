@@ -111,6 +111,9 @@ impl Player for World {
                 if fact.kind == FactKind::RequestRetried {
                     self.repeated(fact.about.service.as_ref());
                 }
+                if fact.kind == FactKind::RestartDone {
+                    self.model.count("restarts that ended");
+                }
                 if fact.kind == FactKind::WorkerDied {
                     self.says_died(&fact);
                 }
