@@ -34,7 +34,7 @@ fn the_five_minutes_of_the_readme_are_as_they_say() {
             typed += 1;
         }
     }
-    assert!(typed > 15, "only {typed} commands were typed");
+    assert!(typed > 30, "only {typed} commands were typed");
 }
 
 /// The lines of an answer that must come. The order of some events differs by microseconds, so only
@@ -93,8 +93,8 @@ fn settled(command: &str) -> String {
         }
         // Waits until the killed worker is ready again.
         command if command.starts_with("kill ") => {
-            let back = "until isdclient -c 'listevents 100' | grep -q 'worker_ready worker 1'";
-            format!("{command}\n{back}; do sleep 0.1; done\n")
+            let ready = "isdclient -c 'listevents 100' | grep -c 'worker_ready worker 1 '";
+            format!("{command}\nuntil [ \"$({ready})\" = 2 ]; do sleep 0.1; done\n")
         }
         command => format!("{command}\n"),
     }
