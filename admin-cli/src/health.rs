@@ -5,7 +5,7 @@ use crate::cli::Cli;
 use crate::output::{At, Output};
 use crate::status::Failure;
 use crate::verbs::HealthArgs;
-use client::caller::{Caller, Options};
+use client::caller::{Caller, Options, Send};
 use protocol::names::ServiceName;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,6 +48,8 @@ fn ask(cli: &Cli, args: &HealthArgs) -> Result<String, Failure> {
     if !cli.json {
         words.insert(0, "--text".to_owned());
     }
-    let answer = caller.call(words.join(" "), Some(wait)).map_err(Failure::Asked)?;
+    // It only reads, so the broker may ask another process if one dies of something else.
+    let send = Send { deadline: Some(wait), idempotent: true, ..Send::default() };
+    let answer = caller.call_with(words.join(" "), &send).map_err(Failure::Asked)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -237,7 +237,7 @@ fn permits(options: &Options, account: Option<&Account>) -> Result<Permits, Fail
     let with_environment = |user: &PermittedUser| -> Result<_, Failure> {
         Ok((user.clone(), environment(options, Some(&user.account))?))
     };
-    // Nothing is looked up for execd's own user, whom it has been without that.
+    // Nothing is looked up for execd's own user, whom it has been without that; root has one name.
     let own = || Account {
         uid: Uid::effective(),
         gid: Gid::effective(),
@@ -249,7 +249,11 @@ fn permits(options: &Options, account: Option<&Account>) -> Result<Permits, Fail
         names: options.allow_env.clone(),
         users: options.allow_users.iter().map(with_environment).collect::<Result<_, _>>()?,
         usual: account.map_or_else(
-            || PermittedUser { account: own(), name: None, groups: Vec::new() },
+            || PermittedUser {
+                account: own(),
+                name: Uid::effective().is_root().then(|| "root".to_owned()),
+                groups: Vec::new(),
+            },
             |account| PermittedUser::new(account.clone()),
         ),
         may_change: user::may_change(),
