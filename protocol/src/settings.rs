@@ -261,9 +261,9 @@ settings! {
     StableMs = "stable_ms", Millis, 0, HOUR_MS, 1000, true, "a worker that ends within so long after it was ready fails the step of a `restart`";
     RecycleRequests = "recycle_requests", Count, 0, 1_000_000_000, 0, true, "a worker that has answered so many requests is replaced by a new process; 0 = never";
     RecycleAgeMs = "recycle_age_ms", Millis, 0, 365 * 24 * HOUR_MS, 0, true, "a worker whose process is that old is replaced by a new one; 0 = never";
-    RecycleMemory = "recycle_memory", Bytes, 0, 1 << 50, 0, true, "a worker whose process has more memory than this (resident, checked on its host) is replaced by a new one; 0 = never";
-    OutputBytes = "output_bytes", Bytes, 0, GIB, 1 << 20, true, "bytes of one file in which a worker's host keeps what it writes on stdout and stderr; 0 = nothing is kept";
-    OutputFiles = "output_files", Count, 1, 100, 3, true, "how many such files are kept for each worker; the oldest is removed";
+    RecycleMemory = "recycle_memory", Bytes, 0, 1 << 50, 0, true, "a worker whose process has more memory than this (resident, checked on its host) is replaced by a new one; 0 = never. It holds from the next start of each worker on";
+    OutputBytes = "output_bytes", Bytes, 0, GIB, 1 << 20, true, "bytes of one file in which a worker's host keeps what it writes on stdout and stderr; 0 = nothing is kept. It holds from the next start of each worker on";
+    OutputFiles = "output_files", Count, 1, 100, 3, true, "how many such files are kept for each worker; the oldest is removed. It holds from the next start of each worker on";
     SelfStart = "selfstart", Switch, 0, 1, 0, true, "whether workers that were not started by execd may log in (containers, a debugger)";
 }
 
