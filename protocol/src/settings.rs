@@ -58,6 +58,22 @@ impl SettingRow {
         let word = usize::try_from(value).ok().and_then(|at| words.get(at));
         word.map_or_else(|| value.to_string(), |word| (*word).to_owned())
     }
+
+    /// A value as it is shown: with its unit, if it is a number.
+    pub fn with_unit(&self, value: u64) -> String {
+        match self.unit {
+            Choice(_) => self.written(value),
+            Millis | Bytes | Count | Switch => format!("{value} {}", self.unit.word()),
+        }
+    }
+
+    /// The values that are accepted: the words of a choice, else the limits with this between them.
+    pub fn range(&self, between: &str) -> String {
+        match self.unit {
+            Choice(words) => words.join(" or "),
+            Millis | Bytes | Count | Switch => format!("{}{between}{}", self.min, self.max),
+        }
+    }
 }
 
 /// Why a value is refused, as text for a person.
@@ -284,6 +300,16 @@ mod tests {
         for setting in Setting::ALL {
             assert_eq!(Setting::named(setting.row().name), Some(*setting));
         }
+    }
+
+    #[test]
+    fn a_choice_is_shown_in_words() {
+        let (choice, number) = (Setting::OnTerm.row(), Setting::LoginMs.row());
+        assert_eq!(
+            (choice.with_unit(1), choice.range(" – ")),
+            ("keep".into(), "end or keep".into())
+        );
+        assert_eq!((number.with_unit(7), number.range("-")), ("7 ms".into(), "10-60000".into()));
     }
 
     #[test]
