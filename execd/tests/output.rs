@@ -7,12 +7,13 @@ mod common;
 
 use common::{Execd, Wire, await_recorded, is_root, until};
 use nix::sys::signal::Signal;
-use protocol::bodies::{ExecRead, ExecStart};
+use protocol::bodies::{ExecRead, ExecStart, ExecStop};
 use protocol::process::KeptLine;
 use protocol::{Frame, RunId, WorkerId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 /// Starts a program of which the output is kept in so many files of so many bytes.
@@ -171,7 +172,7 @@ fn an_execd_that_is_killed_leaves_whole_lines_and_the_next_one_goes_on_with_the_
     broker.send(Frame::ExecList);
     // The adopted process is still one of which the output is kept.
     let lines = until("the last line is kept", || {
-        let (lines, ..) = read_among_list(&mut broker, 3, 999);
+        let (lines, ..) = read_among(&mut broker, 3, 999);
         lines.iter().any(|line| line.text == "line 100").then_some(lines)
     });
     assert!(lines.windows(2).all(|pair| pair[1].number > pair[0].number), "{lines:?}");
@@ -179,8 +180,8 @@ fn an_execd_that_is_killed_leaves_whole_lines_and_the_next_one_goes_on_with_the_
     broker.stop_run(3, 1, 0);
 }
 
-/// As [`read`], when an answer to `exec-list` may come before.
-fn read_among_list(wire: &mut Wire, worker: u32, lines: u32) -> (Vec<KeptLine>, u64, String) {
+/// As [`read`], when other frames may come before.
+fn read_among(wire: &mut Wire, worker: u32, lines: u32) -> (Vec<KeptLine>, u64, String) {
     wire.send(Frame::ExecRead(ExecRead { request: 7, worker: WorkerId(worker), lines }));
     let mut all = Vec::new();
     loop {
@@ -191,7 +192,7 @@ fn read_among_list(wire: &mut Wire, worker: u32, lines: u32) -> (Vec<KeptLine>, 
                     return (all, answer.lost, answer.text);
                 }
             }
-            Frame::ExecOutput(_) | Frame::ExecListed(_) => {}
+            Frame::ExecOutput(_) | Frame::ExecListed(_) | Frame::ExecStarted(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -278,6 +279,39 @@ fn a_disk_that_does_not_answer_keeps_nobody_waiting_and_what_had_no_room_is_coun
     assert!(counts.1 > 100_000, "{counts:?}");
     assert_eq!(counts.0 + counts.1, 600_002, "{counts:?}, {lost} lost");
     drop((broker, execd));
+}
+
+#[test]
+fn a_worker_that_floods_keeps_no_read_waiting() {
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let execd = Execd::unix(&["--state", &state]);
+    let little = execd.script("little", "echo one; echo two; exec sleep 1000");
+    let mut broker = execd.broker("b");
+    let output = Path::new(&state).join("output");
+    for worker in [2, 3] {
+        let flood = execd.script("flood", "exec yes");
+        start(&mut broker, (worker, worker.into()), &flood, (1 << 20, 3));
+        until("it floods", || (files(&output, worker).len() == 3).then_some(()));
+    }
+    start(&mut broker, (1, 1), &little, (1 << 20, 3));
+    until("the lines are kept", || (read_among(&mut broker, 1, 9).0.len() == 2).then_some(()));
+    for turn in 0..20 {
+        // The last one of a worker that floods, too.
+        let worker = if turn < 10 { 1 } else { 2 };
+        let begun = Instant::now();
+        let (lines, ..) = read_among(&mut broker, worker, 2);
+        let took = begun.elapsed();
+        assert_eq!(lines.len(), 2);
+        assert!(took < Duration::from_millis(900), "worker {worker}: {took:?}");
+    }
+    for worker in 1..=3 {
+        broker.send(Frame::ExecStop(ExecStop {
+            worker: WorkerId(worker),
+            run: RunId(worker.into()),
+            grace_ms: 0,
+        }));
+    }
 }
 
 #[test]

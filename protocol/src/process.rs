@@ -77,6 +77,23 @@ pub struct WorkerSettings {
 const NICE: In<i32> = In(-20..=19, "");
 /// The permission bits of a umask.
 const UMASK_MAX: u32 = 0o777;
+/// The signal that stops a process, which then can't end.
+const STOP: i32 = 19;
+
+/// Whether this signal can ask a process to end.
+///
+/// # Errors
+/// It can't, and why.
+pub fn check_stop_signal(signal: i32) -> Result<(), String> {
+    if signal != STOP {
+        return Ok(());
+    }
+    Err(format!(
+        "stop_signal {signal} can't ask a process to end: it stands still and can't notice; name \
+         another one"
+    ))
+}
+
 /// The signals of Linux.
 const SIGNAL: In<i32> = In(1..=64, "");
 

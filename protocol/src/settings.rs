@@ -58,6 +58,22 @@ impl SettingRow {
         let word = usize::try_from(value).ok().and_then(|at| words.get(at));
         word.map_or_else(|| value.to_string(), |word| (*word).to_owned())
     }
+
+    /// A value as it is shown: with its unit, if it is a number.
+    pub fn with_unit(&self, value: u64) -> String {
+        match self.unit {
+            Choice(_) => self.written(value),
+            Millis | Bytes | Count | Switch => format!("{value} {}", self.unit.word()),
+        }
+    }
+
+    /// The values that are accepted: the words of a choice, else the limits with this between them.
+    pub fn range(&self, between: &str) -> String {
+        match self.unit {
+            Choice(words) => words.join(" or "),
+            Millis | Bytes | Count | Switch => format!("{}{between}{}", self.min, self.max),
+        }
+    }
 }
 
 /// Why a value is refused, as text for a person.
@@ -261,9 +277,9 @@ settings! {
     StableMs = "stable_ms", Millis, 0, HOUR_MS, 1000, true, "a worker that ends within so long after it was ready fails the step of a `restart`";
     RecycleRequests = "recycle_requests", Count, 0, 1_000_000_000, 0, true, "a worker that has answered so many requests is replaced by a new process; 0 = never";
     RecycleAgeMs = "recycle_age_ms", Millis, 0, 365 * 24 * HOUR_MS, 0, true, "a worker whose process is that old is replaced by a new one; 0 = never";
-    RecycleMemory = "recycle_memory", Bytes, 0, 1 << 50, 0, true, "a worker whose process has more memory than this (resident, checked on its host) is replaced by a new one; 0 = never";
-    OutputBytes = "output_bytes", Bytes, 0, GIB, 1 << 20, true, "bytes of one file in which a worker's host keeps what it writes on stdout and stderr; 0 = nothing is kept";
-    OutputFiles = "output_files", Count, 1, 100, 3, true, "how many such files are kept for each worker; the oldest is removed";
+    RecycleMemory = "recycle_memory", Bytes, 0, 1 << 50, 0, true, "a worker whose process has more memory than this (resident, checked on its host) is replaced by a new one; 0 = never. It holds from the next start of each worker on";
+    OutputBytes = "output_bytes", Bytes, 0, GIB, 1 << 20, true, "bytes of one file in which a worker's host keeps what it writes on stdout and stderr; 0 = nothing is kept. It holds from the next start of each worker on";
+    OutputFiles = "output_files", Count, 1, 100, 3, true, "how many such files are kept for each worker; the oldest is removed. It holds from the next start of each worker on";
     SelfStart = "selfstart", Switch, 0, 1, 0, true, "whether workers that were not started by execd may log in (containers, a debugger)";
 }
 
@@ -284,6 +300,16 @@ mod tests {
         for setting in Setting::ALL {
             assert_eq!(Setting::named(setting.row().name), Some(*setting));
         }
+    }
+
+    #[test]
+    fn a_choice_is_shown_in_words() {
+        let (choice, number) = (Setting::OnTerm.row(), Setting::LoginMs.row());
+        assert_eq!(
+            (choice.with_unit(1), choice.range(" – ")),
+            ("keep".into(), "end or keep".into())
+        );
+        assert_eq!((number.with_unit(7), number.range("-")), ("7 ms".into(), "10-60000".into()));
     }
 
     #[test]

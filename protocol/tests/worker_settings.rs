@@ -113,6 +113,8 @@ fn what_makes_no_sense_is_refused_and_says_what_does() {
         ("limit=nofile=unlimited:1", "the soft one is above"),
         ("limit=as=18446744073709551615", "not NAME=SOFT[:HARD]"),
         ("limit=as=18446744073709551615K", "not NAME=SOFT[:HARD]"),
+        ("stop_signal=STOP", "stop_signal 19 can't ask a process to end: it stands still"),
+        ("stop_signal=19", "name another one"),
         ("stop_signal=TREM", "did you mean 'TERM'"),
         ("stop_signal=0", "a number from 1 to 64"),
         ("stop_signal=65", "a number from 1 to 64"),

@@ -270,12 +270,11 @@ fn setting_rows(rows: &[SettingRow]) -> String {
         let live = if row.live { "yes" } else { "no" };
         let _ = writeln!(
             out,
-            "| `{}` | {} | {} | {} – {} | {live} | {} |",
+            "| `{}` | {} | {} | {} | {live} | {} |",
             row.name,
             row.unit.word().replace('|', " or "),
-            row.default,
-            row.min,
-            row.max,
+            row.written(row.default),
+            row.range(" – "),
             row.text
         );
     }

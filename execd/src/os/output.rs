@@ -20,10 +20,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::{error, info};
 
-/// Most bytes that wait for the thread; as many again may be with it.
+/// Most bytes that wait for the thread; those of one worker may be with it besides.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of one worker among them, so that one that writes much leaves room for the others.
 const OWNER_BYTES_MAX: usize = 2 << 20;
+/// Bytes that are written before the thread looks for reads again; at least one piece.
+const PART_BYTES: usize = 64 << 10;
 /// Bytes that each piece counts for beside its text.
 const PIECE_BYTES: usize = 256;
 /// Most reads that wait.
@@ -42,6 +44,12 @@ struct Piece {
     lost: u64,
 }
 
+impl Piece {
+    fn bytes(&self) -> usize {
+        self.lines.text.len() + PIECE_BYTES
+    }
+}
+
 /// Lines of a worker that had no room in the queue, since its last piece that had.
 #[derive(Debug, Default)]
 struct Lost {
@@ -50,6 +58,9 @@ struct Lost {
     at_ms: u64,
     watched: Watched,
 }
+
+/// What is written together: pieces, then how many lines after them had no room.
+type Part = (Vec<Piece>, Vec<(Owner, Lost)>);
 
 /// What the thread has to do, and what it has done.
 #[derive(Debug, Default)]
@@ -72,6 +83,42 @@ impl Pending {
 
     fn has_work(&self) -> bool {
         self.has_writes() || (!self.reads.is_empty() && self.answers.is_empty())
+    }
+
+    /// The next read, if one may be done now.
+    fn next_read(&mut self) -> Option<(LinkId, Owner, ExecRead)> {
+        if self.answers.is_empty() { self.reads.pop_front() } else { None }
+    }
+
+    /// Takes all that waits of one worker.
+    fn take_of(&mut self, owner: &Owner) -> Part {
+        self.bytes.remove(owner);
+        let pieces = std::mem::take(&mut self.pieces).into_iter();
+        let (own, others) = pieces.partition::<VecDeque<_>, _>(|piece| piece.owner == *owner);
+        self.pieces = others;
+        (own.into(), self.lost.remove_entry(owner).into_iter().collect())
+    }
+
+    /// Takes what has waited longest.
+    fn take_oldest(&mut self) -> Part {
+        let (mut pieces, mut taken) = (Vec::new(), 0);
+        while taken < PART_BYTES
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            taken += piece.bytes();
+            if let Some(left) = self.bytes.get_mut(&piece.owner) {
+                *left -= piece.bytes();
+                if *left == 0 {
+                    self.bytes.remove(&piece.owner);
+                }
+            }
+            pieces.push(piece);
+        }
+        // A worker's lost lines come after all of its pieces.
+        let all = std::mem::take(&mut self.lost).into_iter();
+        let (lost, others) = all.partition::<Vec<_>, _>(|(o, _)| !self.bytes.contains_key(o));
+        self.lost = others.into_iter().collect();
+        (pieces, lost)
     }
 }
 
@@ -139,7 +186,8 @@ impl OutputKeeper {
         self.shared.filled.notify_one();
     }
 
-    /// Queues a read, which is done after what was queued before it is written.
+    /// Queues a read. What was queued of its worker before is written first; what was queued of
+    /// others may be written later.
     pub(super) fn read(&self, link: LinkId, owner: Owner, read: ExecRead) {
         let mut pending = self.shared.lock();
         if pending.reads.len() >= READS_MAX {
@@ -207,28 +255,39 @@ impl Thread {
             let is_idle = |pending: &mut Pending| !pending.has_work() && !pending.is_closed;
             let pending = shared.filled.wait_while(shared.lock(), is_idle);
             let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
-            if pending.has_writes() {
-                let pieces = std::mem::take(&mut pending.pieces);
-                let lost = std::mem::take(&mut pending.lost);
-                pending.bytes.clear();
-                pending.is_writing = true;
-                drop(pending);
-                self.write(pieces, lost);
-                shared.lock().is_writing = false;
-                shared.emptied.notify_all();
-            } else if pending.is_closed {
-                return;
-            } else if let Some((link, owner, read)) = pending.reads.pop_front() {
-                drop(pending);
+            // One read and one part in turn: neither a worker that always writes nor one who always
+            // reads keeps the other waiting.
+            if let Some((link, owner, read)) = pending.next_read() {
+                let part = pending.take_of(&owner);
+                self.write(&shared, pending, part);
                 let frames = self.read(&owner, read);
                 let answers = frames.into_iter().map(|lines| (link, Frame::ExecLines(lines)));
                 shared.lock().answers.extend(answers);
                 let _ = self.waker.write(&[0]);
+                pending = shared.lock();
+            }
+            if pending.has_writes() {
+                let part = pending.take_oldest();
+                self.write(&shared, pending, part);
+            } else if pending.is_closed {
+                return;
             }
         }
     }
 
-    fn write(&mut self, pieces: VecDeque<Piece>, lost: BTreeMap<Owner, Lost>) {
+    /// Writes a part that was just taken.
+    fn write(&mut self, shared: &Shared, mut pending: MutexGuard<'_, Pending>, part: Part) {
+        pending.is_writing = true;
+        drop(pending);
+        self.write_part(part);
+        shared.lock().is_writing = false;
+        shared.emptied.notify_all();
+    }
+
+    fn write_part(&mut self, (pieces, lost): Part) {
+        if pieces.is_empty() && lost.is_empty() {
+            return;
+        }
         let mut result = Ok(());
         for Piece { owner, watched, at_ms, lines, lost } in pieces {
             let written = self.files.write(&owner, watched, at_ms, (&lines, lost));

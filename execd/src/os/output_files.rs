@@ -263,7 +263,7 @@ impl OutputFiles {
         // What others have put there, or have a second name of, is not written to.
         let file = match own::open(&path).and_then(|file| Ok((file.metadata()?.nlink(), file))) {
             Ok((1, file)) => file,
-            Ok(_) | Err(_) => own::create(&path)?,
+            Ok(_) | Err(_) => own::create(&path).map_err(|error| in_the_way(&path, error))?,
         };
         let bytes = file.metadata()?.len();
         let whole = whole_lines(&file, bytes)?;
@@ -337,6 +337,13 @@ impl OutputFiles {
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// The error of a file that can't be created, with its name.
+fn in_the_way(path: &Path, error: io::Error) -> io::Error {
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+    let error = if is_directory { output_read::no_file() } else { error };
+    output_read::of_file(path, &error)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -528,12 +535,23 @@ mod tests {
         assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         // A directory in the way: nothing is kept, and that is counted.
         fs::create_dir(directory.join("worker-4.log")).unwrap();
-        files.write(&owner(4), watched(99, 2), 5, (&text(1, &["a", "b"]), 0)).unwrap_err();
+        let two = text(1, &["a", "b"]);
+        let error = files.write(&owner(4), watched(99, 2), 5, (&two, 0)).unwrap_err().to_string();
+        let cure = "it is no plain file; remove it or move it away";
+        assert!(error.ends_with(&format!("output/b/worker-4.log: {cure}")), "{error}");
         assert_eq!(files.untold(&owner(4)), 2);
         fs::remove_dir(directory.join("worker-4.log")).unwrap();
         files.write(&owner(4), watched(999, 2), 5, (&text(3, &["c"]), 5)).unwrap();
         let found = files.last_lines(&owner(4), 9).unwrap();
         assert_eq!((found.lines.len(), found.lost), (1, 7));
+        // The same in place of a file that is known.
+        let rest = home.path().join("rest");
+        fs::rename(directory.join("worker-4.log"), &rest).unwrap();
+        fs::create_dir(directory.join("worker-4.log")).unwrap();
+        let error = files.last_lines(&owner(4), 9).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("output/b/worker-4.log: {cure}")), "{error}");
+        fs::remove_dir(directory.join("worker-4.log")).unwrap();
+        fs::rename(rest, directory.join("worker-4.log")).unwrap();
         let text = fs::read_to_string(directory.join("worker-4.log")).unwrap();
         assert!(text.contains(" 2 lost 7 lines: the disk"), "{text}");
     }

@@ -36,10 +36,10 @@ pub(super) fn last_lines(
     'files: for path in paths {
         let file = match read_only(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            file => file?,
+            file => file.map_err(|error| of_file(&path, &error))?,
         };
-        let mut lines = BackwardLines::new(file)?;
-        while let Some(line) = lines.next()? {
+        let mut lines = BackwardLines::new(file).map_err(|error| of_file(&path, &error))?;
+        while let Some(line) = lines.next().map_err(|error| of_file(&path, &error))? {
             if last.lines.len() >= count || looked + lines.read > LOOKED_BYTES_MAX {
                 break 'files;
             }
@@ -75,13 +75,26 @@ pub(super) fn last_number(path: &Path) -> Option<u64> {
     None
 }
 
+/// An error that names the file.
+pub(super) fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Opens a file to read it, without following a link or waiting for anything.
 fn read_only(path: &Path) -> io::Result<File> {
     use nix::libc;
     use std::os::unix::fs::OpenOptionsExt;
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(no_file())
+}
+
+/// The error of what is in the way of a file.
+pub(super) fn no_file() -> io::Error {
+    io::Error::other("it is no plain file; remove it or move it away")
 }
 
 /// The lines of a file, the last one first.

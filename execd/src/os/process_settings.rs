@@ -14,7 +14,7 @@ use nix::sys::resource::getrlimit;
 use nix::unistd::Uid;
 use protocol::bodies::ExecStart;
 use protocol::limits::PATH_BYTES_MAX;
-use protocol::process::ProcessSettings;
+use protocol::process::{self, ProcessSettings};
 use std::ffi::CString;
 use std::path::{Component, Path};
 
@@ -188,13 +188,7 @@ fn settled(
         settled.attributes.limits.retain(|known| known.0 != limit.0);
         settled.attributes.limits.push(limit);
     }
-    if *stop_signal == Some(libc::SIGSTOP) {
-        return Err(format!(
-            "stop_signal {} can't ask a process to end: it stands still and can't notice; name \
-             another one",
-            libc::SIGSTOP
-        ));
-    }
+    stop_signal.map_or(Ok(()), process::check_stop_signal)?;
     Ok(settled)
 }
 

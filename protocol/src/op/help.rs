@@ -7,7 +7,7 @@ use super::spec::{Effect, Spec, Takes};
 use super::table::COMMANDS;
 use super::worker_settings::{WORKER_SETTINGS, WorkerSettingRow};
 use super::{foreign, words};
-use crate::settings::{SERVICE_SETTINGS, SettingRow};
+use crate::settings::{SERVICE_SETTINGS, SettingRow, Unit};
 
 /// Column at which the right half of `help` begins (manual chapter).
 const LEFT_WIDTH: usize = 25;
@@ -228,8 +228,12 @@ fn worker_setting(row: &WorkerSettingRow, out: &mut String) {
 
 /// Prints a setting with its range and meaning.
 fn setting(row: &SettingRow, out: &mut String) {
-    let SettingRow { name, min, max, default, .. } = row;
-    out.push_str(&format!("  {name:17}{min} to {max} {}, default {default}\n", row.unit.word()));
+    let unit = match row.unit {
+        Unit::Choice(_) => String::new(),
+        unit => format!(" {}", unit.word()),
+    };
+    let (name, range, default) = (row.name, row.range(" to "), row.written(row.default));
+    out.push_str(&format!("  {name:17}{range}{unit}, default {default}\n"));
     for line in wrap(row.text, RIGHT_WIDTH + LEFT_WIDTH - 6) {
         out.push_str(&format!("      {line}\n"));
     }

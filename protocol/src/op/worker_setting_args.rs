@@ -6,6 +6,7 @@ use super::spec::{ServiceChange, WorkerConfig};
 use super::words;
 use super::worker_settings::{Named, WorkerChange, WorkerSetting, signal_named, signal_names};
 use crate::limits::{PATH_BYTES_MAX, RUN_VARIABLE, USER_BYTES_MAX, WORKER_SECRET_VARIABLE};
+use crate::process::check_stop_signal;
 use crate::rights::Rights;
 
 /// The resource limits that an execd knows, by the names that prlimit(1) has for them.
@@ -251,7 +252,7 @@ fn limit_number(text: &str) -> Option<u64> {
 
 fn read_signal(text: &str) -> Result<i32, String> {
     let number = text.parse().ok().filter(|number| SIGNAL.contains(number));
-    number.or_else(|| signal_named(text)).ok_or_else(|| {
+    let number = number.or_else(|| signal_named(text)).ok_or_else(|| {
         let names: Vec<String> = signal_names().map(str::to_lowercase).collect();
         let hint = words::nearest(text, names.iter().map(String::as_str));
         let hint = words::meant(hint.map(str::to_uppercase).as_deref());
@@ -261,7 +262,9 @@ fn read_signal(text: &str) -> Result<i32, String> {
             SIGNAL.start(),
             SIGNAL.end()
         )
-    })
+    })?;
+    check_stop_signal(number)?;
+    Ok(number)
 }
 
 fn read_statuses(text: &str) -> Result<Vec<u8>, String> {

@@ -214,7 +214,7 @@ pub(crate) fn change_setting(
         ("value", setting_value(row, value)),
         ("unit", Value::Word(row.unit.word())),
     ];
-    Ok(OpReply::line("set", format!("{} = {written} {}", row.name, row.unit.word()), fields))
+    Ok(OpReply::line("set", format!("{} = {}", row.name, row.with_unit(value)), fields))
 }
 
 pub(crate) fn send_reinit(hub: &mut Engine, origin: &Origin, target: &Target) -> OpResult {

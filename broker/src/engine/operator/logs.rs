@@ -151,6 +151,7 @@ fn ask_host(hub: &mut Engine, query: &mut LogQuery, key: WorkerKey, lines: u32) 
                 let request = hub.logs.requests;
                 let read = ExecRead { request, worker: id, lines };
                 hub.out.push(Action::Send { link, frame: Frame::ExecRead(read) });
+                hub.supervision.output_asked(&host);
                 query.waiting.insert(request, (id, link));
                 return;
             }

@@ -2,6 +2,7 @@
 //! The reactor looks the token up and does the arithmetic; what follows from it is decided here. An
 //! execd that is not trusted is closed before anything else that it sends counts.
 
+use super::host::KeptOutput;
 use super::host_state::{HostEvent, HostState};
 use super::machine::Supervision;
 use crate::engine::action::Action;
@@ -101,7 +102,8 @@ impl Supervision {
             return;
         }
         host.older = welcome.older;
-        host.connection.keeps_output = welcome.keeps_output;
+        host.connection.kept_output =
+            if welcome.keeps_output { KeptOutput::Unasked } else { KeptOutput::No };
         cx.out.push(Action::Send { link, frame: Frame::ExecList });
         self.record_policy(key, &before, cx);
     }

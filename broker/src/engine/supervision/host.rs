@@ -62,10 +62,23 @@ pub(super) struct HostConnection {
     /// It answers no pings for now, and is not yet taken for lost. Independent of the state and of
     /// `is_shutting_down`: an execd that shuts down may be unreachable as well.
     pub(super) is_silent: bool,
-    /// Its execd keeps output and reads it back, as its welcome said. Valid from `Listing` on.
-    pub(super) keeps_output: bool,
+    /// Whether its execd keeps output and reads it back, as its welcome said. Valid from `Listing`
+    /// on.
+    pub(super) kept_output: KeptOutput,
     /// Invalid reports.
     pub(super) rejected_reports: u64,
+}
+
+/// Whether an execd keeps output and reads it back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum KeptOutput {
+    /// It does not.
+    #[default]
+    No,
+    /// It does, and was not asked for any on this connection.
+    Unasked,
+    /// It was asked for some: answers may come, also when nobody waits for them any more.
+    Asked,
 }
 
 /// All hosts, by key and by name.

@@ -13,7 +13,7 @@ use crate::engine::fact::{About, FactKind};
 use crate::engine::input::{Expected, Report};
 use crate::engine::keys::{HostKey, WorkerKey};
 use crate::engine::quotas::{Class, LINE_BYTES_MAX};
-use crate::engine::supervision::host::{Host, HostConnection};
+use crate::engine::supervision::host::{Host, HostConnection, KeptOutput};
 use crate::engine::supervision::host_state::HostState;
 use crate::engine::timers::Timer;
 use protocol::bodies::ExecListed;
@@ -94,8 +94,15 @@ impl Supervision {
     /// Whether the execd of a host keeps output; if not, its version.
     pub(crate) fn keeps_output(&self, name: &HostName) -> Result<(), &str> {
         match self.hosts.named(name) {
-            Some(host) if host.connection.keeps_output => Ok(()),
+            Some(host) if host.connection.kept_output != KeptOutput::No => Ok(()),
             host => Err(host.map_or("", |host| host.version.as_str())),
+        }
+    }
+
+    /// The execd of a host is asked for output that it keeps.
+    pub(crate) fn output_asked(&mut self, name: &HostName) {
+        if let Some(key) = self.hosts.find(name) {
+            self.hosts[key].connection.kept_output = KeptOutput::Asked;
         }
     }
 
@@ -204,6 +211,9 @@ impl Supervision {
                 }
             }
             (Report::Output(output), _) if !cx.may_pass_on(&output.line, link) => {}
+            // `logs` has taken it, if it waits for it.
+            (Report::Lines(_), HostState::Up(at))
+                if at == link && host.connection.kept_output == KeptOutput::Asked => {}
             (report, _) => {
                 if let Some(worker) = self.worker_of_report(link, key, &report, cx) {
                     self.on_valid_report(worker, &report, cx);
