@@ -188,6 +188,47 @@ fn a_broker_is_replaced_under_load_and_its_workers_work_on() {
     }
 }
 
+/// Asks one request after the other, and stops at the first error, which it returns.
+fn ask_until_error(mut caller: Caller, answered: &AtomicU64) -> Code {
+    loop {
+        match caller.call("x", Some(Duration::from_secs(20))) {
+            Ok(answer) => assert_eq!(answer, "x"),
+            Err(error) => return error.code,
+        }
+        answered.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A client that has the last answer sends its next request when nothing runs any more.
+#[test]
+fn whoever_stops_at_the_first_error_has_an_outcome_of_each_request() {
+    let mut broker = Broker::start(&[]);
+    broker.with_workers("echo", "isdecho", 4);
+    let by_signal = |broker: &Broker| broker.process.signal(Signal::SIGTERM);
+    let by_halt = |broker: &Broker| drop(broker.op("halt"));
+    let by_halt_keep = |broker: &Broker| drop(broker.op("halt keep"));
+    let kept: [(&dyn Fn(&Broker), i32); 5] = [(&by_halt_keep, 0); 5];
+    let ended: [(&dyn Fn(&Broker), i32); 2] = [(&by_signal, 0), (&by_halt, 1)];
+    for (end, status) in kept.into_iter().chain(ended) {
+        let answered = AtomicU64::new(0);
+        let told: Vec<Code> = std::thread::scope(|scope| {
+            let one = || {
+                let caller = broker.login("echo");
+                scope.spawn(|| ask_until_error(caller, &answered))
+            };
+            let clients: Vec<_> = std::iter::repeat_with(one).take(20).collect();
+            await_that("answers", || (answered.load(Ordering::Acquire) > 500).then_some(()));
+            end(&broker);
+            clients.into_iter().map(|client| client.join().expect("a client")).collect()
+        });
+        assert_eq!(told, [Code::Isect(ErrorCode::ShuttingDown); 20]);
+        assert_eq!(broker.process.await_end(), status);
+        broker.restart();
+        broker.await_idle(4);
+    }
+    assert_eq!(broker.end(), 0);
+}
+
 /// All were answered.
 fn assert_nothing_lost(load: &Load, folder: &Folder) {
     assert_true(load, folder);

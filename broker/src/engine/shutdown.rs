@@ -1,7 +1,9 @@
 //! The broker's orderly shutdown: no new requests; those with workers may finish within
 //! `stop_ask_ms`; workers are asked to end; hosts end what is left; then the process ends. `halt`
 //! does not wait for requests, and `abort` skips everything. `keep` has what is different where
-//! workers stay for the next broker.
+//! workers stay for the next broker. Each orderly end goes on to refuse requests for a moment when
+//! nothing runs any more: a client that just had the last answer sends its next request, and would
+//! lose its connection without an outcome.
 
 use super::action::{Action, BrokerExit};
 use super::context::context;
@@ -12,8 +14,13 @@ use super::shutdown_begin::{self, MARGIN_MS};
 use super::timers::Timer;
 use super::work::Work;
 use crate::engine::shutdown_step::{Shutdown, Step};
+use protocol::ids::BUILTIN_IDS;
 use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
+
+/// Milliseconds that requests are still refused when nothing runs any more. It is enough for who had
+/// an answer to send the next request; who goes on sending can't all be answered.
+const REFUSING_MS: u64 = 250;
 
 impl Engine {
     /// Whether `Action::End` was given.
@@ -71,10 +78,21 @@ pub(crate) fn check_shutdown(hub: &mut Engine) {
         end_workers(hub);
     }
     keep::check_not_kept(hub);
-    // A change that was made is stored before the end; `Timer::End` limits how long that may take.
-    let is_stopped = |shutdown: &Shutdown| shutdown.step == Step::Stopping(Vec::new());
-    if hub.shutdown.as_ref().is_some_and(is_stopped) && !hub.store.is_busy() {
-        end_now(hub);
+    if hub.shutdown.as_ref().is_some_and(|shutdown| shutdown.step == Step::Stopping(Vec::new())) {
+        refuse_on(hub);
+    }
+    match hub.shutdown.as_ref().map(|shutdown| &shutdown.step) {
+        Some(Step::Refusing { .. }) if !has_clients(hub) => store_rest(hub),
+        Some(Step::Storing) if !hub.store.is_busy() => end_now(hub),
+        Some(
+            Step::Draining
+            | Step::KeepingOthers(_)
+            | Step::Stopping(_)
+            | Step::Refusing { .. }
+            | Step::Storing
+            | Step::Done,
+        )
+        | None => {}
     }
 }
 
@@ -84,7 +102,9 @@ pub(crate) fn on_shutdown_due(hub: &mut Engine) {
     let shutdown = hub.shutdown.as_ref().filter(|shutdown| shutdown.until <= hub.now);
     match shutdown.map(|shutdown| &shutdown.step) {
         Some(Step::Draining) => end_workers(hub),
-        Some(Step::Stopping(_) | Step::KeepingOthers(_)) => end_now(hub),
+        Some(Step::Stopping(_) | Step::KeepingOthers(_)) => refuse_on(hub),
+        Some(Step::Refusing { .. }) => store_rest(hub),
+        Some(Step::Storing) => end_now(hub),
         Some(Step::Done) | None => {}
     }
 }
@@ -125,6 +145,40 @@ pub(crate) fn on_host_ended(hub: &mut Engine, key: HostKey) {
         hosts.retain(|&host| host != key);
     }
     check_shutdown(hub);
+}
+
+/// Nothing runs any more: requests are refused until no client is left, or for a moment.
+fn refuse_on(hub: &mut Engine) {
+    let until = hub.now.plus_millis(REFUSING_MS);
+    if let Some(shutdown) = &mut hub.shutdown {
+        shutdown.step = Step::Refusing { stored_until: shutdown.until };
+        shutdown.until = until;
+    }
+    hub.timers.add(until, Timer::End);
+    if !has_clients(hub) {
+        store_rest(hub);
+    }
+}
+
+/// Whether a client is logged in that may send a request. An operator is none: its commands are
+/// answered at once, and whoever leaves a shell open makes no end take longer.
+fn has_clients(hub: &Engine) -> bool {
+    let of_op = |key| hub.dispatch.caller(key).service == hub.catalog.op();
+    hub.sessions.clients().any(|(key, client)| client.id.0 < BUILTIN_IDS && !of_op(key))
+}
+
+/// Nobody asks any more: what is changed is stored, for which `Timer::End` limits the time.
+fn store_rest(hub: &mut Engine) {
+    let least = hub.now.plus_millis(MARGIN_MS);
+    if let Some(shutdown) = &mut hub.shutdown
+        && let Step::Refusing { stored_until } = shutdown.step
+    {
+        (shutdown.step, shutdown.until) = (Step::Storing, stored_until.max(least));
+        hub.timers.add(shutdown.until, Timer::End);
+    }
+    if !hub.store.is_busy() {
+        end_now(hub);
+    }
 }
 
 fn end_now(hub: &mut Engine) {

@@ -22,6 +22,14 @@ pub(crate) enum Step {
     KeepingOthers(Vec<WorkerKey>),
     /// Hosts end their processes; these have not reported that they are done.
     Stopping(Vec<HostKey>),
+    /// Nothing runs any more. Who had the last answers may send the next request, which is refused
+    /// until no client is left, or for a moment (`REFUSING_MS`).
+    Refusing {
+        /// When the time for storing is over at the latest.
+        stored_until: Tick,
+    },
+    /// A change that was made is stored before the end.
+    Storing,
     /// `Action::End` was given.
     Done,
 }
