@@ -15,7 +15,9 @@ use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::rollouts;
 use crate::engine::supervision::rollout::{Cause, Outcome, Plan};
-use protocol::{Block, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId};
+use protocol::{
+    Block, ErrorCode, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId,
+};
 use std::collections::BTreeMap;
 
 /// `restart`: begins it; the answer comes at the end.
@@ -30,7 +32,7 @@ pub(crate) fn begin_restart(
     min: Option<u64>,
 ) -> Result<(), OpError> {
     let origin = origin_of(hub, client);
-    let begun = services_of(hub, target).and_then(|services| {
+    let begun = serves_on(hub).and_then(|()| services_of(hub, target)).and_then(|services| {
         match (services.as_slice(), target) {
             ([], _) => Err(refused(nothing_runs(target))),
             // Of several, one that can't be restarted does not keep the others from it.
@@ -70,6 +72,14 @@ pub(crate) fn begin_restart(
     begin_next(hub, restart);
     hub.settle();
     Ok(())
+}
+
+/// Refuses it if the broker ends: nothing is started any more.
+fn serves_on(hub: &Engine) -> Result<(), OpError> {
+    match hub.shutdown {
+        Some(_) => Err(OpError { code: ErrorCode::ShuttingDown, text: "isectd ends".into() }),
+        None => Ok(()),
+    }
 }
 
 /// The services with the workers to restart, by id; those without any are left out.
@@ -258,7 +268,11 @@ fn finish(hub: &mut Engine, restart: u64) {
             _ => None,
         });
         let lines: Vec<String> = open.failures.into_iter().chain(lines).collect();
-        Err(refused(lines.join("\n")))
+        let code = match hub.shutdown {
+            Some(_) => ErrorCode::ShuttingDown,
+            None => ErrorCode::Refused,
+        };
+        Err(OpError { code, text: lines.join("\n") })
     };
     let command = OpRequest::Restart { target: Target::All, min: None }.command();
     let result = result.map(|reply| reply.complete(command));
