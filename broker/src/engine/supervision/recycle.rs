@@ -151,7 +151,9 @@ impl Supervision {
         catalog: &Catalog,
     ) -> Option<&'static str> {
         let settings = &catalog[service].settings;
-        if settings.get(ServiceSetting::Single) == 1 {
+        if catalog[service].id.is_builtin() {
+            Some("the service is built in")
+        } else if settings.get(ServiceSetting::Single) == 1 {
             Some("the service may have one worker (single)")
         } else if settings.get(ServiceSetting::Protocol) != 0 {
             Some("its programs are no workers (protocol)")
