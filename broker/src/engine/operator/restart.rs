@@ -64,7 +64,6 @@ pub(crate) fn begin_restart(
         who: origin.who(),
         min,
         services,
-        notes: Vec::new(),
         blocks: Vec::new(),
         failures: Vec::new(),
     };
@@ -112,12 +111,9 @@ struct Planned {
     plan: Plan,
     /// Why no temporary worker stands in, if one should.
     full: Option<&'static str>,
-    /// Further remarks.
-    notes: Vec<String>,
 }
 
-/// What is to be done with the workers of a service. Those of which nothing would be started are
-/// passed over.
+/// What is to be done with the workers of a service.
 ///
 /// # Errors
 /// They can't be restarted now, as goes on after nothing.
@@ -144,24 +140,12 @@ fn plan(
         workers.iter().filter_map(|&id| hub.supervision.find_worker(id)).collect();
     let keys: Vec<WorkerKey> =
         keys.into_iter().filter(|&key| !hub.supervision.worker(key).is_paused).collect();
-    let are_paused = keys.is_empty();
-    let mut notes = Vec::new();
-    let (keys, passed): (Vec<_>, Vec<_>) = keys
-        .into_iter()
-        .partition(|&key| !hub.supervision.is_on_drained(hub.supervision.worker(key)));
-    if !passed.is_empty() {
-        let count = counted(passed.len(), "worker");
-        notes.push(format!("passed over {count} on drained hosts"));
-    }
-    let (keys, passed): (Vec<_>, Vec<_>) =
-        keys.into_iter().partition(|_| !hub.supervision.is_down_until_asked(service));
-    if !passed.is_empty() {
-        let count = counted(passed.len(), "worker");
-        notes.push(format!("passed over {count} down until asked for (start=demand)"));
-    }
-    if are_paused {
+    if keys.is_empty() {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
+    // They need no process now, and their next one is new.
+    let (later, keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|&key| hub.supervision.starts_later(key).is_some());
     let ready = hub.supervision.ready_count(service, &hub.catalog);
     let share = (ready / 10).max(1);
     let min = min.map_or_else(|| ready.saturating_sub(share), |min| min as usize);
@@ -185,7 +169,7 @@ fn plan(
     }
     let id = |key: &WorkerKey| hub.supervision.worker(*key).id;
     // Those that do not work are tried first: nothing is lost with them.
-    let workers = not.iter().chain(&is_ready).map(id).collect();
+    let workers = later.iter().chain(&not).chain(&is_ready).map(id).collect();
     let plan = Plan {
         cause: Cause::Restart(0, String::new()),
         workers,
@@ -193,7 +177,7 @@ fn plan(
         batch: share,
         like: like.map(id),
     };
-    Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()), notes })
+    Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()) })
 }
 
 /// Begins with the next service that can be restarted; answers when there is none.
@@ -206,10 +190,7 @@ fn begin_next(hub: &mut Engine, restart: u64) {
         let (who, min) = (open.who.clone(), open.min);
         let Some(service) = hub.catalog.find_id(id) else { continue };
         match plan(hub, service, &workers, min) {
-            Ok(Planned { mut plan, full, notes }) => {
-                if let Some(open) = hub.restarts.get_mut(&restart) {
-                    open.notes = notes;
-                }
+            Ok(Planned { mut plan, full }) => {
                 plan.cause = Cause::Restart(restart, who);
                 hub.supervision.begin_rollout(service, plan, context!(hub));
                 if let Some(why) = full {
@@ -234,9 +215,7 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
     let Cause::Restart(restart, _) = outcome.cause else { return };
     let name = hub.catalog[service].name.clone();
     let Some(open) = hub.restarts.get_mut(&restart) else { return };
-    let mut all = std::mem::take(&mut open.notes);
-    all.extend(outcome.notes);
-    let notes: String = all.iter().map(|note| format!("; {note}")).collect();
+    let notes: String = outcome.notes.iter().map(|note| format!("; {note}")).collect();
     match outcome.failure {
         Some(why) => open.failures.push(format!(
             "service '{name}': {why}; {} replaced, {} left{notes}",
@@ -249,7 +228,7 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
             fields: vec![
                 ("service", text(&name)),
                 ("workers", number(outcome.done)),
-                ("notes", Value::Texts(all)),
+                ("notes", Value::Texts(outcome.notes)),
             ],
         }),
     }

@@ -76,6 +76,7 @@ impl Supervision {
         let is_meant = worker.is_configured()
             && worker.state == ProcessState::Ready
             && self.why_dropped(key).is_none()
+            && self.starts_later(key).is_none()
             && self.not_linked(key).is_none();
         let is_over = |setting, value| {
             let most = settings.get(setting);
