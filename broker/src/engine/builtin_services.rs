@@ -1,6 +1,7 @@
 //! What the broker does with its built-in services: they become known when it begins to serve, run
-//! from then on or on demand (`engine/demand`), and give way to a service of the same name. Their ids begin at
-//! `BUILTIN_IDS`, and they stand in no list, count or file of what operators configured.
+//! from then on or on demand (`engine/demand`), and give way to a service of the same name. Their
+//! ids begin at `BUILTIN_IDS`, and they stand in no list, count or file of what operators
+//! configured.
 
 use super::builtin::{BUILT_IN, BuiltIn};
 use super::context::context;

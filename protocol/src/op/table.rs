@@ -317,10 +317,7 @@ commands! {
             worker_shapes::EARLIER,
         ],
     }
-    ConfigWorker {
-        id: Option<WorkerId> = NEW_WORKER_ID,
-        config: WorkerConfig = WORKER_CONFIG,
-    } = beyond "config worker" Change (Danger if OpRequest::ConfigWorker { config, .. } => config.has_settings()) {
+    ConfigWorker { id: Option<WorkerId> = NEW_WORKER_ID, config: WorkerConfig = WORKER_CONFIG } = beyond "config worker" Change (Danger if OpRequest::ConfigWorker { config, .. } => config.has_settings()) {
         usage: "config worker [#id] service host [setting=value]... path [argument]...\nconfig worker #id setting=value...",
         syntax: "config worker [#id] service host path [argument]...",
         short: "makes a worker of a service on a host",
