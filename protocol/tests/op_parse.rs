@@ -277,6 +277,7 @@ const WRONG: &[(&str, &str)] = &[
     ("block", "argument 'clientid' is missing: a client's id, column 'client id' of 'clients'"),
     ("block", "syntax: block clientid"),
     ("block -1", "client id -1 is out of range; it is 0 to 4294967295"),
+    ("scale echo -1", "number of workers -1 is out of range; it is 1 to 1000000"),
     ("block 4294967296", "client id 4294967296 is out of range"),
     ("block 99999999999999999999999", "is out of range; it is 0 to 4294967295"),
     ("cancel", "argument 'transaction' is missing: a request's number"),

@@ -274,7 +274,7 @@ params! {
             ServiceWhat::Move(client, name) => write!(f, " {client} {name}"),
         };
     LOGS_WANTED: LogsWanted = [
-            arg("target", Takes::Target, "a service's name, a worker's id, or all"),
+            arg("target", Takes::Target, "a service's name, a worker's id, 'host' and a host's name, or all"),
             arg("-n lines", Takes::Any, "at most so many lines, 0 to 10000; 20 if nothing is said"),
             arg("-f", Takes::Any, "go on with the lines that are written from now on"),
         ],

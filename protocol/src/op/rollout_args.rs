@@ -23,14 +23,13 @@ impl Args<'_> {
 
     /// Takes the number of workers of a service; none is no number for it.
     pub(super) fn scale_count(&mut self) -> Result<u64, OpError> {
-        let count = self.number("n", "number of workers", 0, SCALE_MAX)?;
-        let service = self.words.first().map_or("SERVICE", String::as_str);
-        if count == 0 {
+        if self.peek() == Some("0") {
+            let service = self.words.first().map_or("SERVICE", String::as_str);
             return Err(self.error(format_args!(
                 "a service keeps at least one worker; 'stop {service}' ends all of them"
             )));
         }
-        Ok(count)
+        self.number("n", "number of workers", 1, SCALE_MAX)
     }
 
     /// Takes the names of hosts, as many as there are.

@@ -317,10 +317,7 @@ commands! {
             worker_shapes::EARLIER,
         ],
     }
-    ConfigWorker {
-        id: Option<WorkerId> = NEW_WORKER_ID,
-        config: WorkerConfig = WORKER_CONFIG,
-    } = beyond "config worker" Change (Danger if OpRequest::ConfigWorker { config, .. } => config.has_settings()) {
+    ConfigWorker { id: Option<WorkerId> = NEW_WORKER_ID, config: WorkerConfig = WORKER_CONFIG } = beyond "config worker" Change (Danger if OpRequest::ConfigWorker { config, .. } => config.has_settings()) {
         usage: "config worker [#id] service host [setting=value]... path [argument]...\nconfig worker #id setting=value...",
         syntax: "config worker [#id] service host path [argument]...",
         short: "makes a worker of a service on a host",
@@ -491,9 +488,9 @@ commands! {
         answer: &[shape::REQUESTS, shape::MORE],
     }
     Restart { target: Target = TARGET, min: Option<u64> = MIN_READY } = beyond "restart" Change {
-        usage: "restart {service | worker | all} [min n]",
+        usage: "restart {service | worker | host name | all} [min n]",
         deploy: true,
-        syntax: "restart service | worker | all [min n]",
+        syntax: "restart service | worker | host name | all [min n]",
         short: "replaces processes by new ones, without an outage",
         long: "For a new version of a program. A temporary worker is started first; when it is ready and stayed so for stable_ms, the first old process gets no more requests, answers what it has, and ends, and the new one starts under the same id; then the next. At least n of each service stay ready; without it all but one, of 20 and more all but a tenth, and as many are replaced at a time. A new process that ends before it was ready for stable_ms, or is not ready within worker_login_ms, stops it there: the old ones stay, and the answer is an error that names the worker, why, and how many are done and left. Several services are restarted one after another; one that fails does not end the others. Stopped and paused workers, and those that started themselves, stay as they are. The answer comes at the end; the restart goes on without the one who asked.",
         example: "restart echo",

@@ -16,8 +16,6 @@ pub(crate) struct OpenRestart {
     pub(super) min: Option<u64>,
     /// The services that are still to come, each with its workers.
     pub(super) services: VecDeque<(ServiceId, Vec<WorkerId>)>,
-    /// Remarks about the one whose workers are replaced now.
-    pub(super) notes: Vec<String>,
     /// The answer so far.
     pub(super) blocks: Vec<Block>,
     /// One text for each service that failed.

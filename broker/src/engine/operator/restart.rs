@@ -15,7 +15,9 @@ use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::rollouts;
 use crate::engine::supervision::rollout::{Cause, Outcome, Plan};
-use protocol::{Block, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId};
+use protocol::{
+    Block, ErrorCode, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId,
+};
 use std::collections::BTreeMap;
 
 /// `restart`: begins it; the answer comes at the end.
@@ -30,7 +32,7 @@ pub(crate) fn begin_restart(
     min: Option<u64>,
 ) -> Result<(), OpError> {
     let origin = origin_of(hub, client);
-    let begun = services_of(hub, target).and_then(|services| {
+    let begun = serves_on(hub).and_then(|()| services_of(hub, target)).and_then(|services| {
         match (services.as_slice(), target) {
             ([], _) => Err(refused(nothing_runs(target))),
             // Of several, one that can't be restarted does not keep the others from it.
@@ -62,7 +64,6 @@ pub(crate) fn begin_restart(
         who: origin.who(),
         min,
         services,
-        notes: Vec::new(),
         blocks: Vec::new(),
         failures: Vec::new(),
     };
@@ -70,6 +71,14 @@ pub(crate) fn begin_restart(
     begin_next(hub, restart);
     hub.settle();
     Ok(())
+}
+
+/// Refuses it if the broker ends: nothing is started any more.
+fn serves_on(hub: &Engine) -> Result<(), OpError> {
+    match hub.shutdown {
+        Some(_) => Err(OpError { code: ErrorCode::ShuttingDown, text: "isectd ends".into() }),
+        None => Ok(()),
+    }
 }
 
 /// The services with the workers to restart, by id; those without any are left out.
@@ -102,12 +111,9 @@ struct Planned {
     plan: Plan,
     /// Why no temporary worker stands in, if one should.
     full: Option<&'static str>,
-    /// Further remarks.
-    notes: Vec<String>,
 }
 
-/// What is to be done with the workers of a service. Those of which nothing would be started are
-/// passed over.
+/// What is to be done with the workers of a service.
 ///
 /// # Errors
 /// They can't be restarted now, as goes on after nothing.
@@ -134,11 +140,12 @@ fn plan(
         workers.iter().filter_map(|&id| hub.supervision.find_worker(id)).collect();
     let keys: Vec<WorkerKey> =
         keys.into_iter().filter(|&key| !hub.supervision.worker(key).is_paused).collect();
-    let are_paused = keys.is_empty();
-    let (keys, notes) = pass_over(hub, service, keys);
-    if are_paused {
+    if keys.is_empty() {
         return Err(format!("all of its workers are paused; 'ready {name}' first"));
     }
+    // They need no process now, and their next one is new.
+    let (later, keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|&key| hub.supervision.starts_later(key).is_some());
     let ready = hub.supervision.ready_count(service, &hub.catalog);
     let share = (ready / 10).max(1);
     let min = min.map_or_else(|| ready.saturating_sub(share), |min| min as usize);
@@ -162,7 +169,7 @@ fn plan(
     }
     let id = |key: &WorkerKey| hub.supervision.worker(*key).id;
     // Those that do not work are tried first: nothing is lost with them.
-    let workers = not.iter().chain(&is_ready).map(id).collect();
+    let workers = later.iter().chain(&not).chain(&is_ready).map(id).collect();
     let plan = Plan {
         cause: Cause::Restart(0, String::new()),
         workers,
@@ -170,26 +177,7 @@ fn plan(
         batch: share,
         like: like.map(id),
     };
-    Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()), notes })
-}
-
-/// Leaves out the workers of which nothing would be started now; also returns a remark about each
-/// kind of them.
-fn pass_over(
-    hub: &Engine,
-    service: ServiceKey,
-    keys: Vec<WorkerKey>,
-) -> (Vec<WorkerKey>, Vec<String>) {
-    let is_down = hub.supervision.is_down_until_asked(service);
-    let is_on_drained = |key| hub.supervision.is_on_drained(hub.supervision.worker(key));
-    let (drained, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(|&key| is_on_drained(key));
-    let (unasked, left): (Vec<_>, Vec<_>) = others.into_iter().partition(|_| is_down);
-    let remarks = [(drained, "on drained hosts"), (unasked, "down until asked for (start=demand)")];
-    let remarks = remarks
-        .into_iter()
-        .filter(|(passed, _)| !passed.is_empty())
-        .map(|(passed, why)| format!("passed over {} {why}", counted(passed.len(), "worker")));
-    (left, remarks.collect())
+    Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()) })
 }
 
 /// Begins with the next service that can be restarted; answers when there is none.
@@ -202,10 +190,7 @@ fn begin_next(hub: &mut Engine, restart: u64) {
         let (who, min) = (open.who.clone(), open.min);
         let Some(service) = hub.catalog.find_id(id) else { continue };
         match plan(hub, service, &workers, min) {
-            Ok(Planned { mut plan, full, notes }) => {
-                if let Some(open) = hub.restarts.get_mut(&restart) {
-                    open.notes = notes;
-                }
+            Ok(Planned { mut plan, full }) => {
                 plan.cause = Cause::Restart(restart, who);
                 hub.supervision.begin_rollout(service, plan, context!(hub));
                 if let Some(why) = full {
@@ -230,9 +215,7 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
     let Cause::Restart(restart, _) = outcome.cause else { return };
     let name = hub.catalog[service].name.clone();
     let Some(open) = hub.restarts.get_mut(&restart) else { return };
-    let mut all = std::mem::take(&mut open.notes);
-    all.extend(outcome.notes);
-    let notes: String = all.iter().map(|note| format!("; {note}")).collect();
+    let notes: String = outcome.notes.iter().map(|note| format!("; {note}")).collect();
     match outcome.failure {
         Some(why) => open.failures.push(format!(
             "service '{name}': {why}; {} replaced, {} left{notes}",
@@ -245,7 +228,7 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
             fields: vec![
                 ("service", text(&name)),
                 ("workers", number(outcome.done)),
-                ("notes", Value::Texts(all)),
+                ("notes", Value::Texts(outcome.notes)),
             ],
         }),
     }
@@ -264,7 +247,11 @@ fn finish(hub: &mut Engine, restart: u64) {
             _ => None,
         });
         let lines: Vec<String> = open.failures.into_iter().chain(lines).collect();
-        Err(refused(lines.join("\n")))
+        let code = match hub.shutdown {
+            Some(_) => ErrorCode::ShuttingDown,
+            None => ErrorCode::Refused,
+        };
+        Err(OpError { code, text: lines.join("\n") })
     };
     let command = OpRequest::Restart { target: Target::All, min: None }.command();
     let result = result.map(|reply| reply.complete(command));

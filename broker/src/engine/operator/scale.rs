@@ -25,7 +25,7 @@ pub(crate) fn scale(
     count: u64,
     hosts: &[HostName],
 ) -> OpResult {
-    let service = names::plain_service(hub, name)?;
+    let service = names::configured_service(hub, name)?;
     for host in hosts {
         names::host_named(hub, host)?;
     }

@@ -3,9 +3,9 @@
 //! danger; facts never have them.
 
 use super::lines::{own_changes_command, service_settings_command};
-use super::names;
 use super::save::{check_command, check_saved_size};
 use super::tokens::rights_of;
+use super::{names, targets};
 use crate::engine::counted::counted;
 use crate::engine::hub::Engine;
 use crate::engine::keys::{ServiceKey, WorkerKey};
@@ -133,7 +133,8 @@ pub(crate) fn change_worker(
     id: WorkerId,
     changes: &[WorkerChange],
 ) -> OpResult {
-    let key = names::worker_named(hub, id)?;
+    let key = targets::permanent_worker(hub, id)?;
+    names::configured_worker(hub, id)?;
     let worker = hub.supervision.worker(key);
     if worker.is_self_started {
         return Err(refused(format!(

@@ -77,6 +77,7 @@ impl Supervision {
         let is_meant = worker.is_configured()
             && Self::is_past_start(worker, catalog)
             && self.why_dropped(key).is_none()
+            && self.starts_later(key).is_none()
             && self.not_linked(key).is_none();
         let is_over = |setting, value| {
             let most = settings.get(setting);
@@ -166,7 +167,9 @@ impl Supervision {
         catalog: &Catalog,
     ) -> Option<&'static str> {
         let settings = &catalog[service].settings;
-        if settings.get(ServiceSetting::Single) == 1 {
+        if catalog[service].id.is_builtin() {
+            Some("the service is built in")
+        } else if settings.get(ServiceSetting::Single) == 1 {
             Some("the service may have one worker (single)")
         } else if settings.get(ServiceSetting::Protocol) != 0 {
             Some("its programs are no workers (protocol)")

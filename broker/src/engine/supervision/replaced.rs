@@ -22,6 +22,9 @@ pub(super) enum Progress {
     Done,
     /// It is not to be replaced any more: what became of it.
     Dropped(&'static str),
+    /// It has no process any more, or soon has none, and its next start is of the new program: when
+    /// that will be.
+    Later(&'static str),
     /// The new process ended, or can't be started: goes on after the worker's name.
     Failed(String),
 }
@@ -34,10 +37,18 @@ impl Supervision {
             Some("stopped")
         } else if worker.is_paused {
             Some("paused")
-        } else if self.is_on_drained(worker) {
-            Some("drained")
+        } else {
+            None
+        }
+    }
+
+    /// When a worker is started next, if nothing is to be started now; goes on after "will start".
+    pub(crate) fn starts_later(&self, key: WorkerKey) -> Option<&'static str> {
+        let worker = &self.workers[key];
+        if self.is_on_drained(worker) {
+            Some("when their hosts are not drained any more")
         } else if self.is_down_until_asked(worker.service) {
-            Some("down until asked for")
+            Some("when asked for (start=demand)")
         } else {
             None
         }
@@ -54,10 +65,13 @@ impl Supervision {
     pub(super) fn look_at(&self, step: &mut Step, cx: &mut Context<'_>) -> Progress {
         let Some(key) = self.workers.find(step.worker) else { return Progress::Dropped("deleted") };
         if let Some(why) = self.why_dropped(key) {
+            return Progress::Dropped(why);
+        }
+        if let Some(when) = self.starts_later(key) {
             // One that is given up may be why nobody asks for its service any more.
             let failed = self.workers[key].failed.as_ref().filter(|_| step.new.is_some());
             let failed = failed.map(|why| Progress::Failed(format!("failed: {why}")));
-            return failed.unwrap_or(Progress::Dropped(why));
+            return failed.unwrap_or(Progress::Later(when));
         }
         if let Some(why) = self.not_linked(key) {
             return Progress::Failed(why);
@@ -125,9 +139,8 @@ impl Supervision {
         let Some(key) = self.workers.find(step.worker) else { return false };
         let worker = &self.workers[key];
         let is_old = worker.run.id == step.before && worker.state.has_process();
-        let is_coming = worker.state.has_process() || self.why_dropped(key).is_none();
         worker.is_wanted
-            && is_coming
+            && self.starts_later(key).is_none()
             && (is_old || !matches!(self.is_stable(key, cx), Progress::Done))
     }
 

@@ -180,6 +180,11 @@ impl Supervision {
                         rollout.drop_one(why);
                     }
                 }
+                Progress::Later(when) => {
+                    if !is_temporary {
+                        rollout.done_later(when);
+                    }
+                }
                 Progress::Failed(why) => {
                     failure.get_or_insert((Some(id), why));
                     rollout.steps.push(step);
@@ -207,6 +212,11 @@ impl Supervision {
                 rollout.drop_one(why_not.unwrap_or_default());
                 continue;
             };
+            if let Some(when) = self.starts_later(key) {
+                rollout.left.pop_front();
+                rollout.done_later(when);
+                continue;
+            }
             if let Some(why) = self.not_linked(key) {
                 return Some((Some(id), why));
             }

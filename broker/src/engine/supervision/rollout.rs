@@ -73,6 +73,8 @@ pub(crate) struct Rollout {
     pub(super) stuck: Option<Tick>,
     /// How many were left out meanwhile, by what an operator did with them.
     pub(super) dropped: BTreeMap<&'static str, usize>,
+    /// How many of those that are done get their new process later, by when that is.
+    pub(super) later: BTreeMap<&'static str, usize>,
     /// Why no temporary worker stood in, if one was to; as its host said.
     pub(super) full: Option<String>,
     /// Its outcome was told. Independent of the phase: a failure is told before the end.
@@ -121,6 +123,7 @@ impl Rollout {
             done: 0,
             stuck: None,
             dropped: BTreeMap::new(),
+            later: BTreeMap::new(),
             full: None,
             is_told: false,
         }
@@ -137,6 +140,12 @@ impl Rollout {
         *self.dropped.entry(why).or_default() += 1;
     }
 
+    /// One of them is done, because its next start is of the new program anyway.
+    pub(super) fn done_later(&mut self, when: &'static str) {
+        self.done += 1;
+        *self.later.entry(when).or_default() += 1;
+    }
+
     pub(super) fn tell(&mut self, failure: Option<String>) -> Next {
         self.is_told = true;
         let left = self.all - self.done;
@@ -144,6 +153,8 @@ impl Rollout {
         let mut notes: Vec<String> =
             full.map(|why| format!("no temporary worker stood in: {why}")).collect();
         notes.extend(self.dropped.iter().map(|(why, count)| format!("{count} {why} meanwhile")));
+        let later = self.later.iter();
+        notes.extend(later.map(|(when, count)| format!("{count} of them will start {when}")));
         let cause = self.cause.clone();
         Next::Tell(Outcome { cause, done: self.done, left, failure, notes })
     }
