@@ -18,8 +18,8 @@ use protocol::ids::BUILTIN_IDS;
 use protocol::{ErrorBody, ErrorCode, Ran, Setting};
 use std::collections::VecDeque;
 
-/// Milliseconds that requests are still refused when nothing runs any more. It is enough for who had
-/// an answer to send the next request; who goes on sending can't all be answered.
+/// Milliseconds that requests are still refused when nothing runs any more: enough for a client
+/// that had an answer to send its next request. One that goes on sending can't have all answered.
 const REFUSING_MS: u64 = 250;
 
 impl Engine {
