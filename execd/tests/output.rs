@@ -183,8 +183,9 @@ fn an_execd_that_is_killed_leaves_whole_lines_and_the_next_one_goes_on_with_the_
 /// As [`read`], when other frames may come before.
 fn read_among(wire: &mut Wire, worker: u32, lines: u32) -> (Vec<KeptLine>, u64, String) {
     wire.send(Frame::ExecRead(ExecRead { request: 7, worker: WorkerId(worker), lines }));
-    let mut all = Vec::new();
+    let (mut all, begun) = (Vec::new(), Instant::now());
     loop {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no answer, but other frames");
         match wire.next() {
             Frame::ExecLines(answer) => {
                 all.extend(answer.lines);
