@@ -116,6 +116,8 @@ pub(crate) enum Effect {
     Fact(Box<Fact>),
     /// Workers of a service are replaced, or that failed.
     Replaced { service: ServiceKey, outcome: Box<Outcome> },
+    /// Workers of a service that are replaced, or stand in, are in another state.
+    Roll { service: ServiceKey },
     /// The process of a worker has more memory than its service allows.
     Memory { worker: WorkerKey, bytes: u64 },
     /// The process of a worker is in another state.
@@ -179,6 +181,7 @@ impl Effect {
             | Self::Retire { .. }
             | Self::Poisoned { .. }
             | Self::Replaced { .. }
+            | Self::Roll { .. }
             | Self::Enqueue { .. }
             | Self::Fact(_)
             | Self::GroupTurned { .. }

@@ -17,7 +17,10 @@ pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
         hub.supervision.forget_worker(key, context!(hub));
     } else if hub.supervision.has_rollouts() {
         let service = worker.service;
-        go_on(hub, service);
+        // Thousands may be stopped in one step: it is looked at once for all of them.
+        if hub.supervision.rollout_turned(service) {
+            hub.effects.push(Effect::Roll { service });
+        }
     }
 }
 

@@ -69,6 +69,10 @@ fn rights_of_start(hub: &Engine, key: WorkerKey) -> Result<Rights, String> {
 
 /// The process of a worker may have ended: then the clients of its start are closed.
 pub(crate) fn on_turned(hub: &mut Engine, key: WorkerKey) {
+    // An operator may pause thousands at once, and few have such clients.
+    if !hub.sessions.has_start_clients() {
+        return;
+    }
     let Some(worker) = hub.supervision.get_worker(key) else { return };
     let (id, run) = (worker.id, worker.run.id);
     let goes_on = hub.supervision.is_present_run(id, run).then_some(run);

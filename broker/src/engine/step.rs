@@ -259,6 +259,7 @@ impl Engine {
                     worker_instances::on_turned(self, worker);
                     rollouts::on_turned(self, worker);
                 }
+                Effect::Roll { service } => rollouts::go_on(self, service),
                 Effect::Replaced { service, outcome } => {
                     restart::on_outcome(self, service, *outcome);
                 }

@@ -413,6 +413,10 @@ impl World {
         for index in 0..self.clients.len() {
             if let Some(conn) = self.clients[index].conn {
                 self.at(self.now, Event::Down(conn));
+                // One that has shut its side can say nothing any more.
+                if !self.clients[index].session.is_open() {
+                    continue;
+                }
                 for sequence in std::mem::take(&mut self.clients[index].given_up) {
                     self.cancel(index, conn, sequence);
                 }

@@ -91,6 +91,11 @@ impl Sessions {
         links.iter().filter(is_ended).copied().collect()
     }
 
+    /// Whether any client logged in with the secret of a start.
+    pub(crate) fn has_start_clients(&self) -> bool {
+        !self.started.0.is_empty()
+    }
+
     /// All such clients, with the start of each.
     pub(crate) fn start_clients(&self) -> impl Iterator<Item = (LinkId, Option<&StartRights>)> {
         let links = self.started.0.values().flatten();

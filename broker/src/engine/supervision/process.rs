@@ -269,6 +269,8 @@ impl Supervision {
                 self.give_up(key, format!("{why} (last: {how})"), &cure, cx);
             }
             Decision::Now => self.launch(key, cx),
+            // It is started when that is undrained, and nothing is planned until then.
+            Decision::At(_) if self.is_drained(&self.workers[key].host) => {}
             Decision::At(at) => {
                 self.workers[key].enter(ProcessEvent::Wait, cx.now);
                 cx.timers.add(at, Timer::Restart(id, self.workers[key].run.id));

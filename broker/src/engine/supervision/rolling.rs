@@ -24,6 +24,12 @@ impl Supervision {
         !self.rollouts.by_service.is_empty()
     }
 
+    /// A worker of a service is in another state; whether that is to be looked at.
+    pub(crate) fn rollout_turned(&mut self, service: ServiceKey) -> bool {
+        let rollout = self.rollouts.by_service.get_mut(&service);
+        rollout.is_some_and(|rollout| !std::mem::replace(&mut rollout.has_turned, true))
+    }
+
     /// The services for which something is under way.
     pub(crate) fn rolling_services(&self) -> Vec<ServiceKey> {
         self.rollouts.by_service.keys().copied().collect()
@@ -79,6 +85,7 @@ impl Supervision {
         cx: &mut Context<'_>,
     ) -> Option<Next> {
         let mut rollout = self.rollouts.by_service.remove(&service)?;
+        rollout.has_turned = false;
         let next = match rollout.phase {
             Phase::Rolling => self.roll(&mut rollout, service, cx),
             Phase::Holding | Phase::Terminating => None,

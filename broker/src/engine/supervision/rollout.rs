@@ -77,6 +77,8 @@ pub(crate) struct Rollout {
     pub(super) later: BTreeMap<&'static str, usize>,
     /// Why no temporary worker stood in, if one was to; as its host said.
     pub(super) full: Option<String>,
+    /// A worker is in another state, and that was not looked at yet. Independent of the phase.
+    pub(super) has_turned: bool,
     /// Its outcome was told. Independent of the phase: a failure is told before the end.
     pub(super) is_told: bool,
 }
@@ -125,6 +127,7 @@ impl Rollout {
             dropped: BTreeMap::new(),
             later: BTreeMap::new(),
             full: None,
+            has_turned: false,
             is_told: false,
         }
     }
