@@ -1,6 +1,7 @@
 //! Tests of the files in which the output of workers is kept, with real processes: what is slow,
 //! full or gone keeps nobody waiting, and no line is lost without being counted.
 
+#![allow(clippy::disallowed_methods, reason = "a test measures how long an answer takes")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 mod common;

@@ -199,6 +199,9 @@ fn ask_until_error(mut caller: Caller, answered: &AtomicU64) -> Code {
     }
 }
 
+/// How a broker is told to end.
+type End<'a> = &'a dyn Fn(&Broker);
+
 /// A client that has the last answer sends its next request when nothing runs any more.
 #[test]
 fn whoever_stops_at_the_first_error_has_an_outcome_of_each_request() {
@@ -207,8 +210,8 @@ fn whoever_stops_at_the_first_error_has_an_outcome_of_each_request() {
     let by_signal = |broker: &Broker| broker.process.signal(Signal::SIGTERM);
     let by_halt = |broker: &Broker| drop(broker.op("halt"));
     let by_halt_keep = |broker: &Broker| drop(broker.op("halt keep"));
-    let kept: [(&dyn Fn(&Broker), i32); 5] = [(&by_halt_keep, 0); 5];
-    let ended: [(&dyn Fn(&Broker), i32); 2] = [(&by_signal, 0), (&by_halt, 1)];
+    let kept: [(End<'_>, i32); 5] = [(&by_halt_keep, 0); 5];
+    let ended: [(End<'_>, i32); 2] = [(&by_signal, 0), (&by_halt, 1)];
     for (end, status) in kept.into_iter().chain(ended) {
         let answered = AtomicU64::new(0);
         let told: Vec<Code> = std::thread::scope(|scope| {
