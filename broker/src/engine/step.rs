@@ -412,6 +412,7 @@ impl Engine {
                 }
                 Timer::Rollout(service) => rollouts::on_due(self, service),
                 Timer::Recycle => recycle::on_due(self),
+                Timer::NextRestart(restart) => restart::begin_next(self, restart),
                 Timer::Demand(service) => demand::on_due(self, service),
                 Timer::Stable(worker, run) => {
                     self.supervision.on_stable_due(worker, run, context!(self));

@@ -34,6 +34,8 @@ pub(crate) enum Timer {
     Rollout(ServiceId),
     /// When to look which workers are to be replaced by new ones (`recycle_requests` …).
     Recycle,
+    /// When to go on with the services of a `restart`.
+    NextRestart(u64),
     /// When to look whether a service that was started on demand is still used.
     Demand(ServiceId),
     /// When a program counts as ready, if it is still up.
@@ -92,6 +94,7 @@ const fn ends_state(due: &Timer) -> bool {
         | Timer::SelfStart(_)
         | Timer::Rollout(_)
         | Timer::Recycle
+        | Timer::NextRestart(_)
         | Timer::Demand(_)
         | Timer::Stable(..)
         | Timer::Heartbeat

@@ -111,6 +111,8 @@ pub(crate) enum Work {
 pub(crate) enum WorkerVerb {
     /// `ready`.
     Ready,
+    /// `pause`, of which the service or the worker knows already.
+    Pause,
     /// It is started if it may be: its host is up.
     Launch,
     /// `start`; one of the saved configuration may have been started by an earlier broker.

@@ -15,8 +15,9 @@ use crate::engine::operator::cells::{number, text};
 use crate::engine::operator::result::{OpResult, refused};
 use crate::engine::rollouts;
 use crate::engine::supervision::rollout::{Cause, Outcome, Plan};
+use crate::engine::timers::Timer;
 use protocol::{
-    Block, ErrorCode, Header, OpError, OpReply, OpRequest, ServiceId, Target, Value, WorkerId,
+    Block, ErrorCode, Header, OpError, OpReply, OpRequest, ServiceId, Target, Tick, Value, WorkerId,
 };
 use std::collections::BTreeMap;
 
@@ -180,9 +181,20 @@ fn plan(
     Ok(Planned { plan, full: full.filter(|_| !is_ready.is_empty()) })
 }
 
+/// Most services that are looked at in one step; of those that can't be restarted there may be
+/// thousands.
+const SERVICES_AT_ONCE: usize = 32;
+
 /// Begins with the next service that can be restarted; answers when there is none.
-fn begin_next(hub: &mut Engine, restart: u64) {
+pub(crate) fn begin_next(hub: &mut Engine, restart: u64) {
+    let mut left = SERVICES_AT_ONCE;
     while let Some(open) = hub.restarts.get_mut(&restart) {
+        if left == 0 {
+            // At the next tick, so after everything that can be done now.
+            hub.timers.add(Tick(hub.now.0 + 1), Timer::NextRestart(restart));
+            return;
+        }
+        left -= 1;
         let Some((id, workers)) = open.services.pop_front() else {
             finish(hub, restart);
             return;

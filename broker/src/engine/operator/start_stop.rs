@@ -35,15 +35,15 @@ pub(crate) fn pause(hub: &mut Engine, origin: &Origin, target: &Target) -> OpRes
     // Nobody sees what a line of a script answers, and thousands of lines take long.
     let is_shown = hub.script_workers.is_none();
     let mut blocks = Vec::new();
-    for key in keys {
+    for &key in &keys {
         if matches!(target, Target::Worker(_) | Target::Host(_)) {
             hub.supervision.pause_worker(key, &said);
         }
-        hub.supervision.update_available(key, context!(hub));
         if is_shown {
             blocks.push(worker_line(hub, "paused", key));
         }
     }
+    for_each(hub, &keys, (WorkerVerb::Pause, said));
     Ok(if blocks.is_empty() { none_there(target) } else { OpReply { blocks } })
 }
 

@@ -95,6 +95,7 @@ pub(super) fn for_each(
 /// Does it with one of them.
 pub(crate) fn one_worker(hub: &mut Engine, key: WorkerKey, verb: WorkerVerb, said: &OperatorAct) {
     match verb {
+        WorkerVerb::Pause => hub.supervision.update_available(key, context!(hub)),
         WorkerVerb::Ready => hub.supervision.ready_worker(key, context!(hub)),
         WorkerVerb::Launch => hub.supervision.launch(key, context!(hub)),
         // It ends, or does so soon.
