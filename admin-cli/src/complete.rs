@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(after("config w"), ["worker"]);
         assert_eq!(after("workers "), ["all", "builtin", "busy", "idle", "lazy"]);
         assert_eq!(after("workers idle "), Vec::<String>::new());
-        assert_eq!(after("pause "), ["all", "eat", "echo", "service", "worker"]);
+        assert_eq!(after("pause "), ["all", "eat", "echo", "host", "service", "worker"]);
         assert_eq!(after("pause service e"), ["eat", "echo"]);
         assert_eq!(after("send service echo "), ["reinit", "status"]);
         assert_eq!(after("send all re"), ["reinit"]);
