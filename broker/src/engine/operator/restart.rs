@@ -244,7 +244,12 @@ pub(crate) fn on_outcome(hub: &mut Engine, service: ServiceKey, outcome: Outcome
             ],
         }),
     }
-    begin_next(hub, restart);
+    if open.services.len() > SERVICES_AT_ONCE {
+        // The next ones may end at once, too, as those do whose workers are stopped.
+        hub.timers.add(Tick(hub.now.0 + 1), Timer::NextRestart(restart));
+    } else {
+        begin_next(hub, restart);
+    }
 }
 
 fn finish(hub: &mut Engine, restart: u64) {
