@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(after("config worker echo "), ["localhost"]);
         assert_eq!(after("service 4 e"), ["eat", "echo"]);
         assert_eq!(
-            after("config service new re"),
+            after("config service new ret"),
             ["retry=", "retry_idempotent=", "retry_min=", "retry_percent="]
         );
         assert_eq!(after("config service new retry=1 self"), ["selfstart="]);

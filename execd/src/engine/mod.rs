@@ -281,7 +281,7 @@ impl Engine {
         }
         if self.shutdown == Shutdown::Begun && is_childless {
             self.shutdown = Shutdown::Done;
-            self.give_up = None;
+            (self.give_up, self.drain_until) = (None, None);
             self.out.push(Action::Exit);
         }
         let is_orphan = self.brokers.values().all(|broker| broker.link.is_none());
