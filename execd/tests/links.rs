@@ -237,7 +237,7 @@ fn a_broker_that_does_not_read_is_disconnected_and_its_children_stay() {
 #[test]
 fn a_signal_ends_all_children_of_all_brokers_in_order() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut execd = Execd::unix(&[]);
+        let mut execd = Execd::unix(&["--drain-ms", "0"]);
         let (mut one, mut two) = (execd.broker("one"), execd.broker("two"));
         let first = one.started(1, "/bin/sleep", &["1000"]);
         let second = two.started(1, "/bin/sleep", &["1000"]);

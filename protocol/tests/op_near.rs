@@ -29,7 +29,7 @@ fn a_hint_stands_alone_and_help_stands_between_two_lines_that_say_why() {
 #[test]
 fn words_of_other_systems_are_answered_and_not_guessed_at() {
     for word in
-        ["restart", "top", "ps", "list", "kill", "quit", "remove", "add", "RESTART", "hello d"]
+        ["bounce", "top", "ps", "list", "kill", "quit", "remove", "add", "RESPAWN", "hello d"]
     {
         let text = said(word);
         assert!(!text.contains("did you mean") && text.lines().count() == 1, "{text}");

@@ -140,7 +140,7 @@ fn what_makes_no_sense_is_refused_and_says_what_does() {
     assert_eq!(of_service(&format!("user={}", &long[1..])).len(), 1);
     let long = format!("config service echo cwd=/{}", "x".repeat(4095));
     assert!(error(&long).contains("cwd has 4096 bytes; at most 4095"));
-    assert!(error("config service echo x=1").contains("there are queue_max"));
+    assert!(error("config service echo x=1").contains("there are deadline_ms, queue_max"));
     assert!(error("config service echo x=1").contains("success_exit, rights"));
 }
 

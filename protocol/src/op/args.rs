@@ -194,6 +194,18 @@ impl<'a> Args<'a> {
         )))
     }
 
+    /// Takes the word of this choice, or one that is much like it; another one may be meant for
+    /// another command, as [`end`](Self::end) says.
+    pub(super) fn builtin(&mut self, choices: &[(&'static str, bool)]) -> Result<bool, OpError> {
+        let words = choices.iter().map(|(word, _)| *word);
+        match self.peek() {
+            Some(word) if words::nearest(word, words).is_some() => {
+                self.choice("builtin", "list", choices)
+            }
+            Some(_) | None => Ok(false),
+        }
+    }
+
     pub(super) fn shutdown_what(&mut self) -> Result<ShutdownWhat, OpError> {
         let word = self.next("fd|all")?;
         if word == "all" {

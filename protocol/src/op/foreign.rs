@@ -1,11 +1,11 @@
 //! TABLE of command words of other systems, each with a sentence that names the command of isect.
-//! It is read before a similar command is suggested: whoever types `restart` does not mean `start`.
+//! It is read before a similar command is suggested: whoever types `respawn` does not mean `reset`.
 
 /// Each row: words, and the sentence that answers them.
 pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     (
-        &["restart", "bounce", "cycle", "respawn"],
-        "say 'stop NAME', then 'start NAME', for the workers of a service",
+        &["bounce", "cycle", "respawn", "roll", "rollout"],
+        "'restart NAME' replaces the processes of a service, one after another",
     ),
     (
         &["top", "ps", "jobs", "tasks", "htop", "processes"],
@@ -44,11 +44,11 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         "'listevents' lists what happened, 'watch' follows it; 'logs' shows what workers wrote",
     ),
     (
-        &["scale", "spawn", "fork"],
+        &["spawn", "fork"],
         "'clone ID' makes one worker more, 'delete worker ID' removes one",
     ),
     (
-        &["enable", "resume", "continue", "unpause", "disable", "suspend", "hold", "drain"],
+        &["enable", "resume", "continue", "unpause", "disable", "suspend", "hold"],
         "'pause NAME' holds a service or worker, 'ready NAME' lets it go on",
     ),
     (

@@ -354,7 +354,7 @@ params! {
     WHICH: bool = [
             arg("builtin", Takes::Words(&["builtin"]), "those of the built-in services, which are not listed otherwise"),
         ],
-        |args| Ok(args.maybe(|args| args.choice("builtin", "list", BUILT_IN))?.unwrap_or(false)),
+        |args| args.builtin(BUILT_IN),
         |is_builtin, f| if *is_builtin { plain(&"builtin", f) } else { Ok(()) };
     WORKER_FILTER: WorkerFilter = [
             arg(
