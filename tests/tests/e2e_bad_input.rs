@@ -189,6 +189,7 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
         (Port::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
         (Port::Greeted, Kind::ExecList) => &["exec-listed", "open"],
         (Port::Greeted, Kind::ExecHello) => &["error bad_state"],
+        (Port::Greeted, Kind::ExecRead) => &["exec-lines", "open"],
         (Port::Greeted, Kind::ExecEnd) => OPEN,
         (Port::Execd, _) => &["error bad_state"],
         (_, Kind::Ping) => &["pong", "open"],
@@ -239,7 +240,8 @@ fn each_kind_of_frame_at_each_port_gets_its_answer() {
                     (told(&mut wire), expected(*port, row.kind).to_vec());
                 let is_slow = matches!(
                     (row.kind, *port),
-                    (Kind::Data, Port::LoggedIn) | (Kind::ExecStart, Port::Greeted)
+                    (Kind::Data, Port::LoggedIn)
+                        | (Kind::ExecStart | Kind::ExecRead, Port::Greeted)
                 );
                 if is_slow && told == ["open"] {
                     // The ping was answered before the worker replied, or before the process was

@@ -43,10 +43,7 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
         &["log", "tail", "journal", "history", "events"],
         "'listevents' lists what happened, 'watch' follows it; 'logs' shows what workers wrote",
     ),
-    (
-        &["spawn", "fork"],
-        "'clone ID' makes one worker more, 'delete worker ID' removes one",
-    ),
+    (&["spawn", "fork"], "'clone ID' makes one worker more, 'delete worker ID' removes one"),
     (
         &["enable", "resume", "continue", "unpause", "disable", "suspend", "hold"],
         "'pause NAME' holds a service or worker, 'ready NAME' lets it go on",
