@@ -208,21 +208,23 @@ fn a_worker_with_too_much_memory_is_replaced_once_it_has_answered_enough() {
 }
 
 #[test]
-fn a_limit_of_memory_below_that_of_a_new_process_replaces_none() {
+fn a_limit_of_memory_below_that_of_a_new_process_does_not_spin() {
     let broker = Broker::start(&[]);
     broker.remember_events();
     broker.op("config service low recycle_memory=4096");
     broker.with_workers("low", "isdecho", 2);
     let pids = [broker.worker_pid(1), broker.worker_pid(2)];
     broker.await_page("listevents 100", "memory_max_too_low");
-    // The other one is as big, and found so by the next look of its host at the latest.
+    // The other one is as big. It may have had many requests before its host looks, and is replaced
+    // once for that; its next process shows that this was of no use.
     let mut caller = broker.login("low");
     let begun = now();
-    while begun.elapsed() < Duration::from_secs(2) {
+    while begun.elapsed() < Duration::from_secs(5) {
         caller.call("a", Some(TIMEOUT)).expect("a reply");
     }
     let events = broker.op("listevents 1000");
     assert_eq!(events.matches("memory_max_too_low").count(), 1, "{events}");
-    assert_eq!(pids, [broker.worker_pid(1), broker.worker_pid(2)]);
+    assert!(events.matches("worker_recycled").count() <= 2, "{events}");
+    assert!(pids.contains(&broker.worker_pid(1)) || pids.contains(&broker.worker_pid(2)));
     assert_eq!(broker.end(), 0);
 }

@@ -14,6 +14,9 @@ use crate::engine::timers::Timer;
 use protocol::{ServiceSetting, ServiceSettings, Setting, Tick, WorkerId};
 use std::collections::VecDeque;
 
+/// Milliseconds of work within which a process that replaced a too big one shows, by being as big,
+/// that the limit is too low, however many requests it had.
+const AGAIN_MS: u64 = 10_000;
 /// Milliseconds between two looks.
 const LOOK_MS: u64 = 500;
 /// A worker with too much memory that has answered fewer requests is not replaced: the new one
@@ -124,7 +127,9 @@ impl Supervision {
         } else {
             (requests >= REQUESTS_MIN, format!("{requests} requests"))
         };
-        if has_grown {
+        // The one before it was replaced for the same reason, and this one is as big at once.
+        let is_again = self.rollouts.by_memory.remove(&self.workers[key].id) && ready_ms < AGAIN_MS;
+        if has_grown && !is_again {
             self.workers[key].run.memory = Some(bytes);
         } else if self.rollouts.told_memory.insert(service, most) != Some(most) {
             let what = format!(
@@ -149,6 +154,9 @@ impl Supervision {
         for (id, why) in over.into_iter().take(batch) {
             workers.push_back(id);
             if let Some(key) = self.workers.find(id) {
+                if self.workers[key].run.memory.is_some() {
+                    self.rollouts.by_memory.insert(id);
+                }
                 self.worker_fact(FactKind::WorkerRecycled, key, &format!("is recycled: {why}"), cx);
             }
         }

@@ -5,7 +5,7 @@
 
 use crate::engine::keys::{ServiceKey, WorkerKey};
 use protocol::{RunId, Tick, WorkerId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// All that is under way.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub(crate) struct Rollouts {
     pub(super) by_service: BTreeMap<ServiceKey, Rollout>,
     /// Of each service whose `recycle_memory` is too low: the value that was told.
     pub(super) told_memory: BTreeMap<ServiceKey, u64>,
+    /// Workers that were replaced because of their memory, until the new process has too much, too.
+    pub(super) by_memory: BTreeSet<WorkerId>,
     /// `Timer::Recycle` is set: a service has a limit. Independent of the rest.
     pub(super) is_looking: bool,
 }
