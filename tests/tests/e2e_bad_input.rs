@@ -430,7 +430,7 @@ fn random_bytes_are_survived_at_every_port() {
                 if round % 2 == 0 {
                     continue;
                 }
-                // A length that was changed has the other side wait for more, so nothing more comes.
+                // A length that was changed has the other side wait for more.
                 wire.shut();
                 for word in told(&mut wire) {
                     assert!(!word.contains("internal"), "{port:?} round {round}: {word}");
