@@ -183,7 +183,7 @@ fn plan(
 
 /// Most services that are looked at in one step; of those that can't be restarted there may be
 /// thousands.
-const SERVICES_AT_ONCE: usize = 32;
+const SERVICES_AT_ONCE: usize = 8;
 
 /// Begins with the next service that can be restarted; answers when there is none.
 pub(crate) fn begin_next(hub: &mut Engine, restart: u64) {
