@@ -97,6 +97,24 @@ pub fn check_stop_signal(signal: i32) -> Result<(), String> {
 /// The signals of Linux.
 const SIGNAL: In<i32> = In(1..=64, "");
 
+/// The value of a resource limit: a number, with K, M or G behind it, or `unlimited`, which is the
+/// largest number. `None` = it is none of these. The broker refuses what a host would.
+pub fn limit_number(text: &str) -> Option<u64> {
+    if text == "unlimited" {
+        return Some(u64::MAX);
+    }
+    let (digits, factor) = match text.as_bytes().last()? {
+        b'K' => (&text[..text.len() - 1], 1 << 10),
+        b'M' => (&text[..text.len() - 1], 1 << 20),
+        b'G' => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value = digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(factor)?;
+    // The kernel uses the largest number for "no limit", which has its own word here.
+    (value != u64::MAX).then_some(value)
+}
+
 /// The keys of settings of a process.
 pub(crate) struct ProcessKeys;
 

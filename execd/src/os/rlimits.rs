@@ -4,6 +4,7 @@
 use super::child_setup::Limit;
 use nix::libc::{self, rlim_t};
 use nix::sys::resource::{Resource, getrlimit};
+use protocol::process::limit_number;
 use sys::proc;
 use sys::processes::{CapabilitySet, has_capability};
 
@@ -40,8 +41,10 @@ impl RLimit {
             return Err(format!("there is no limit '{name}'; there are {names}"));
         };
         let (soft, hard) = match values.split_once(':') {
-            Some((soft, hard)) => (number(soft), number(hard)),
-            None => (number(values), number(values).map(|value| room(*resource, value))),
+            Some((soft, hard)) => (limit_number(soft), limit_number(hard)),
+            None => {
+                (limit_number(values), limit_number(values).map(|value| room(*resource, value)))
+            }
         };
         let (soft, hard) = (soft.ok_or_else(form)?, hard.ok_or_else(form)?);
         if soft > hard {
@@ -85,22 +88,6 @@ fn room(resource: Resource, soft: rlim_t) -> rlim_t {
 /// A value as the command line has it.
 pub(super) fn text(value: rlim_t) -> String {
     if value == libc::RLIM_INFINITY { "unlimited".into() } else { value.to_string() }
-}
-
-fn number(text: &str) -> Option<rlim_t> {
-    if text == "unlimited" {
-        return Some(libc::RLIM_INFINITY);
-    }
-    let (digits, factor) = match text.as_bytes().last()? {
-        b'K' => (&text[..text.len() - 1], 1 << 10),
-        b'M' => (&text[..text.len() - 1], 1 << 20),
-        b'G' => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let value = digits.parse::<rlim_t>().ok().filter(|_| is_number)?.checked_mul(factor)?;
-    // The kernel uses the largest number for "no limit", which has its own word here.
-    (value != libc::RLIM_INFINITY).then_some(value)
 }
 
 #[cfg(test)]

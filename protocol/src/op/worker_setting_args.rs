@@ -6,7 +6,7 @@ use super::spec::{ServiceChange, WorkerConfig};
 use super::words;
 use super::worker_settings::{Named, WorkerChange, WorkerSetting, signal_named, signal_names};
 use crate::limits::{PATH_BYTES_MAX, RUN_VARIABLE, USER_BYTES_MAX, WORKER_SECRET_VARIABLE};
-use crate::process::check_stop_signal;
+use crate::process::{check_stop_signal, limit_number};
 use crate::rights::Rights;
 
 /// The resource limits that an execd knows, by the names that prlimit(1) has for them.
@@ -232,22 +232,6 @@ fn read_limit(text: &str) -> Result<Named, String> {
         return Err(format!("limit '{}': the soft one is above the hard one", words::shown(text)));
     }
     Ok(Named::Set(name.to_owned(), value.to_owned()))
-}
-
-fn limit_number(text: &str) -> Option<u64> {
-    if text == "unlimited" {
-        return Some(u64::MAX);
-    }
-    let (digits, factor) = match text.as_bytes().last()? {
-        b'K' => (&text[..text.len() - 1], 1 << 10),
-        b'M' => (&text[..text.len() - 1], 1 << 20),
-        b'G' => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let value = digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(factor)?;
-    // The kernel uses the largest number for "no limit", which has its own word here.
-    (value != u64::MAX).then_some(value)
 }
 
 fn read_signal(text: &str) -> Result<i32, String> {
