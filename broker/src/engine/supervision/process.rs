@@ -232,7 +232,12 @@ impl Supervision {
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
         let order = worker.run.order_of_end(worker.exit_cause, success_exit(worker, cx.catalog));
-        let has_served = worker.run.has_served && !self.ends_too_fast(key, ran, cx);
+        // It is started again as after an end in order: many programs end so after a number of
+        // requests, and the broker can't see that the next one was on its way.
+        let is_orderly = order.is_some() && worker.run.has_served;
+        let is_orderly = is_orderly && !self.ends_too_fast(key, ran, cx);
+        let worker = &self.workers[key];
+        let order = order.filter(|_| !worker.run.lost_a_request());
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
@@ -256,7 +261,7 @@ impl Supervision {
             self.worker_fact_with(FactKind::WorkerDied, key, (&what, values), cx);
         }
         let restart = &mut self.workers[key].restart;
-        let decision = if order.is_some() && has_served {
+        let decision = if is_orderly {
             restart.ended_in_order()
         } else {
             restart.ended(cx.now, ready, cx.settings)

@@ -208,6 +208,12 @@ impl Run {
         }
     }
 
+    /// Whether a request was lost with its process. One that announced its end is no cause of what
+    /// it leaves unanswered.
+    pub(super) fn lost_a_request(&self) -> bool {
+        self.was_busy && self.expected_end != ExpectedEnd::Announced
+    }
+
     /// Whether its process has ended, as its host said.
     pub(crate) const fn has_exited(&self) -> bool {
         match self.end_report {
