@@ -311,7 +311,8 @@ fn a_machine_that_is_unreachable_keeps_its_workers_and_none_is_started_in_their_
 /// The same together with all other faults.
 #[test]
 fn partitions_of_far_machines_break_no_promise_among_other_faults() {
-    for seed in 7000..7024 {
+    // The last two: a beat is unread when an instance is timed out, but not its own, or late.
+    for seed in (7000..7024).chain([7144, 7154]) {
         let mut plan = Plan::of(seed);
         plan.hosts = plan.hosts.max(2);
         plan.faults.push((Fault::PartitionFar, 20));

@@ -4,7 +4,8 @@
 use super::rng::Rng;
 use broker::engine::input::Close;
 use bytes::Bytes;
-use protocol::decode::{Limits, WireError};
+use protocol::decode::{self, Limits, WireError};
+use protocol::frame::Frame;
 use protocol::frame_reader::Inbox;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -37,6 +38,8 @@ pub enum ReadResult {
 pub struct Pipe {
     pieces: VecDeque<(Tick, Piece)>,
     inbox: Inbox,
+    /// When the last bytes arrived that are in the inbox.
+    filled: Tick,
     last_due: Tick,
     /// Bytes that have not arrived.
     pub waiting: u64,
@@ -124,15 +127,20 @@ impl Pipe {
         std::iter::from_fn(|| rest.take().ok()?).any(|(kind, ..)| kind == wanted)
     }
 
-    /// Whether a frame of this kind has arrived that the reader has not read.
-    pub fn has_arrived(&self, wanted: Kind, now: Tick) -> bool {
+    /// Whether such a frame had arrived by then that the reader has not read.
+    pub fn had_arrived(&self, by: Tick, is_wanted: impl Fn(Frame) -> bool) -> bool {
+        if self.filled > by {
+            return false;
+        }
         let mut rest = self.inbox.clone();
-        for (_, piece) in self.pieces.iter().take_while(|(due, _)| *due <= now) {
+        for (_, piece) in self.pieces.iter().take_while(|(due, _)| *due <= by) {
             if let Piece::Bytes(bytes) = piece {
                 rest.push(bytes);
             }
         }
-        std::iter::from_fn(|| rest.take().ok()?).any(|(kind, ..)| kind == wanted)
+        std::iter::from_fn(|| rest.take().ok()?)
+            .filter_map(|(kind, head, body)| decode::frame(kind, head, body).ok())
+            .any(is_wanted)
     }
 
     /// What the reader gets now.
@@ -151,8 +159,9 @@ impl Pipe {
                 return ReadResult::Nothing;
             }
             match self.pieces.pop_front() {
-                Some((_, Piece::Bytes(bytes))) => {
+                Some((due, Piece::Bytes(bytes))) => {
                     self.waiting -= bytes.len() as u64;
+                    self.filled = due;
                     self.inbox.push(&bytes);
                 }
                 Some((_, Piece::End(how))) => {

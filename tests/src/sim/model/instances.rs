@@ -335,8 +335,8 @@ impl Instances {
         }
     }
 
-    /// A change of a state is published. `has_beat` says whether a beat of a link has arrived that
-    /// is not read.
+    /// A change of a state is published. `had_beat` says whether a beat of a link for an instance
+    /// had arrived by a tick that is not read.
     ///
     /// # Errors
     /// It is no change, or not true.
@@ -345,7 +345,7 @@ impl Instances {
         topic: &str,
         payload: &[u8],
         now: Tick,
-        has_beat: impl Fn(LinkId) -> bool,
+        had_beat: impl Fn(LinkId, u64, Tick) -> bool,
     ) -> Result<(), Broken> {
         let lines = Lines::parse(payload).map_err(|error| error.to_string())?;
         let get = |key: &str| lines.get(key).unwrap_or_default().to_owned();
@@ -379,7 +379,7 @@ impl Instances {
         }
         // A worker whose connection is lost is so called, until it comes back.
         if told.state == TIMED_OUT && self.announced.contains(&incarnation) {
-            self.is_timed_out(incarnation, now, has_beat)?;
+            self.is_timed_out(incarnation, now, had_beat)?;
         }
         Ok(())
     }
@@ -388,7 +388,7 @@ impl Instances {
         &mut self,
         incarnation: u64,
         now: Tick,
-        has_beat: impl Fn(LinkId) -> bool,
+        had_beat: impl Fn(LinkId, u64, Tick) -> bool,
     ) -> Result<(), Broken> {
         let (stood, stands) = (self.stood, self.stands);
         let Some(instance) = self.live.get_mut(&incarnation) else {
@@ -403,8 +403,9 @@ impl Instances {
                 "timed out after {silent} us, of which {unnoticed} may be a standstill: {instance:?}"
             ));
         }
-        if has_beat(instance.link) {
-            return Err(format!("timed out with a beat that has arrived: {instance:?}"));
+        let due = Tick(now.0 - (silent - instance.timeout_us));
+        if had_beat(instance.link, instance.id, due) {
+            return Err(format!("timed out with a beat that had arrived: {instance:?}"));
         }
         self.figures[0] += 1;
         // One that is heard in this step comes back in it.

@@ -115,14 +115,18 @@ impl World {
         }
         let now = self.now;
         let (conns, broker) = (&self.conns, &self.broker);
-        let has_beat = |link: LinkId| {
+        let had_beat = |link: LinkId, instance: u64, by| {
             let shell = broker.as_ref().map(|broker| &broker.shell);
             let id = shell.and_then(|shell| shell.ends.get(&link).copied().flatten());
             let is_unread = shell.is_some_and(|shell| shell.is_unread(link));
             let conn = id.and_then(|id| conns.get(&id)).filter(|conn| conn.frozen <= now);
-            !is_unread && conn.is_some_and(|conn| conn.up.has_arrived(Kind::Beat, now))
+            let names_it = |frame| match frame {
+                Frame::Beat(beat) => beat.instances.iter().any(|of| of.id == instance),
+                _ => false,
+            };
+            !is_unread && conn.is_some_and(|conn| conn.up.had_arrived(by, names_it))
         };
-        self.model.instances.is_told(lines.topic, payload, now, has_beat)
+        self.model.instances.is_told(lines.topic, payload, now, had_beat)
     }
 
     /// After each step.
