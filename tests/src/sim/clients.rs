@@ -52,6 +52,8 @@ pub struct SimClient {
     reads_again: u64,
     /// Those it gave up, and that the broker may still have.
     given_up: BTreeSet<u32>,
+    /// It gave up some on this connection; the broker may have them longer than it knows of them.
+    has_given_up: bool,
     /// It closes its side when it leaves, and waits for its answers.
     half_closes: bool,
     /// Flushes that are not answered, oldest first.
@@ -119,6 +121,7 @@ impl World {
         client.is_wild = false;
         client.reads_again = 0;
         client.given_up.clear();
+        client.has_given_up = false;
         client.half_closes = half_close;
         client.flushes.clear();
         let name = ServiceName::new(self.plan.services[service].name);
@@ -137,6 +140,7 @@ impl World {
         let Some((sequence, open)) = client.open.pop_first() else { return };
         client.session.give_up(sequence);
         client.given_up.insert(sequence);
+        client.has_given_up = true;
         self.model.left(open.piece.uid);
     }
 
@@ -395,7 +399,7 @@ impl World {
             Some(Error { code: Code::Isect(code), ran, .. }) => Outcome::Error(*code, *ran),
         };
         client.open.remove(&reply.sequence);
-        let has_given_up = !client.given_up.is_empty();
+        let has_given_up = client.has_given_up;
         self.note(format_args!("client {index} has the outcome of {uid}: {:?}", reply.error));
         let is_too_many = matches!(outcome, Outcome::Error(ErrorCode::TooManyRequests, _))
             && self.plan.silent == 0
