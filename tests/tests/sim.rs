@@ -32,6 +32,7 @@ const NAMED: &[(u64, &str)] = &[
         1675,
         "a command that came at a shutdown waited for work, and was taken for one without answer",
     ),
+    (1931, "a program was timed out whose beat was unread, because the broker stood still twice"),
     (144, "a client that was read no further because it took no answers was not missed"),
     (
         1017,

@@ -29,8 +29,8 @@ pub(crate) struct ActivityClock {
     stood_still: Micros,
     /// When the timer of the machine is due; `None` = it has none.
     due: Option<Tick>,
-    /// The broker stood still since the timer was last handled.
-    was_late: bool,
+    /// When the broker last went on after it had stood still; `None` = it never stood still.
+    woke: Option<Activity>,
 }
 
 impl ActivityClock {
@@ -41,7 +41,7 @@ impl ActivityClock {
             if late.as_millis() > LATE_MS {
                 self.stood_still = self.stood_still + late;
                 self.due = Some(now);
-                self.was_late = true;
+                self.woke = Some(self.at(now));
             }
         }
         self.at(now)
@@ -67,8 +67,8 @@ impl ActivityClock {
         self.due = due;
     }
 
-    /// Whether the broker stood still since this was last asked.
-    pub(crate) const fn take_late(&mut self) -> bool {
-        std::mem::replace(&mut self.was_late, false)
+    /// When the broker last went on after it had stood still.
+    pub(crate) const fn woke(&self) -> Option<Activity> {
+        self.woke
     }
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Look {
     pub(super) at: Activity,
-    /// It was overdue before, right after a standstill.
-    pub(super) is_second: bool,
+    /// How often in a row it was overdue right after a standstill.
+    pub(super) put_off: u8,
 }
 
 /// The entries of the instances that are alive.

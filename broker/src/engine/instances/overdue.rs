@@ -11,8 +11,11 @@ use protocol::{LinkId, Micros, Tick};
 
 /// The longest wait of the timer while instances are watched, so that a standstill is noticed.
 const WAIT_MS: u64 = 250;
-/// After a standstill nobody is timed out before what was sent meanwhile is read.
-const SECOND_LOOK: Micros = Micros::from_millis(250);
+/// For so long after a standstill nobody is timed out: what was sent meanwhile is still read.
+const TO_READ: Micros = Micros::from_millis(250);
+/// How often in a row a standstill puts that off: a broker that is always late still finds who
+/// hangs.
+const PUT_OFF_MAX: u8 = 8;
 /// Most instances that one step looks at.
 const LOOKS_MAX: usize = 256;
 
@@ -21,7 +24,7 @@ impl Instances {
     pub(super) fn watch(&mut self, key: InstanceKey, cx: &mut Context<'_>) {
         let instance = &self.table[key];
         let at = instance.heard.plus(instance.timeout);
-        self.look_again(key, Look { at, is_second: false });
+        self.look_again(key, Look { at, put_off: 0 });
         self.set_timer(cx);
     }
 
@@ -63,7 +66,7 @@ impl Instances {
             return;
         }
         let now = self.clock.read(cx.now);
-        let was_late = self.clock.take_late();
+        let read_by = self.clock.woke().map(|woke| woke.plus(TO_READ)).unwrap_or_default();
         self.clock.set_due(None);
         let mut room = PART;
         for _ in 0..LOOKS_MAX {
@@ -80,11 +83,11 @@ impl Instances {
                 self.end(key, reason, None, cx);
             } else if link.is_some_and(&is_unread) {
                 let at = now.plus(instance.timeout);
-                self.look_again(key, Look { at, is_second: false });
+                self.look_again(key, Look { at, put_off: 0 });
             } else if due > now {
-                self.look_again(key, Look { at: due, is_second: false });
-            } else if was_late && !look.is_second {
-                self.look_again(key, Look { at: now.plus(SECOND_LOOK), is_second: true });
+                self.look_again(key, Look { at: due, put_off: 0 });
+            } else if now < read_by && look.put_off < PUT_OFF_MAX {
+                self.look_again(key, Look { at: read_by, put_off: look.put_off + 1 });
             } else {
                 room = room.saturating_sub(instance.messages());
                 self.time_out(key, cx);
