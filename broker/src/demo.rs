@@ -124,10 +124,15 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
     say(format!("  → {answer}\n"))?;
 
     kill_under_load(broker, &mut op)?;
+    op.run("deaths")?;
+    say("")?;
+    restart_under_load(broker, &mut op)?;
+    op.run("scale echo 3")?;
+    broker.await_idle(&mut op, 4)?;
     op.run("services")?;
     op.run("workers")?;
     op.run("latency")?;
-    op.run("listevents 12")?;
+    op.run("listevents 20 kind=worker_died kind=worker_start kind=worker_ready")?;
     say("")
 }
 
@@ -141,28 +146,12 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
         "# {CLIENTS} clients ask 'echo' as fast as they can; worker 1 is killed with SIGKILL"
     ))?;
     for _ in 0..5 {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let callers = (0..CLIENTS).map(|_| broker.login("echo")).collect::<Result<Vec<_>, _>>()?;
-        let load: Vec<_> = callers
-            .into_iter()
-            .map(|caller| start_load(caller, &is_over))
-            .collect::<Result<_, _>>()?;
-        let shown = kill_one(op);
-        is_over.store(true, Ordering::Relaxed);
-        let mut outcomes = Outcomes::new();
-        for thread in load {
-            for (what, count) in thread.join().unwrap_or_default() {
-                *outcomes.entry(what).or_default() += count;
-            }
-        }
-        let (pid, back) = shown?;
+        let ((pid, back), outcomes) = under_load(broker, || kill_one(op))?;
         say(format!(
             "  worker 1 (pid {pid}) was killed; its replacement was ready {:.1} ms later",
             back.as_secs_f64() * 1e3
         ))?;
-        for (what, count) in &outcomes {
-            say(format!("  {count:>8} × {what}"))?;
-        }
+        say_all(&outcomes)?;
         broker.await_idle(op, 3)?;
         if outcomes.len() > 1 {
             return say("");
@@ -170,6 +159,35 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
         say("  (it was idle at that moment: nobody lost anything. Once more.)")?;
     }
     say("")
+}
+
+/// Starts new processes of all workers of 'echo' while four clients send requests.
+fn restart_under_load(broker: &Broker, op: &mut Op) -> Step {
+    say(format!("# {CLIENTS} clients go on asking; every process is replaced by a new one"))?;
+    let ((), outcomes) = under_load(broker, || op.run("restart echo"))?;
+    say_all(&outcomes)?;
+    say("")
+}
+
+fn say_all(outcomes: &Outcomes) -> Step {
+    outcomes.iter().try_for_each(|(what, count)| say(format!("  {count:>8} × {what}")))
+}
+
+/// What something comes to while four clients ask 'echo' as fast as they can, and what these got.
+fn under_load<T>(broker: &Broker, act: impl FnOnce() -> Step<T>) -> Step<(T, Outcomes)> {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers = (0..CLIENTS).map(|_| broker.login("echo")).collect::<Result<Vec<_>, _>>()?;
+    let load: Vec<_> =
+        callers.into_iter().map(|caller| start_load(caller, &is_over)).collect::<Result<_, _>>()?;
+    let done = act();
+    is_over.store(true, Ordering::Relaxed);
+    let mut outcomes = Outcomes::new();
+    for thread in load {
+        for (what, count) in thread.join().unwrap_or_default() {
+            *outcomes.entry(what).or_default() += count;
+        }
+    }
+    Ok((done?, outcomes))
 }
 
 fn start_load(

@@ -14,11 +14,17 @@ fn the_demonstration_runs_to_its_end_and_leaves_nothing() {
         "isdData.NumEvents=1000",
         "                         service          id",
         "worker_died worker 1 of service 'echo'",
+        "signal 9 (SIGKILL)",
+        "restarted 2 workers of echo",
+        "added worker->id = 4, worker->name = echo",
         "all processes are gone",
     ] {
         assert!(done.out.contains(part), "no '{part}' in\n{}", done.out);
     }
     assert!(!done.out.contains("WRONGLY"), "{}", done.out);
+    let restart = done.out.split("restarted 2 workers of echo").nth(1).expect("the restart");
+    let got: Vec<&str> = restart.lines().skip(1).take_while(|line| line.contains('×')).collect();
+    assert!(matches!(got[..], [one] if one.contains("every byte right")), "{got:?}");
     let folder = done.out.split("isect-demo-").nth(1).and_then(|rest| rest.split('/').next());
     if let Some(number) = folder {
         let folder = format!("isect-demo-{number}");
