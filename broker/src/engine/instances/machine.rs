@@ -19,7 +19,7 @@ use protocol::{ErrorBody, Frame, LinkId, RunId, ServiceName, Setting, Tick, Work
 use std::collections::{BTreeMap, VecDeque};
 
 /// Most messages that one step publishes of many instances, or a few more.
-pub(super) const PART: usize = 512;
+pub(super) const PART: usize = 384;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
