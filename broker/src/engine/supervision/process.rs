@@ -232,12 +232,11 @@ impl Supervision {
         worker.gone(cx.now);
         let is_killed = worker.run.killed.is_some();
         let order = worker.run.order_of_end(worker.exit_cause, success_exit(worker, cx.catalog));
-        // It is started again as after an end in order: many programs end so after a number of
-        // requests, and the broker can't see that the next one was on its way.
-        let is_orderly = order.is_some() && worker.run.has_served;
-        let is_orderly = is_orderly && !self.ends_too_fast(key, ran, cx);
-        let worker = &self.workers[key];
-        let order = order.filter(|_| !worker.run.lost_a_request());
+        let (has_served, is_loss) = (worker.run.has_served, worker.run.lost_a_request());
+        let is_orderly = order.is_some() && has_served && !self.ends_too_fast(key, ran, cx);
+        // That a request is lost is told as a death, and the start is as after an end in order:
+        // many programs end so after a number of requests, and don't see that one is on its way.
+        let order = order.filter(|_| !is_loss);
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
