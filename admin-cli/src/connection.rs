@@ -340,7 +340,7 @@ fn received(reply: &Reply) -> String {
     let (kind, body) = match &reply.error {
         None => (Kind::Data, reply.body.clone()),
         Some(error) => match error.code {
-            Code::Isect(_) => (Kind::Error, Bytes::from(error.text.clone())),
+            Code::Isect(_) | Code::Newer(_) => (Kind::Error, Bytes::from(error.text.clone())),
             Code::Application(_) => (Kind::Data, Bytes::from(error.text.clone())),
         },
     };

@@ -223,6 +223,7 @@ fn words(error: &Error) -> String {
     }
     let number = match error.code {
         Code::Isect(code) => format!(" {}", code.number()),
+        Code::Newer(_) => format!(" {}", error.name()),
         Code::Application(_) => String::new(),
     };
     let advice = error.advice_beside(text).map_or_else(String::new, |a| format!("\n  {a}"));
@@ -233,10 +234,7 @@ fn words(error: &Error) -> String {
 /// The error in the form of `docs/op.schema.json`: what failed, whose fault, whether it ran, what
 /// to do, and where.
 fn as_json(at: At<'_>, error: &Error, advice: &str) -> String {
-    let name = match error.code {
-        Code::Isect(code) => code.name(),
-        Code::Application(_) => "application",
-    };
+    let name = error.name();
     let text = if error.is(ErrorCode::Usage) {
         error.text.split("\n\n").next().unwrap_or_default()
     } else {

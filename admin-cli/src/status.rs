@@ -68,7 +68,7 @@ impl Failure {
 fn closes(error: &Error) -> bool {
     match error.code {
         Code::Isect(code) => code.row().closes,
-        Code::Application(_) => false,
+        Code::Application(_) | Code::Newer(_) => false,
     }
 }
 
@@ -80,7 +80,7 @@ fn of_error(error: &Error) -> Status {
         // With `--timeout`, which is also sent as the deadline, the broker's error usually comes
         // first.
         Code::Isect(ErrorCode::Timeout | ErrorCode::Deadline) => Status::Timeout,
-        Code::Isect(_) | Code::Application(_) => Status::Failed,
+        Code::Isect(_) | Code::Application(_) | Code::Newer(_) => Status::Failed,
     }
 }
 

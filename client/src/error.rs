@@ -1,7 +1,7 @@
 //! The error type of callers and workers: the code, whose fault it was, whether the work ran, and
 //! what to do. `retry` decides from it whether to ask again.
 
-use protocol::bodies::ErrorBody;
+use protocol::bodies::{ErrorBody, NewerError};
 use protocol::errors::{ErrorCode, Ran, Whose};
 use std::fmt;
 use std::io;
@@ -15,6 +15,9 @@ pub enum Code {
     Isect(ErrorCode),
     /// An error of the worker: a positive number whose meaning its service defines.
     Application(i16),
+    /// An error of a broker that is newer than this library: a negative number that the table does
+    /// not have. [`Error::name`], [`Error::whose`] and [`Error::advice`] are the broker's.
+    Newer(i16),
 }
 
 impl Code {
@@ -22,7 +25,7 @@ impl Code {
     pub const fn number(self) -> i16 {
         match self {
             Self::Isect(code) => code.number(),
-            Self::Application(number) => number,
+            Self::Application(number) | Self::Newer(number) => number,
         }
     }
 }
@@ -32,6 +35,7 @@ impl fmt::Display for Code {
         match self {
             Self::Isect(code) => f.pad(code.name()),
             Self::Application(number) => f.pad(&format!("application error {number}")),
+            Self::Newer(number) => f.pad(&format!("error {number}")),
         }
     }
 }
@@ -51,6 +55,7 @@ pub struct Error {
     whose: Option<Whose>,
     source: Option<Arc<io::Error>>,
     retry_after: Option<Duration>,
+    newer: Option<Arc<NewerError>>,
 }
 
 impl Error {
@@ -65,6 +70,7 @@ impl Error {
             whose: None,
             source: None,
             retry_after: None,
+            newer: None,
         }
     }
 
@@ -79,6 +85,7 @@ impl Error {
             whose: None,
             source: None,
             retry_after: None,
+            newer: None,
         }
     }
 
@@ -86,7 +93,16 @@ impl Error {
     pub fn from_body(body: ErrorBody) -> Self {
         let after = (body.retry_after_ms > 0).then_some(body.retry_after_ms);
         let retry_after = after.map(|ms| Duration::from_millis(ms.into()));
-        Self { ran: body.ran, retry_after, ..Self::new(body.code, body.text) }
+        let known = Self { ran: body.ran, retry_after, ..Self::new(body.code, body.text) };
+        match body.newer {
+            None => known,
+            Some(newer) => Self {
+                code: Code::Newer(newer.number),
+                whose: newer.whose.or(Some(Whose::Broker)),
+                newer: Some(Arc::new(*newer)),
+                ..known
+            },
+        }
     }
 
     /// Replaces `ran` by what is known better.
@@ -136,27 +152,40 @@ impl Error {
         self.retry_after
     }
 
+    /// The name of the error: that of the table, `application` for a worker's own, or what a newer
+    /// broker calls it.
+    pub fn name(&self) -> &str {
+        match (self.code, &self.newer) {
+            (Code::Isect(code), _) => code.name(),
+            (Code::Application(_), _) => "application",
+            (Code::Newer(_), Some(newer)) if !newer.name.is_empty() => &newer.name,
+            (Code::Newer(_), _) => "unknown",
+        }
+    }
+
     /// Whose fault the error is.
     pub fn whose(&self) -> Whose {
         match (self.whose, self.code) {
             (Some(whose), _) => whose,
             (None, Code::Isect(code)) => code.row().whose,
             (None, Code::Application(_)) => Whose::Worker,
+            (None, Code::Newer(_)) => Whose::Broker,
         }
     }
 
     /// What to do; empty where only the text can say it.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self) -> &str {
         match (self.advice, self.code) {
             (Some(advice), _) => advice,
             (None, Code::Isect(code)) => code.row().advice,
             (None, Code::Application(_)) => "the service's own documents say what this code means",
+            (None, Code::Newer(_)) => self.newer.as_ref().map_or("", |newer| &newer.advice),
         }
     }
 
     /// The advice, unless `shown` (the part of the text that is printed) already has its first
     /// clause.
-    pub fn advice_beside(&self, shown: &str) -> Option<&'static str> {
+    pub fn advice_beside(&self, shown: &str) -> Option<&str> {
         let advice = self.advice();
         let first = advice.split(';').next().unwrap_or(advice);
         (!advice.is_empty() && !shown.contains(first)).then_some(advice)
@@ -186,7 +215,11 @@ impl fmt::Display for Error {
         let mut lines = self.text.lines();
         let first = lines.next().unwrap_or_default();
         let more = if lines.next().is_some() { " …" } else { "" };
-        write!(f, "{first}{more} ({}, whose: {}, ran: {})", self.code, self.whose(), self.ran)?;
+        write!(f, "{first}{more} ({}", self.code)?;
+        if matches!(self.code, Code::Newer(_)) {
+            write!(f, " {}", self.name())?;
+        }
+        write!(f, ", whose: {}, ran: {})", self.whose(), self.ran)?;
         match self.advice_beside(first) {
             Some(advice) => write!(f, "; {advice}"),
             None => Ok(()),

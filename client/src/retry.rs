@@ -25,7 +25,7 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
         Ran::Yes => false,
     };
     let wait = match (error.code, safe) {
-        (Code::Application(_), _) | (_, false) => return None,
+        (Code::Application(_) | Code::Newer(_), _) | (_, false) => return None,
         (Code::Isect(code), true) => match code.row().retry {
             Retry::Never => return None,
             Retry::Soon => SOON,

@@ -16,8 +16,8 @@ use crate::messages::{Missing, Position};
 use crate::names::{HostName, ServiceName};
 use crate::process::{KeptLine, ProcessKeys, ProcessSettings, StartClaim, StartClaimKeys};
 use crate::proof::{
-    Claim, ClaimKeys, LANES, MAC_BYTES, MEMORY_KIB, NONCE_BYTES_MAX, NONCE_BYTES_MIN, PASSES,
-    SALT_BYTES_MAX, SALT_BYTES_MIN,
+    Binding, ChannelName, ChannelNames, Channels, Claim, ClaimKeys, LANES, MAC_BYTES, MEMORY_KIB,
+    NONCE_BYTES_MAX, NONCE_BYTES_MIN, PASSES, SALT_BYTES_MAX, SALT_BYTES_MIN,
 };
 use bytes::Bytes;
 use std::fmt;
@@ -168,6 +168,19 @@ impl Keys<Format> for FormatKeys {
 /// The key of `retry_after_ms` in the body of an error.
 const RETRY_AFTER: &str = "retry_after_ms";
 
+/// An error that the table does not have, because the broker is newer than it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewerError {
+    /// The number in the header's `error`, below 0.
+    pub number: i16,
+    /// Its name, as its body says; empty if it does not.
+    pub name: String,
+    /// Who has to change something; `None` = the body does not say.
+    pub whose: Option<Whose>,
+    /// What to do; may be empty.
+    pub advice: String,
+}
+
 /// `error`: what failed. The table supplies `whose` and `advice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
@@ -180,12 +193,15 @@ pub struct ErrorBody {
     pub text: String,
     /// Milliseconds before which asking again is of no use; 0 = nobody knows.
     pub retry_after_ms: u32,
+    /// What a newer broker says of an error that the table does not have; `code` is
+    /// [`ErrorCode::Refused`] then, which means the least.
+    pub newer: Option<Box<NewerError>>,
 }
 
 impl ErrorBody {
     /// An error with the `ran` of the table.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { code, ran: code.row().ran, text: text.into(), retry_after_ms: 0 }
+        Self { code, ran: code.row().ran, text: text.into(), retry_after_ms: 0, newer: None }
     }
 
     /// The same with this `ran`.
@@ -214,7 +230,27 @@ impl ErrorBody {
         };
         let retry_after_ms = lines.get(RETRY_AFTER).map(|word| number(RETRY_AFTER, word));
         let retry_after_ms = retry_after_ms.transpose()?.unwrap_or(0);
-        Ok(Self { code, ran, text: lines.text().to_owned(), retry_after_ms })
+        let text = lines.text().to_owned();
+        Ok(Self { code, ran, text, retry_after_ms, newer: None })
+    }
+
+    /// Reads the body of an error whose number the table does not have, and which a newer broker
+    /// sent. What it says with words that are not known here is left out: the work may have run.
+    ///
+    /// # Errors
+    /// The body can't be read.
+    pub fn of_newer(number: i16, body: &[u8]) -> Result<Self, BodyError> {
+        let lines = Lines::parse(body)?;
+        let word = |key| lines.get(key).unwrap_or_default().to_owned();
+        let whose = lines.get("whose").and_then(Whose::of);
+        let newer = NewerError { number, name: word("name"), whose, advice: word("advice") };
+        Ok(Self {
+            code: ErrorCode::Refused,
+            ran: lines.get("ran").and_then(Ran::of).unwrap_or(Ran::Maybe),
+            text: lines.text().to_owned(),
+            retry_after_ms: lines.get(RETRY_AFTER).and_then(|word| word.parse().ok()).unwrap_or(0),
+            newer: Some(Box::new(newer)),
+        })
     }
 
     /// Renders the body with the table's `whose`.

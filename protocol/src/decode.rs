@@ -1,6 +1,7 @@
 //! A header and a body → frame. No input panics. `frame_reader` finds them in a stream; whether a
 //! frame may come at this moment is decided by the session and the broker.
 
+use crate::bodies::ErrorBody;
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
 use crate::header::{FLAGS, Header};
@@ -71,18 +72,25 @@ pub struct Limits {
     pub deadline_ms_max: u64,
     /// The sender may be anybody, so that no large frame may come.
     pub is_pre_login: bool,
+    /// The sender is a broker, which may be newer and have errors that the table does not have.
+    pub is_broker: bool,
 }
 
 impl Limits {
     /// The limits of a broker for a peer that is logged in.
     pub const fn new(body_bytes_max: usize) -> Self {
-        Self { body_bytes_max, deadline_ms_max: DEADLINE_MS_MAX, is_pre_login: false }
+        Self {
+            body_bytes_max,
+            deadline_ms_max: DEADLINE_MS_MAX,
+            is_pre_login: false,
+            is_broker: false,
+        }
     }
 
     /// The limits for a broker. Any deadline is accepted, because a broker may have other limits
     /// than this library knows, and the deadline of a reply means nothing.
     pub const fn from_broker(body_bytes_max: usize) -> Self {
-        Self { deadline_ms_max: u32::MAX as u64, ..Self::new(body_bytes_max) }
+        Self { deadline_ms_max: u32::MAX as u64, is_broker: true, ..Self::new(body_bytes_max) }
     }
 }
 
@@ -101,7 +109,7 @@ impl Default for Limits {
 /// out of range.
 #[inline]
 pub fn head(bytes: &[u8; HEADER_BYTES], limits: Limits) -> Result<(Kind, Header), WireError> {
-    let Limits { body_bytes_max, deadline_ms_max, is_pre_login } = limits;
+    let Limits { body_bytes_max, deadline_ms_max, is_pre_login, .. } = limits;
     let header = Header::read(bytes);
     let fatal = |code, text: String| WireError::fatal(code, text, header.sequence);
     if header.len >> 16 == TLS_HELLO {
@@ -210,6 +218,24 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
         return Ok(Frame::Data { head: header, body });
     }
     other_frame(kind, header, body)
+}
+
+/// As [`frame`], of a broker: it may be newer, so an error that the table does not have is read as
+/// far as its body says what it is.
+///
+/// # Errors
+/// As [`frame`].
+pub fn frame_of_broker(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
+    if kind == Kind::Error && header.error < 0 && ErrorCode::of(header.error).is_none() {
+        return match ErrorBody::of_newer(header.error, &body) {
+            Ok(error) => Ok(Frame::Error { head: header, error }),
+            Err(BodyError(text)) => {
+                let text = format!("{kind} frame: {text}");
+                Err(WireError::fatal(ErrorCode::BadFrame, text, header.sequence))
+            }
+        };
+    }
+    frame(kind, header, body)
 }
 
 fn other_frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {

@@ -50,6 +50,12 @@ impl Whose {
             Self::Host => "host",
         }
     }
+
+    /// Reads the word of an error's body; `None` if it is not one of the words.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Client, Self::Worker, Self::Broker, Self::Host];
+        all.into_iter().find(|whose| whose.word() == word)
+    }
 }
 
 impl Ran {

@@ -369,7 +369,10 @@ impl Inbox {
     /// As [`take`](Self::take), or the body of a control frame can't be read.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, WireError> {
         let Some((kind, head, body)) = self.take()? else { return Ok(None) };
-        let frame = decode::frame(kind, head, body);
+        let frame = match self.limits.is_broker {
+            true => decode::frame_of_broker(kind, head, body),
+            false => decode::frame(kind, head, body),
+        };
         self.is_malformed = frame.is_err();
         frame.map(Some)
     }
@@ -405,9 +408,37 @@ impl Inbox {
 mod tests {
     use super::*;
     use crate::encode;
-    use crate::errors::ErrorCode;
+    use crate::errors::{ErrorCode, Ran};
 
     const BODY_MAX: usize = 40_000;
+
+    #[test]
+    fn an_error_that_the_table_does_not_have_is_read_of_a_broker_alone() {
+        let body = b"code -999\nname brand_new\nwhose host\nran yes\n\nsomething new";
+        let frame = |error, body: &[u8]| {
+            let command = Kind::Error.number();
+            let len = u32::try_from(body.len()).unwrap();
+            let head = Header { len, error, command, ..Header::default() };
+            [&head.write()[..], body].concat()
+        };
+        let read = |limits, error, body: &[u8]| {
+            Inbox::of(limits, &frame(error, body)).next_frame().map_err(|error| error.code)
+        };
+        for limits in [Limits::default(), Limits::new(BODY_MAX)] {
+            assert_eq!(read(limits, -999, body), Err(ErrorCode::BadFrame));
+        }
+        let broker = Limits::from_broker(BODY_MAX);
+        let Ok(Some(Frame::Error { error, .. })) = read(broker, -999, body) else {
+            panic!("it is read");
+        };
+        let newer = error.newer.as_ref().expect("it is new");
+        assert_eq!((newer.number, newer.name.as_str()), (-999, "brand_new"));
+        assert_eq!((error.ran, error.text.as_str()), (Ran::Yes, "something new"));
+        for number in [0, 1, i16::MAX] {
+            assert_eq!(read(broker, number, body), Err(ErrorCode::BadFrame), "{number}");
+        }
+        assert_eq!(read(broker, -999, b"name \xff\n"), Err(ErrorCode::BadFrame));
+    }
 
     fn body(sequence: u32, size: usize) -> Vec<u8> {
         (0..size).map(|i| (i % 253) as u8 ^ sequence as u8).collect()

@@ -123,7 +123,7 @@ fn log_in(
     let address = Address::parse(&broker.port(at)).expect("an address");
     Caller::login(&[address], options).map_err(|error| match error.code {
         client::error::Code::Isect(code) => code,
-        client::error::Code::Application(_) => ErrorCode::Internal,
+        client::error::Code::Application(_) | client::error::Code::Newer(_) => ErrorCode::Internal,
     })
 }
 

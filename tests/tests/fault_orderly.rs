@@ -185,7 +185,7 @@ fn a_broker_is_replaced_under_load_and_its_workers_work_on() {
             Err((Code::Isect(code), _)) => {
                 matches!(code, ErrorCode::ShuttingDown | ErrorCode::BrokerLost)
             }
-            Err((Code::Application(_), _)) => false,
+            Err((Code::Application(_) | Code::Newer(_), _)) => false,
         };
         assert!(is_expected, "{id}: {told:?}");
     }

@@ -165,7 +165,7 @@ fn by_library(
     }
     let shown = |error: Error| match error.code {
         Code::Isect(code) => format!("{}: {error}", code.name()),
-        Code::Application(_) => error.to_string(),
+        Code::Application(_) | Code::Newer(_) => error.to_string(),
     };
     let mut caller =
         Caller::login(&[endpoint.address(load.secrets.is_some())], options).map_err(shown)?;

@@ -97,7 +97,7 @@ impl<'a> LibraryClient<'a> {
         let result = caller.call_with(body, &send);
         let got = match &result {
             Ok(answer) => Got::Answer { right: *answer == sum.answer(&plan.ask) },
-            Err(Error { code: Code::Application(code), ran, .. }) => {
+            Err(Error { code: Code::Application(code) | Code::Newer(code), ran, .. }) => {
                 Got::Error { code: *code, ran: *ran }
             }
             Err(Error { code: Code::Isect(code), ran, .. }) => {

@@ -395,7 +395,9 @@ impl World {
         }
         let outcome = match &reply.error {
             None => Outcome::Reply(std::mem::take(&mut open.got)),
-            Some(Error { code: Code::Application(number), .. }) => Outcome::Application(*number),
+            Some(Error { code: Code::Application(number) | Code::Newer(number), .. }) => {
+                Outcome::Application(*number)
+            }
             Some(Error { code: Code::Isect(code), ran, .. }) => Outcome::Error(*code, *ran),
         };
         client.open.remove(&reply.sequence);
