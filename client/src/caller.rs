@@ -66,6 +66,8 @@ pub struct Caller {
     flushed: Flushed,
     /// Whether this side of the connection is shut.
     is_finished: bool,
+    /// Whether the last attempt to log in again failed, for all the time that it had.
+    is_unreturned: bool,
     used: Instant,
 }
 
@@ -99,6 +101,7 @@ impl Caller {
             queue_bytes: 0,
             flushed: Flushed::default(),
             is_finished: false,
+            is_unreturned: false,
             used: clock::now(),
         };
         caller.connect(None)?;
@@ -149,7 +152,7 @@ impl Caller {
             millis => Some(Duration::from_millis(millis)),
         });
         let until = span.and_then(|span| begun.checked_add(span));
-        let mut send = Send { more: false, reply: true, conversation: None, ..*send };
+        let send = Send { more: false, reply: true, conversation: None, ..*send };
         // The error of the last attempt is not all: an earlier attempt may have run.
         let mut may_have_run = false;
         loop {
@@ -159,15 +162,14 @@ impl Caller {
                 Err(error) => error,
             };
             may_have_run |= error.ran != Ran::No;
+            // Not only `broker_lost`: the broker may have said why it closes.
             let again = self.options.reconnect
-                && error.is(ErrorCode::BrokerLost)
+                && self.conn.is_none()
+                && !self.is_unreturned
                 && retry::should_retry(&error, send.idempotent).is_some()
                 && until.is_none_or(|until| !clock::left(until).is_zero());
             if !again {
                 return Err(error);
-            }
-            if send.deadline.is_some() {
-                send.deadline = until.map(clock::left);
             }
         }
     }
@@ -252,13 +254,20 @@ impl Caller {
 
     fn dispatch(&mut self, body: Bytes, send: &Send, until: Option<Instant>) -> Result<u32, Error> {
         self.look();
+        let mut send = *send;
         if self.conn.is_none() {
             match (&self.lost, send.conversation) {
                 (Some(lost), Some(_)) => return Err(lost.clone().with_ran(Ran::Maybe)),
                 (Some(lost), None) if !self.options.reconnect => {
                     return Err(lost.clone().with_ran(Ran::No));
                 }
-                (Some(_) | None, _) => self.come_back(until)?,
+                (Some(_) | None, _) => {
+                    let back = self.come_back(until);
+                    self.is_unreturned = back.is_err();
+                    back?;
+                    // The broker is told what is left of the time now.
+                    send.deadline = send.deadline.and_then(|_| until.map(clock::left));
+                }
             }
         }
         if self.queue_bytes > self.options.reply_bytes_max {
@@ -271,7 +280,7 @@ impl Caller {
             ));
         }
         self.finish_halves(until)?;
-        let (sequence, frame) = self.session.send(body, send)?;
+        let (sequence, frame) = self.session.send(body, &send)?;
         let Some((conn, _)) = self.conn.as_mut() else {
             return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
         };

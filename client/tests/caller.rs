@@ -530,6 +530,58 @@ fn coming_back_ends_with_the_deadline() {
 }
 
 #[test]
+fn without_a_deadline_coming_back_ends_where_connections_are_taken_and_dropped() {
+    let options =
+        Options { reconnect: true, connect_timeout: Duration::from_millis(200), ..options() };
+    let (is_over, over) = std::sync::mpsc::channel::<()>();
+    let ok = LoginOk { deadline_ms: 0, ..login_ok() };
+    let (mut caller, thread) = with_options(options, ok, move |broker, mut peer| {
+        peer.data();
+        drop(peer);
+        let mut count = 0;
+        // The test's own connection is the last one.
+        while over.try_recv().is_err() {
+            broker.accept();
+            count += 1;
+        }
+        count
+    });
+    let begun = Instant::now();
+    let address = caller.address().cloned().expect("it is connected");
+    let send = Send { idempotent: true, ..Send::default() };
+    let error = caller.call_with("x", &send).unwrap_err();
+    assert!(error.is_connection() && error.ran == Ran::Maybe, "{error}");
+    assert!(begun.elapsed() < TIMEOUT / 2);
+    is_over.send(()).unwrap();
+    let _ = Caller::login(&[address], self::options());
+    assert!(thread.join().unwrap() > 1);
+}
+
+#[test]
+fn a_reason_that_passes_is_no_reason_to_give_a_request_up() {
+    for (code, is_asked_again) in [(ErrorCode::ShuttingDown, true), (ErrorCode::BadFrame, false)] {
+        let options = Options { reconnect: true, ..options() };
+        let (mut caller, thread) = with_options(options, login_ok(), move |broker, mut peer| {
+            peer.data();
+            peer.error(Header::default(), code, "for this reason");
+            drop(peer);
+            if is_asked_again {
+                let mut peer = broker.client();
+                let (head, _) = peer.data();
+                peer.answer(&head, "again");
+            }
+        });
+        let send = Send { idempotent: true, deadline: soon(), ..Send::default() };
+        let result = caller.call_with("x", &send);
+        match is_asked_again {
+            true => assert_eq!(result.unwrap(), "again"),
+            false => assert_eq!(failed(result, code).ran, Ran::Maybe),
+        }
+        thread.join().unwrap();
+    }
+}
+
+#[test]
 fn a_conversation_goes_back_and_forth_with_its_worker() {
     let (mut caller, thread) = with_broker(|_, mut peer| {
         let (first, _) = peer.data();

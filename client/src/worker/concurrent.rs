@@ -63,6 +63,9 @@ pub struct ConcurrentWorker {
     logged_out_at: Option<Instant>,
     ended: bool,
     refused: Option<Error>,
+    /// What came with the answer to the login. It is handled in [`next`](Self::next), so that the
+    /// program has set what handles it.
+    early: Option<Arrived>,
     answered: Arc<AtomicU64>,
     on_status: Option<StatusHandler>,
     on_reinit: Option<ReinitHandler>,
@@ -106,6 +109,7 @@ impl ConcurrentWorker {
             logged_out_at: None,
             ended: false,
             refused: None,
+            early: None,
             answered: Arc::default(),
             on_status: None,
             on_reinit: None,
@@ -184,6 +188,7 @@ impl ConcurrentWorker {
     /// the program should end, and execd starts it again.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not give errors with `?`")]
     pub fn next(&mut self) -> Result<Option<OwnedRequest>, Error> {
+        self.take_early();
         if self.left == Some(0) {
             self.drain();
         }
@@ -213,6 +218,7 @@ impl ConcurrentWorker {
             }
             if self.link.is_none() {
                 self.come_back()?;
+                self.take_early();
             } else if self.logged_out_at.is_none() {
                 self.take_in(None);
             }
@@ -260,9 +266,16 @@ impl ConcurrentWorker {
             Ok(link) => {
                 let link = Arc::new(link);
                 self.link = Some(Arc::clone(&link));
-                self.handle_all(&link, arrived);
+                self.early = Some(arrived);
             }
             Err(lost) => self.lose(lost),
+        }
+    }
+
+    /// Handles what came with the answer to the login.
+    fn take_early(&mut self) {
+        if let (Some(arrived), Some(link)) = (self.early.take(), self.link.clone()) {
+            self.handle_all(&link, arrived);
         }
     }
 
