@@ -52,6 +52,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("docs/facts.md", facts()),
         ("docs/errors.md", errors()),
         ("docs/op.schema.json", format!("{:#}\n", crate::schema::schema())),
+        ("client/python/src/isect/_tables.py", crate::python_tables::module()),
     ]
 }
 
@@ -63,6 +64,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "keys", keys()),
         ("docs/protocol.md", "errors", error_rows()),
         ("docs/protocol.md", "proof", crate::proof::page()),
+        ("docs/protocol.md", "end-point", crate::proof::end_point_page()),
         ("docs/protocol.md", "conversation", conversation()),
         ("docs/builtin.md", "builtin", crate::builtin::page()),
         ("docs/decisions/README.md", "decisions", decision_rows()),
