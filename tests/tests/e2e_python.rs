@@ -1,0 +1,78 @@
+//! Runs the tests of the Python library with the Python of this machine, and the fast ones with the
+//! oldest and the newest that it has. Needs Python 3.10 or later.
+
+use isect_tests::docs::root;
+use isect_tests::proc::program;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The oldest minor version of Python 3 that the library runs on.
+const OLDEST: u32 = 10;
+/// Test modules that start few programs of their own, for each further interpreter.
+const FAST: &[&str] = &[
+    "test_session",
+    "test_login",
+    "test_client",
+    "test_client_broker",
+    "test_worker_ways",
+    "test_aio_faults",
+];
+
+/// An interpreter, and the minor version that it says.
+fn interpreter(name: &str) -> Option<(String, u32)> {
+    let said = Command::new(name)
+        .args(["-c", "import sys; print(*sys.version_info[:2])"])
+        .output()
+        .ok()
+        .filter(|done| done.status.success())?;
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let (major, minor) = text.trim().split_once(' ')?;
+    (major == "3").then_some((name.to_owned(), minor.parse().ok()?))
+}
+
+/// Runs test modules; all if none is named.
+fn run(python: &str, modules: &[&str]) {
+    let folder: PathBuf = root().join("client/python");
+    let programs = program("isectd").parent().expect("a folder").to_path_buf();
+    for needed in ["isdexecd", "isdclient", "isdecho", "isdpipe"] {
+        program(needed);
+    }
+    let mut command = Command::new(python);
+    command.args(["-W", "error::ResourceWarning", "-m", "unittest"]);
+    match modules {
+        [] => command.args(["discover", "-s", "tests"]),
+        named => command.args(named),
+    };
+    let done = command
+        .current_dir(if modules.is_empty() { folder.clone() } else { folder.join("tests") })
+        .env("PYTHONPATH", folder.join("src"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("ISECT_BIN", &programs)
+        .env_remove("ISECT_HOST")
+        .output()
+        .unwrap_or_else(|e| panic!("{python}: {e}"));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{python} {modules:?}: {}\n{said}", done.status);
+    let count = said.lines().rev().find_map(|line| line.strip_prefix("Ran ")).unwrap_or_default();
+    let count = count.split(' ').next().and_then(|word| word.parse::<u32>().ok());
+    assert!(count.is_some_and(|count| count > 100), "{python} ran {count:?} tests:\n{said}");
+}
+
+#[test]
+fn the_python_library_keeps_its_promises() {
+    let (name, minor) = interpreter("python3").expect("python3 is installed");
+    assert!(minor >= OLDEST, "python3 is 3.{minor}; the library needs 3.{OLDEST}");
+    run(&name, &[]);
+}
+
+#[test]
+fn so_it_does_with_the_oldest_and_the_newest_python_that_are_here() {
+    let own = interpreter("python3").map(|(_, minor)| minor);
+    let there: Vec<(String, u32)> = (OLDEST..30)
+        .filter_map(|minor| interpreter(&format!("python3.{minor}")))
+        .filter(|(_, minor)| Some(*minor) != own)
+        .collect();
+    for (name, _) in there.first().into_iter().chain(there.iter().skip(1).next_back()) {
+        run(name, FAST);
+    }
+}
