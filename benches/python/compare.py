@@ -1,0 +1,353 @@
+"""Times a Python worker and a Python client of isect beside those of the field: nats-py with
+nats-server, redis-py with redis-server (lists), python3-gearman with gearmand. The same work
+everywhere: 100 bytes there, 100 bytes in capitals back.
+
+    python benches/python/compare.py --isect target/release [--rounds 3] [--seconds 3] [--peers …]
+
+One round of all, then the next, so that what else the machine does meets all alike; the table has
+the medians. What is not installed is left out, and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BODY = b"x" * 100
+PEERS = ["isect", "isect-aio", "nats", "redis", "gearman"]
+
+
+def figures(times: list[float], span: float) -> dict[str, float]:
+    """Requests a second, and the times of single ones in microseconds."""
+    ranked = sorted(times)
+    at = lambda share: ranked[min(len(ranked) - 1, int(len(ranked) * share))] * 1e6  # noqa: E731
+    return {"rate": len(times) / span, "p50": at(0.5), "p99": at(0.99)}
+
+
+def one_by_one(ask, seconds: float) -> dict[str, float]:
+    for _ in range(200):
+        assert ask(BODY) == BODY.upper()
+    times: list[float] = []
+    begun = last = time.perf_counter()
+    while last - begun < seconds:
+        ask(BODY)
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+    return figures(times, last - begun)
+
+
+# ---- isect
+
+def isect_worker(address: str) -> None:
+    import isect
+
+    isect.run(lambda request: request.body.upper())
+
+
+def isect_client(address: str, seconds: float, depth: int) -> dict[str, float]:
+    import isect
+
+    with isect.connect(address) as broker:
+        if depth == 1:
+            return one_by_one(lambda body: broker.call("upper", body), seconds)
+        waiting = [broker.submit("upper", BODY) for _ in range(depth)]
+        done, begun = 0, time.perf_counter()
+        while (span := time.perf_counter() - begun) < seconds:
+            for at in range(depth):
+                assert len(waiting[at].result()) == 100
+                waiting[at] = broker.submit("upper", BODY)
+            done += depth
+        return {"rate": done / span}
+
+
+def isect_aio_client(address: str, seconds: float, depth: int) -> dict[str, float]:
+    import isect.aio
+
+    async def go() -> dict[str, float]:
+        async with isect.aio.connect(address) as broker:
+            return await many(lambda: broker.call("upper", BODY), seconds, depth)
+
+    return asyncio.run(go())
+
+
+async def many(ask, seconds: float, depth: int) -> dict[str, float]:
+    """`depth` tasks that ask one request after another."""
+    times: list[float] = []
+    begun = time.perf_counter()
+
+    async def one() -> None:
+        last = time.perf_counter()
+        while last - begun < seconds:
+            assert len(await ask()) == 100
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+
+    await asyncio.gather(*(one() for _ in range(depth)))
+    return figures(times, time.perf_counter() - begun)
+
+
+# ---- nats
+
+def nats_worker(address: str) -> None:
+    import nats
+
+    async def go() -> None:
+        link = await nats.connect(address)
+
+        async def answer(message) -> None:
+            await message.respond(message.data.upper())
+
+        await link.subscribe("upper", cb=answer)
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(go())
+
+
+def nats_client(address: str, seconds: float, depth: int) -> dict[str, float]:
+    import nats
+
+    async def go() -> dict[str, float]:
+        link = await nats.connect(address)
+
+        async def ask() -> bytes:
+            return (await link.request("upper", BODY, timeout=10)).data
+
+        try:
+            return await many(ask, seconds, depth)
+        finally:
+            await link.close()
+
+    return asyncio.run(go())
+
+
+# ---- redis: a list of requests, a list of answers for each request
+
+def redis_worker(address: str) -> None:
+    import redis
+
+    link = redis.Redis(port=int(address))
+    print("ready", flush=True)
+    while True:
+        _, job = link.blpop(["upper"])
+        number, _, body = job.partition(b" ")
+        link.rpush(b"answer:" + number, body.upper())
+
+
+def redis_client(address: str, seconds: float, depth: int) -> dict[str, float]:
+    import redis
+
+    link, number = redis.Redis(port=int(address)), 0
+
+    def begin() -> bytes:
+        nonlocal number
+        number += 1
+        name = b"%d" % number
+        link.rpush("upper", name + b" " + BODY)
+        return b"answer:" + name
+
+    if depth == 1:
+        return one_by_one(lambda body: link.blpop([begin()])[1], seconds)
+    waiting = [begin() for _ in range(depth)]
+    done, begun = 0, time.perf_counter()
+    while (span := time.perf_counter() - begun) < seconds:
+        for at in range(depth):
+            assert len(link.blpop([waiting[at]])[1]) == 100
+            waiting[at] = begin()
+        done += depth
+    return {"rate": done / span}
+
+
+# ---- gearman
+
+def gearman_worker(address: str) -> None:
+    import python3_gearman
+
+    worker = python3_gearman.GearmanWorker([f"127.0.0.1:{address}"])
+    worker.register_task("upper", lambda worker, job: job.data.upper())
+    print("ready", flush=True)
+    worker.work()
+
+
+def gearman_client(address: str, seconds: float, depth: int) -> dict[str, float]:
+    import python3_gearman
+
+    client = python3_gearman.GearmanClient([f"127.0.0.1:{address}"])
+    text = BODY.decode()
+    if depth == 1:
+        return one_by_one(lambda body: client.submit_job("upper", text).result.encode(), seconds)
+    done, begun = 0, time.perf_counter()
+    while (span := time.perf_counter() - begun) < seconds:
+        jobs = [{"task": "upper", "data": text} for _ in range(depth)]
+        for job in client.submit_multiple_jobs(jobs, wait_until_complete=True):
+            assert len(job.result) == 100
+        done += depth
+    return {"rate": done / span}
+
+
+# ---- the runs
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until_open(port: int) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"nothing listens at port {port} after 10 s")
+
+
+class Peer:
+    """A server, a worker of it, and where they are."""
+
+    def __init__(self, name: str, folder: Path, binaries: Path) -> None:
+        self.name, self.processes, self.address = name, [], ""
+        base = name.removesuffix("-aio")
+        start = getattr(self, f"start_{base}")
+        start(folder, binaries)
+
+    def server(self, *args: str) -> None:
+        self.processes.append(subprocess.Popen(args, stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.DEVNULL))
+
+    def worker(self) -> None:
+        args = [sys.executable, __file__, "worker", self.name, self.address]
+        worker = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)
+        self.processes.append(worker)
+        assert worker.stdout and worker.stdout.readline() == "ready\n", self.name
+
+    def start_isect(self, folder: Path, binaries: Path) -> None:
+        ports = folder / "ports.json"
+        self.server(str(binaries / "isectd"), "--state", str(folder / "state"), "--listen",
+                    "127.0.0.1:0", "--ports-file", str(ports), "--allow-root-workers")
+        until = time.monotonic() + 10
+        while not ports.exists():
+            assert time.monotonic() < until, "isectd did not start"
+            time.sleep(0.02)
+        self.address = json.loads(ports.read_text())["client"]
+        launcher = folder / "worker"
+        launcher.write_text(f"#!/bin/sh\nPYTHONPATH='{os.environ.get('PYTHONPATH', '')}' exec "
+                            f"'{sys.executable}' '{Path(__file__).resolve()}' \"$@\"\n")
+        launcher.chmod(0o755)
+        for command in ["config service upper", f"config worker upper localhost {launcher}",
+                        "start upper"]:
+            client = [str(binaries / "isdclient"), "-h", self.address, "-c", command]
+            subprocess.run(client, check=True, stdout=subprocess.DEVNULL)
+
+    def start_nats(self, folder: Path, binaries: Path) -> None:
+        port = free_port()
+        self.server("nats-server", "-a", "127.0.0.1", "-p", str(port))
+        until_open(port)
+        self.address = f"nats://127.0.0.1:{port}"
+        self.worker()
+
+    def start_redis(self, folder: Path, binaries: Path) -> None:
+        port = free_port()
+        self.server("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+                    "--dir", str(folder))
+        until_open(port)
+        self.address = str(port)
+        self.worker()
+
+    def start_gearman(self, folder: Path, binaries: Path) -> None:
+        port = free_port()
+        self.server("gearmand", "-L", "127.0.0.1", "-p", str(port), "-l", str(folder / "log"))
+        until_open(port)
+        self.address = str(port)
+        self.worker()
+
+    def measure(self, seconds: float, depth: int) -> dict[str, float]:
+        args = [sys.executable, __file__, "client", self.name, self.address, str(seconds),
+                str(depth)]
+        out = subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(out.stdout)
+
+    def stop(self) -> None:
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait(20)
+
+
+def is_there(name: str) -> str:
+    """Why a peer can't be measured; empty = it can."""
+    needs = {"nats": ("nats", "nats-server"), "redis": ("redis", "redis-server"),
+             "gearman": ("python3_gearman", "gearmand")}
+    module, program = needs.get(name, ("isect", ""))
+    probe = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True)
+    if probe.returncode:
+        return f"the package {module} is not installed"
+    if program and not shutil.which(program):
+        return f"{program} is not installed"
+    return ""
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["client"]:
+        _, _, name, address, seconds, depth = sys.argv
+        run = globals()[f"{name.replace('-', '_')}_client"]
+        print(json.dumps(run(address, float(seconds), int(depth))))
+        return
+    if sys.argv[1:2] == ["worker"]:
+        globals()[f"{sys.argv[2].replace('-', '_')}_worker"](sys.argv[3])
+        return
+    if os.environ.get("ISECT_WORKER_SECRET"):
+        # The broker started this as its worker.
+        isect_worker("")
+        return
+    options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    options.add_argument("--isect", type=Path, default=Path("target/release"))
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=3)
+    options.add_argument("--peers", default=",".join(PEERS))
+    told = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        peers = []
+        try:
+            for name in told.peers.split(","):
+                if why := is_there(name):
+                    print(f"{name}: left out: {why}")
+                    continue
+                own = Path(folder) / name
+                own.mkdir()
+                peers.append(Peer(name, own, told.isect))
+            found: dict[tuple[str, int], list[dict[str, float]]] = {}
+            for _ in range(told.rounds):
+                for depth in (1, 64):
+                    for peer in peers:
+                        one = peer.measure(told.seconds, depth)
+                        found.setdefault((peer.name, depth), []).append(one)
+        finally:
+            for peer in peers:
+                peer.stop()
+    print(f"Python {sys.version.split()[0]}, {told.rounds} rounds of {told.seconds} s, medians\n")
+    print("| | one by one, requests/s | p50, µs | p99, µs | 64 under way, requests/s |")
+    print("| --- | --- | --- | --- | --- |")
+    for peer in peers:
+        middle = lambda depth, key: statistics.median(  # noqa: E731
+            one[key] for one in found[peer.name, depth])
+        print(f"| {peer.name} | {middle(1, 'rate'):,.0f} | {middle(1, 'p50'):.0f} | "
+              f"{middle(1, 'p99'):.0f} | {middle(64, 'rate'):,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
