@@ -15,7 +15,7 @@ use protocol::proof::{
     LANES, MAC_BYTES, MEMORY_KIB, PASSES, SALT_BYTES_MAX, SALT_BYTES_MIN, from_digits, statement,
 };
 use protocol::show::digits;
-use protocol::{Challenge, Channel, Claim, Proof, Rights, Role, TokenName};
+use protocol::{Binding, Bindings, Challenge, Channel, Claim, Proof, Rights, Role, TokenName};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -78,14 +78,17 @@ pub enum Fault {
     Unknown,
     /// The token is known, the proof is wrong.
     Wrong,
+    /// It is bound to something that is not taken on its connection.
+    Untaken(Binding),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => "no token of that name is known",
-            Self::Wrong => "the proof is wrong",
-        })
+        match self {
+            Self::Unknown => f.write_str("no token of that name is known"),
+            Self::Wrong => f.write_str("the proof is wrong"),
+            Self::Untaken(binding) => write!(f, "proofs by {binding} are not taken here"),
+        }
     }
 }
 
@@ -163,19 +166,29 @@ impl TokenList {
         Self::parse(text)
     }
 
-    /// Makes the challenge to a claim. An unknown name gets a challenge that looks like any other
-    /// and changes only in its nonce, so nobody learns which names exist.
+    /// Makes the challenge to a claim on a connection where proofs can be bound to this; `None`
+    /// only without TLS. An unknown name gets a challenge that looks like any other and changes
+    /// only in its nonce, so nobody learns which names exist.
     ///
     /// # Errors
     /// The kernel gives no random bytes.
-    pub fn challenge(&self, claim: &Claim) -> Result<Challenge, String> {
+    pub fn challenge(
+        &self,
+        claim: &Claim,
+        bindings: Option<&Bindings>,
+    ) -> Result<Challenge, String> {
         let own = crate::random_bytes::<24>()?;
-        Ok(self.challenge_with(claim, &own))
+        Ok(self.challenge_with(claim, bindings, &own))
     }
 
     /// As [`TokenList::challenge`], with given bytes as the verifier's nonce; for tests and
     /// documents.
-    pub fn challenge_with(&self, claim: &Claim, own: &[u8]) -> Challenge {
+    pub fn challenge_with(
+        &self,
+        claim: &Claim,
+        bindings: Option<&Bindings>,
+        own: &[u8],
+    ) -> Challenge {
         let (salt, cost) = match self.entries.get(&claim.token) {
             Some(entry) => (entry.salt.clone(), entry.cost),
             None => {
@@ -185,16 +198,20 @@ impl TokenList {
         };
         let Cost { memory_kib, passes, lanes } = cost;
         let nonce = [claim.nonce.as_slice(), own].concat();
-        Challenge { salt, memory_kib, passes, lanes, nonce }
+        let channels = bindings.map(Bindings::channels);
+        Challenge { salt, memory_kib, passes, lanes, nonce, channels }
     }
 
     /// Checks a proof; returns the token's entry and the signature that answers the proof. An
-    /// unknown name costs the same work.
+    /// unknown name costs the same work. The statement has the challenge as it was sent, so a list
+    /// of channels that was changed on the way makes the proof wrong.
     ///
     /// # Errors
     /// Says why the proof is refused, for the log.
     pub fn check(&self, login: &IssuedChallenge, proof: &Proof) -> Result<(&Entry, String), Fault> {
-        let IssuedChallenge { role, target, token, challenge, channel } = login;
+        let IssuedChallenge { role, target, token, challenge, .. } = login;
+        // This is said before any name is looked up, so it tells nothing about the token.
+        let channel = login.channel(proof.channel).map_err(Fault::Untaken)?;
         let text = statement(*role, target, token, challenge, channel.as_ref());
         let Some(entry) = self.entries.get(token) else {
             let nobody = Verifier { stored: self.decoy, server: self.decoy };
@@ -217,8 +234,25 @@ pub struct IssuedChallenge {
     pub token: TokenName,
     /// The challenge as it was sent.
     pub challenge: Challenge,
-    /// Channel binding of its connection; `None` only without TLS.
-    pub channel: Option<Channel>,
+    /// What proofs on its connection can be bound to; `None` only without TLS.
+    pub bindings: Option<Bindings>,
+}
+
+impl IssuedChallenge {
+    /// What a proof that names this binding, or none, must be bound to; `None` only without TLS.
+    ///
+    /// # Errors
+    /// The binding is not taken on this connection.
+    fn channel(&self, named: Option<Binding>) -> Result<Option<Channel>, Binding> {
+        match (&self.bindings, named) {
+            (None, None) => Ok(None),
+            (None, Some(named)) => Err(named),
+            (Some(bindings), named) => {
+                let binding = named.unwrap_or(Binding::Exporter);
+                bindings.channel(binding).map(Some).ok_or(binding)
+            }
+        }
+    }
 }
 
 fn rights(roles: &[&str]) -> Result<Rights, String> {
@@ -316,12 +350,12 @@ mod tests {
 
     fn prove(list: &TokenList, who: &Token) -> (IssuedChallenge, Proof, Prover) {
         let mut prover = Prover::begin(who, Role::Client, "echo").unwrap();
-        let challenge = list.challenge(prover.claim()).unwrap();
+        let challenge = list.challenge(prover.claim(), None).unwrap();
         let proof = prover.answer(&challenge, None).unwrap();
         let target = "echo".to_owned();
         let token = who.name().clone();
         (
-            IssuedChallenge { role: Role::Client, target, token, challenge, channel: None },
+            IssuedChallenge { role: Role::Client, target, token, challenge, bindings: None },
             proof,
             prover,
         )
@@ -360,24 +394,33 @@ mod tests {
         assert_eq!(list.check(&login, &proof).unwrap_err(), Fault::Wrong);
     }
 
+    /// A login by this prover where proofs can be bound to this.
+    fn issued(challenge: Challenge, bindings: Option<Bindings>) -> IssuedChallenge {
+        let (target, token) = ("echo".to_owned(), name("shop"));
+        IssuedChallenge { role: Role::Client, target, token, challenge, bindings }
+    }
+
+    fn begin() -> Prover {
+        Prover::begin(&token("shop"), Role::Client, "echo").unwrap()
+    }
+
+    /// A connection with this secret, where a certificate with this hash is shown.
+    fn bindings(secret: u8, end_point: Option<&[u8]>) -> Bindings {
+        Bindings { exporter: [secret; 32], end_point: end_point.map(Into::into) }
+    }
+
     #[test]
     fn a_proof_is_good_on_the_connection_it_was_made_for() {
         let list = TokenList::parse(&file(&[("shop", "client:echo")])).unwrap();
-        let channels = [None, Some([1; 32]), Some([2; 32])];
-        for made in channels {
-            let mut prover = Prover::begin(&token("shop"), Role::Client, "echo").unwrap();
-            let challenge = list.challenge(prover.claim()).unwrap();
-            let proof = prover.answer(&challenge, made.as_ref()).unwrap();
-            for shown in channels {
-                let (target, token) = ("echo".to_owned(), name("shop"));
-                let challenge = challenge.clone();
-                let login = IssuedChallenge {
-                    role: Role::Client,
-                    target,
-                    token,
-                    challenge,
-                    channel: shown,
-                };
+        let connections = [None, Some(bindings(1, None)), Some(bindings(2, Some(&[9])))];
+        for made in &connections {
+            let channel = made.as_ref().and_then(|made| made.channel(Binding::Exporter));
+            let mut prover = begin();
+            let challenge = list.challenge(prover.claim(), made.as_ref()).unwrap();
+            let proof = prover.answer(&challenge, channel.as_ref()).unwrap();
+            assert_eq!(proof.channel, None, "the exporter is not named");
+            for shown in &connections {
+                let login = issued(challenge.clone(), shown.clone());
                 let checked = list.check(&login, &proof);
                 assert_eq!(checked.is_ok(), made == shown, "made for {made:?}, shown on {shown:?}");
                 if let Ok((_, signature)) = checked {
@@ -388,14 +431,91 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_may_be_bound_to_the_certificate_where_that_is_taken() {
+        let list = TokenList::parse(&file(&[("shop", "client:echo")])).unwrap();
+        let here = bindings(1, Some(&[7; 48]));
+        let prove = |channels: Option<&Bindings>, hash: &[u8]| {
+            let mut prover = begin();
+            let challenge = list.challenge(prover.claim(), channels).unwrap();
+            let channel = Channel::EndPoint(hash.to_vec());
+            let proof = prover.answer(&challenge, Some(&channel));
+            (proof, challenge, prover)
+        };
+        let (proof, challenge, prover) = prove(Some(&here), &[7; 48]);
+        let proof = proof.unwrap();
+        assert_eq!(proof.channel, Some(Binding::EndPoint));
+        // Another connection with the same certificate: the difference to the exporter.
+        for shown in [here.clone(), bindings(2, Some(&[7; 48]))] {
+            let login = issued(challenge.clone(), Some(shown));
+            let (_, signature) = list.check(&login, &proof).unwrap();
+            assert!(prover.is_proven(Some(&signature)));
+        }
+        let untaken = Fault::Untaken(Binding::EndPoint);
+        for (shown, fault) in [
+            (Some(bindings(1, Some(&[8; 48]))), Fault::Wrong),
+            (Some(bindings(1, Some(&[7; 32]))), Fault::Wrong),
+            (Some(bindings(1, None)), untaken),
+            (None, untaken),
+        ] {
+            let login = issued(challenge.clone(), shown.clone());
+            assert_eq!(list.check(&login, &proof).unwrap_err(), fault, "{shown:?}");
+            let login = IssuedChallenge { token: name("nobody"), ..login };
+            let unknown = if fault == untaken { untaken } else { Fault::Unknown };
+            assert_eq!(list.check(&login, &proof).unwrap_err(), unknown, "{shown:?}");
+        }
+        // What it says it is bound to is part of what is proved.
+        let login = issued(challenge, Some(here.clone()));
+        for channel in [None, Some(Binding::Exporter)] {
+            let renamed = Proof { channel, ..proof.clone() };
+            assert_eq!(list.check(&login, &renamed).unwrap_err(), Fault::Wrong);
+        }
+        // Where the list has it not, or there is none, nothing is proved.
+        for channels in [None, Some(&bindings(1, None))] {
+            let why = prove(channels, &[7; 48]).0.unwrap_err();
+            let named = channels.map_or_else(|| "none".to_owned(), |b| b.channels().to_string());
+            assert!(why.contains("tls-server-end-point (it names: "), "{why}");
+            assert!(why.contains(&named), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_channels_that_was_changed_on_the_way_makes_the_proof_wrong() {
+        let list = TokenList::parse(&file(&[("shop", "client:echo")])).unwrap();
+        let here = bindings(1, Some(&[7; 48]));
+        for (heard, is_right) in [
+            ("tls-exporter tls-server-end-point", true),
+            ("tls-server-end-point", false),
+            ("tls-server-end-point tls-exporter", false),
+            ("tls-exporter tls-server-end-point x", false),
+        ] {
+            let mut prover = begin();
+            let sent = list.challenge(prover.claim(), Some(&here)).unwrap();
+            let channels = protocol::proof::Channels::parse(heard);
+            let heard = Challenge { channels, ..sent.clone() };
+            let channel = Channel::EndPoint(vec![7; 48]);
+            let proof = prover.answer(&heard, Some(&channel)).unwrap();
+            let checked = list.check(&issued(sent, Some(here.clone())), &proof);
+            assert_eq!(checked.is_ok(), is_right, "{heard:?}");
+        }
+        // Who has the exporter does not look at the list, and proves the same without it.
+        let mut prover = begin();
+        let sent = list.challenge(prover.claim(), Some(&here)).unwrap();
+        let heard = Challenge { channels: None, ..sent.clone() };
+        let channel = here.channel(Binding::Exporter);
+        let proof = prover.answer(&heard, channel.as_ref()).unwrap();
+        assert!(list.check(&issued(sent, Some(here)), &proof).is_ok());
+    }
+
+    #[test]
     fn a_name_that_is_not_known_gets_a_challenge_like_any_other() {
         let text = file(&[("ops", "operator:read")]);
         let list = TokenList::parse(&text).unwrap();
         let claim = |who: &str| Claim { token: name(who), nonce: vec![1; 16] };
-        let one = list.challenge_with(&claim("nobody"), &[2; 24]);
-        let again = TokenList::parse(&text).unwrap().challenge_with(&claim("nobody"), &[2; 24]);
+        let one = list.challenge_with(&claim("nobody"), None, &[2; 24]);
+        let again =
+            TokenList::parse(&text).unwrap().challenge_with(&claim("nobody"), None, &[2; 24]);
         assert_eq!(one, again, "the same after a restart");
-        let other = list.challenge_with(&claim("noone"), &[2; 24]);
+        let other = list.challenge_with(&claim("noone"), None, &[2; 24]);
         assert_ne!(one.salt, other.salt);
         let real = Entry::make(&token("x"), Rights::default(), Cost::default()).unwrap();
         assert_eq!(one.salt.len(), real.salt.len());
@@ -410,13 +530,13 @@ mod tests {
         let list = TokenList::parse(&file(&[("ops", "host")])).unwrap();
         let ops = token("ops");
         let mut prover = Prover::begin(&ops, Role::Broker, "h1").unwrap();
-        let mut challenge = list.challenge(prover.claim()).unwrap();
+        let mut challenge = list.challenge(prover.claim(), None).unwrap();
         challenge.nonce[0] ^= 1;
         assert!(prover.answer(&challenge, None).unwrap_err().contains("nonce"));
         challenge.nonce[0] ^= 1;
         challenge.nonce.truncate(24 + 15);
         assert!(prover.answer(&challenge, None).unwrap_err().contains("nonce"));
-        let challenge = list.challenge(prover.claim()).unwrap();
+        let challenge = list.challenge(prover.claim(), None).unwrap();
         assert!(prover.answer(&challenge, None).is_ok());
         assert!(prover.answer(&challenge, None).unwrap_err().contains("second"));
     }

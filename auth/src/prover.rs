@@ -4,7 +4,9 @@
 use crate::scram::{Cost, Keys};
 use crate::token::Token;
 use protocol::kinds::Role;
-use protocol::proof::{Challenge, Channel, Claim, NONCE_BYTES_MIN, Proof, from_digits, statement};
+use protocol::proof::{
+    Binding, Challenge, Channel, Channels, Claim, NONCE_BYTES_MIN, Proof, from_digits, statement,
+};
 
 /// The state of one login with a token.
 #[derive(Clone, Debug)]
@@ -39,10 +41,12 @@ impl Prover {
     }
 
     /// Answers the challenge that came on a connection with this channel binding; `None` only
-    /// without TLS. Hashing the token takes some hundredths of a second.
+    /// without TLS. Give [`Channel::Exporter`] wherever the TLS has it. Hashing the token takes
+    /// some hundredths of a second.
     ///
     /// # Errors
-    /// The challenge does not belong to this claim, or one was answered before.
+    /// The challenge does not belong to this claim, one was answered before, or the other side does
+    /// not take such a binding.
     pub fn answer(
         &mut self,
         challenge: &Challenge,
@@ -55,10 +59,15 @@ impl Prover {
         if other.is_none_or(|own| own.len() < NONCE_BYTES_MIN) {
             return Err("the challenge does not go on from the nonce of this login".into());
         }
+        let binding = match channel {
+            // Every verifier takes it, so the proof does not name it.
+            None | Some(Channel::Exporter(_)) => None,
+            Some(Channel::EndPoint(_)) => Some(offered(challenge, Binding::EndPoint)?),
+        };
         let Challenge { memory_kib, passes, lanes, .. } = *challenge;
         let keys = self.token.keys(&challenge.salt, Cost { memory_kib, passes, lanes })?;
         let text = statement(self.role, &self.target, self.token.name(), challenge, channel);
-        let proof = Proof { proof: keys.prove(&text) };
+        let proof = Proof { proof: keys.prove(&text), channel: binding };
         self.signed = Some((keys, text));
         Ok(proof)
     }
@@ -69,6 +78,20 @@ impl Prover {
         match (&self.signed, signature.and_then(from_digits)) {
             (Some((keys, text)), Some(signature)) => keys.is_signed(text, &signature),
             (Some(_) | None, _) => false,
+        }
+    }
+}
+
+/// The binding, if the other side takes it.
+fn offered(challenge: &Challenge, binding: Binding) -> Result<Binding, String> {
+    match &challenge.channels {
+        Some(channels) if channels.has(binding) => Ok(binding),
+        channels => {
+            let taken = channels.as_ref().map_or_else(|| "none".into(), Channels::to_string);
+            Err(format!(
+                "the other side takes no proof by {binding} (it names: {taken}); a library whose \
+                 TLS has the exporter can log in (docs/security.md)"
+            ))
         }
     }
 }

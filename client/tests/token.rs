@@ -42,11 +42,11 @@ fn list() -> TokenList {
 /// Sends a challenge and checks the proof; returns the signature.
 fn check_proof(peer: &mut Peer, role: Role, claim: &Claim) -> String {
     let list = list();
-    let challenge = list.challenge(claim).unwrap();
+    let challenge = list.challenge(claim, None).unwrap();
     peer.send(Frame::Challenge(challenge.clone()));
     let Frame::Proof(proof) = peer.frame() else { panic!("a proof answers a challenge") };
     let (target, token) = ("echo".to_owned(), claim.token.clone());
-    let login = IssuedChallenge { role, target, token, challenge, channel: None };
+    let login = IssuedChallenge { role, target, token, challenge, bindings: None };
     list.check(&login, &proof).map(|(_, signature)| signature).unwrap()
 }
 
@@ -85,7 +85,7 @@ fn a_broker_that_does_not_know_the_token_is_not_trusted() {
             let signature = match wrong {
                 "no challenge" => None,
                 "foreign challenge" => {
-                    let mut challenge = list().challenge(&claim).unwrap();
+                    let mut challenge = list().challenge(&claim, None).unwrap();
                     challenge.nonce[3] ^= 1;
                     peer.send(Frame::Challenge(challenge));
                     return;
@@ -116,7 +116,7 @@ fn whoever_has_no_token_answers_no_challenge() {
         let mut peer = broker.accept();
         assert_eq!(peer.login().token, None);
         let claim = Claim { token: TokenName::new("shop").unwrap(), nonce: vec![1; 16] };
-        peer.send(Frame::Challenge(list().challenge(&claim).unwrap()));
+        peer.send(Frame::Challenge(list().challenge(&claim, None).unwrap()));
     });
     let error = Caller::login(&[address], Options::new(echo())).unwrap_err();
     assert!(error.is(ErrorCode::Unproven) && error.text.contains("no token"), "{error}");

@@ -43,6 +43,10 @@ pub(crate) struct Cli {
     /// Only a broker that shows a certificate of one of these CAs may use it
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+    /// Take proofs of tokens only if they are bound to their TLS connection (tls-exporter), not if
+    /// they are bound to the certificate shown there (tls-server-end-point)
+    #[arg(long)]
+    tls_client_exporter: bool,
     /// Start only programs below this directory, symbolic links resolved; may be repeated. '/'
     /// allows every program of this machine. Needed: without it nothing could be started
     #[arg(long, value_name = "DIR")]
@@ -190,7 +194,8 @@ impl Cli {
             return Err("--start-rate and --start-burst are at least 1".into());
         }
         let listen = Listen::parse(&self.listen).map_err(|error| format!("--listen {error}"))?;
-        let tls = tls_files(&listen, [self.tls_cert, self.tls_key], self.tls_client_ca)?;
+        let bound = (self.tls_client_ca, self.tls_client_exporter);
+        let tls = tls_files(&listen, [self.tls_cert, self.tls_key], bound)?;
         let mut options = Options::new(listen);
         options.tls = tls;
         options.insecure = self.insecure;
@@ -246,16 +251,18 @@ impl Cli {
 fn tls_files(
     listen: &Listen,
     [cert, key]: [Option<PathBuf>; 2],
-    client_ca: Option<PathBuf>,
+    (client_ca, is_exporter_only): (Option<PathBuf>, bool),
 ) -> Result<Option<ListenerFiles>, String> {
     match (listen, cert, key) {
         (Listen::Tls(_), Some(cert), Some(key)) => {
             let [cert, key] = [cert, key].map(absolute);
             let client_ca = client_ca.map(absolute);
-            Ok(Some(ListenerFiles { pair: Pair { cert, key }, client_ca }))
+            Ok(Some(ListenerFiles { pair: Pair { cert, key }, client_ca, is_exporter_only }))
         }
         (Listen::Tls(_), _, _) => Err("tls:// needs --tls-cert FILE and --tls-key FILE".into()),
-        (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), None, None) if client_ca.is_none() => {
+        (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), None, None)
+            if client_ca.is_none() && !is_exporter_only =>
+        {
             Ok(None)
         }
         (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), _, _) => {

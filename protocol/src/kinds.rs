@@ -148,9 +148,11 @@ macro_rules! table {
             passes: u32 = needed(In(PASSES, "")), ["2"], "the passes of the hash";
             lanes: u32 = needed(In(LANES, "")), ["1"], "the lanes of the hash";
             nonce: Vec<u8> = needed(Hex(2 * NONCE_BYTES_MIN, 2 * NONCE_BYTES_MAX)), ["000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"], "the claim's nonce, followed by the verifier's";
+            channels: Option<Channels> = Maybe(ChannelNames), ["tls-exporter tls-server-end-point"], "over TLS: the channel bindings that the verifier takes on this connection, in its order of preference";
         };
         Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token", Proof {
             proof: [u8; MAC_BYTES] = needed(Mac), ["5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a"], "shows that the sender knows the token: the HMAC over the statement, combined with the client key as in RFC 5802";
+            channel: Option<Binding> = Maybe(ChannelName), ["tls-server-end-point"], "the channel binding of the statement. Absent: `tls-exporter` over TLS, none without it";
         };
         Cancel = 15, "cancel", [Client, Broker], Text {
             /// From a client: `sequence` names the request. To a worker: `transaction` does, and

@@ -66,7 +66,7 @@ pub use op::parse::OpError;
 pub use op::reply::{Block, Column, OpReply, Value};
 pub use op::spec::{Command, Effect, OpRequest, Target, WorkerFilter};
 pub use peer_group::PeerGroup;
-pub use proof::{Challenge, Channel, Claim, Proof};
+pub use proof::{Binding, Bindings, Challenge, Channel, Claim, Proof};
 pub use rights::Rights;
 pub use settings::{ServiceSetting, ServiceSettings, Setting, Settings};
 pub use time::{Micros, Tick, Wall};

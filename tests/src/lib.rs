@@ -1,9 +1,11 @@
 //! The library of the tests in `tests/tests`: runs scripts, simulations and real processes, and
 //! makes documents. No program uses it.
 
+pub mod between;
 pub mod blackhole;
 pub mod builtin;
 pub mod certs;
+pub mod conformance;
 pub mod docs;
 pub mod far_host;
 pub mod fault;
@@ -15,6 +17,7 @@ pub mod netns_link;
 pub mod other_user;
 pub mod proc;
 pub mod proof;
+pub mod python_tables;
 pub mod schema;
 pub mod script;
 pub mod shell;

@@ -36,7 +36,7 @@ mod show;
 mod stimulus;
 mod tokens;
 mod topics;
-mod words;
+pub(crate) mod words;
 mod workers;
 pub mod world;
 

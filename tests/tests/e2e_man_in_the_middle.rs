@@ -10,97 +10,23 @@ use client::error::Error;
 use client::token::Token;
 use client::trust::Trust;
 use client::worker::{Worker, WorkerOptions};
-use isect_tests::certs::{Authority, Pair};
-use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, program, run};
-use isect_tests::wire::{self, Wire};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use protocol::bodies::{ExecHello, Login, WorkerLogin};
+use isect_tests::between::{self, firsts};
+use isect_tests::certs::Authority;
+use isect_tests::proc::{Broker, Execd, await_that, program, run};
+use isect_tests::wire::Wire;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::kinds::Role;
-use protocol::names::{HostName, ServiceName};
+use protocol::names::ServiceName;
 use protocol::proof::{Challenge, Claim};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use transport::session::Session;
-use transport::setup::{CallerFiles, ListenerFiles};
-use transport::stream::Stream;
-
-/// The attacker's connection to one of the two peers.
-fn side(socket: TcpStream, session: Option<Session>) -> Stream {
-    let stream = Stream::from(socket).with_tls(session);
-    stream.set_nonblocking(true).expect("a flag");
-    stream
-}
-
-/// Completes the TLS handshake, if this side has TLS.
-fn handshake(stream: &mut Stream) -> io::Result<()> {
-    loop {
-        match stream.handshake() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&[stream]),
-            result => return result,
-        }
-    }
-}
-
-fn wait(streams: &[&Stream]) {
-    let mut fds = Vec::new();
-    for stream in streams {
-        fds.push(PollFd::new(stream.as_fd(), PollFlags::POLLIN));
-    }
-    let limit = PollTimeout::try_from(TIMEOUT).expect("a time");
-    assert!(poll(&mut fds, limit).expect("poll") > 0, "nothing came");
-}
-
-/// Relays bytes both ways until one side ends.
-fn carry(near: &mut Stream, far: &mut Stream) -> io::Result<()> {
-    let mut bytes = [0; 65_536];
-    loop {
-        for is_near in [true, false] {
-            let (from, to) =
-                if is_near { (&mut *near, &mut *far) } else { (&mut *far, &mut *near) };
-            match from.read(&mut bytes) {
-                Ok(0) => return Ok(()),
-                // Frames of a login are small, so the system accepts them at once.
-                Ok(count) => assert_eq!(to.write(&bytes[..count])?, count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        wait(&[near, far]);
-    }
-}
 
 /// Starts an attacker that relays one connection to `target`, and returns its address. `near_tls`:
 /// the side that connects to it speaks TLS.
 fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let place = listener.local_addr().expect("an address").to_string();
-    let (bare, far_tls) = match target.strip_prefix("tls://") {
-        Some(bare) => (bare.to_owned(), true),
-        None => (target.to_owned(), false),
-    };
-    let Pair { cert, key } = authority.sign("between", &["127.0.0.1"]);
-    let files = ListenerFiles { pair: transport::setup::Pair { cert, key }, client_ca: None };
-    let near_setup = near_tls.then(|| files.load().expect("files"));
-    let far_files = CallerFiles { ca: Some(authority.ca()), pair: None };
-    let far_setup = far_tls.then(|| far_files.load().expect("files"));
-    #[expect(clippy::disallowed_methods, reason = "the one in between has a life of its own")]
-    std::thread::spawn(move || {
-        let (near, _) = listener.accept().expect("a connection");
-        let far = TcpStream::connect(&bare).expect("a connection");
-        let near_session = near_setup.map(|setup| setup.session().expect("a session"));
-        let far_session = far_setup.map(|setup| setup.session("127.0.0.1").expect("a session"));
-        let mut near = side(near, near_session);
-        let mut far = side(far, far_session);
-        handshake(&mut near)?;
-        handshake(&mut far)?;
-        carry(&mut near, &mut far)
-    });
-    if near_tls { format!("tls://{place}") } else { place }
+    let pair = near_tls.then(|| authority.sign("between", &["127.0.0.1"]));
+    between::stand_before(target, authority, pair.as_ref(), |frame| frame)
 }
 
 /// A temporary folder with a token file.
@@ -224,25 +150,6 @@ fn challenged(at: &str, first: Frame) -> (Wire, Challenge) {
         Some(Frame::Challenge(challenge)) => (wire, challenge),
         other => panic!("no challenge: {other:?}"),
     }
-}
-
-/// For each port: its address, the first frame of a login, and the role and target that the proof
-/// is bound to.
-fn firsts<'a>(
-    claim: &Claim,
-    (client, worker, execd): (&'a str, &'a str, &'a str),
-) -> [(&'a str, Frame, Role, &'static str); 3] {
-    let host = HostName::new("h1").expect("a name");
-    let token = Some(claim.clone());
-    let hello = ExecHello { host, broker: "b".into(), token: token.clone() };
-    let echo = ServiceName::new("echo").expect("a name");
-    let login = Login { token: token.clone(), ..Login::to(echo) };
-    let worker_login = WorkerLogin { token, ..wire::worker_login("echo") };
-    [
-        (client, Frame::Login(login), Role::Client, "echo"),
-        (worker, Frame::WorkerLogin(worker_login), Role::Worker, "echo"),
-        (execd, Frame::ExecHello(hello), Role::Broker, "h1"),
-    ]
 }
 
 #[test]

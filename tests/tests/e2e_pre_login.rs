@@ -60,7 +60,7 @@ fn fail(broker: &Broker, token: &str) -> ErrorCode {
     let mut wire = Wire::connect(&broker.port("client"));
     wire.send(Frame::Login(Login { token: Some(claim), ..Login::to(service("echo")) }));
     assert!(matches!(wire.next_frame(), Some(Frame::Challenge(_))));
-    wire.send(Frame::Proof(Proof { proof: [7; 32] }));
+    wire.send(Frame::Proof(Proof { proof: [7; 32], channel: None }));
     wire.refusal()
 }
 

@@ -1,5 +1,5 @@
-//! Tests the example of a token login in `docs/protocol.md`: its values equal those of other
-//! implementations, and its bytes are encoded and decoded as printed.
+//! Tests the examples of a token login in `docs/protocol.md`: their values equal those of other
+//! implementations, and their bytes are encoded and decoded as printed.
 
 use isect_tests::{docs, proof};
 use protocol::decode::Limits;
@@ -17,18 +17,32 @@ const KNOWN: &[(&str, &str)] = &[
     ("signature", "515025c45df367f21e941e67180c20aeaff37bba62dc3f94338cfa6ee8ae0df4"),
 ];
 
+/// The same over TLS: values computed by Python's hmac and hashlib; the hash also by OpenSSL
+/// (`openssl x509 -fingerprint -sha384`).
+const KNOWN_END_POINT: &[(&str, &str)] = &[
+    (
+        "SHA-384",
+        "2d9f15f712f3b099a85c3185511704286b6dbbf79106143236da0abd52590507b5afd2d6b254df01349cf2d62a8a5d73",
+    ),
+    ("proof", "198332ccd70696542102164f1cc8208771244f49477547937948f71ba1583d7e"),
+    ("signature", "8c909c394a9857ab40a1637c5277e6160f0447787cac216cc903986454904392"),
+];
+
 #[test]
 fn the_values_are_those_of_other_implementations() {
-    let values = proof::example().values;
-    assert_eq!(values.len(), KNOWN.len());
-    for ((name, value), known) in values.iter().zip(KNOWN) {
-        assert_eq!((*name, digits(value).as_str()), *known);
+    for (example, known) in
+        [(proof::example(), KNOWN), (proof::end_point_example(), KNOWN_END_POINT)]
+    {
+        assert_eq!(example.values.len(), known.len());
+        for ((name, value), known) in example.values.iter().zip(known) {
+            assert_eq!((*name, digits(value).as_str()), *known);
+        }
     }
 }
 
-/// The bytes of each hex dump in the example.
-fn dumps(page: &str) -> Vec<Vec<u8>> {
-    let (_, part) = page.split_once("<!-- made: proof -->").expect("the example");
+/// The bytes of each hex dump in the example of this name.
+fn dumps(page: &str, name: &str) -> Vec<Vec<u8>> {
+    let (_, part) = page.split_once(&format!("<!-- made: {name} -->")).expect("the example");
     let (part, _) = part.split_once("<!-- end -->").expect("its end");
     let mut dumps: Vec<Vec<u8>> = Vec::new();
     for line in part.lines() {
@@ -45,15 +59,17 @@ fn dumps(page: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn the_bytes_of_the_document_are_the_frames_of_the_example() {
+fn the_bytes_of_the_document_are_the_frames_of_the_examples() {
     let path = docs::root().join("docs/protocol.md");
     let page = std::fs::read_to_string(path).expect("the document");
-    let frames = proof::example().frames;
-    let dumps = dumps(&page);
-    assert_eq!(dumps.len(), frames.len());
-    for ((note, frame), bytes) in frames.into_iter().zip(dumps) {
-        assert_eq!(encode::to_bytes(frame.clone()), bytes, "{note}");
-        let read = Inbox::of(Limits::default(), &bytes).next_frame().expect("a frame");
-        assert_eq!(read, Some(frame), "{note}");
+    for (name, example) in [("proof", proof::example()), ("end-point", proof::end_point_example())]
+    {
+        let (frames, dumps) = (example.frames, dumps(&page, name));
+        assert_eq!(dumps.len(), frames.len());
+        for ((note, frame), bytes) in frames.into_iter().zip(dumps) {
+            assert_eq!(encode::to_bytes(frame.clone()), bytes, "{note}");
+            let read = Inbox::of(Limits::default(), &bytes).next_frame().expect("a frame");
+            assert_eq!(read, Some(frame), "{note}");
+        }
     }
 }

@@ -67,7 +67,7 @@ fn engine(roles: &str) -> (Engine, Vec<Action>) {
     let claim = Some(Claim { token: name, nonce: vec![0; 16] });
     let login = Login { token: claim, ..Login::to(ServiceName::op()) };
     step(&mut engine, Input::Login { link: LINK, login: Box::new(login) });
-    let proof = Box::new(Proof { proof: [0; 32] });
+    let proof = Box::new(Proof { proof: [0; 32], channel: None });
     step(&mut engine, Input::Proof { link: LINK, proof });
     let said = step(&mut engine, Input::Proven { link: LINK, proven: Ok("00".into()) });
     (engine, said)

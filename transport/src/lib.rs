@@ -9,8 +9,10 @@
 //! | [`setup`] | what a listener or a caller needs: made at the start, and again at a reload |
 //! | [`files`] | reads certificates and keys from PEM files, with errors that name file and cure |
 //! | [`words`] | explains errors in words, with the cure; recognises the first bytes of TLS |
+//! | [`end_point`] | the hash of a certificate to which proofs can be bound |
 //! | [`validity`] | from when to when a certificate is valid |
 
+pub mod end_point;
 pub mod files;
 pub mod session;
 pub mod setup;

@@ -5,10 +5,13 @@
 //! Memory is bounded: at most [`SCRATCH_BYTES`] read and not decrypted yet, one record decrypted
 //! and not taken, and [`AHEAD_BYTES_MAX`] encrypted and not written.
 
+use crate::end_point::end_point;
 use crate::words::{self, Side};
+use protocol::proof::CHANNEL_BYTES;
 use rustls::Connection;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::sync::Arc;
 
 /// Most bytes of ciphertext in one read of the socket.
 pub const SCRATCH_BYTES: usize = 16 * 1024;
@@ -17,8 +20,6 @@ pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The label of the channel binding `tls-exporter` (RFC 9266).
 const CHANNEL_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-/// The size of that channel binding in bytes (RFC 9266).
-pub const CHANNEL_BYTES: usize = 32;
 
 /// The alert `decode_error` (RFC 8446, section 6) as a plain record, for a peer without keys yet.
 const DECODE_ERROR: &[u8] = &[0x15, 3, 3, 0, 2, 2, 50];
@@ -36,6 +37,9 @@ pub enum Fault {
 /// One TLS connection.
 pub struct Session {
     conn: Connection,
+    /// Of a listener: the hash of the certificate that this connection shows, if proofs that are
+    /// bound to it are taken.
+    end_point: Option<Arc<[u8]>>,
     /// Ciphertext that was read but not decrypted yet, because there was no room for the result.
     rest: Vec<u8>,
     /// Whether no byte has come yet.
@@ -93,12 +97,13 @@ impl Room<'_, '_> {
 }
 
 impl Session {
-    pub(crate) fn new(conn: impl Into<Connection>) -> Self {
+    pub(crate) fn new(conn: impl Into<Connection>, end_point: Option<Arc<[u8]>>) -> Self {
         let mut conn = conn.into();
         // `write` bounds what is encrypted ahead.
         conn.set_buffer_limit(None);
         Self {
             conn,
+            end_point,
             rest: Vec::new(),
             is_fresh: true,
             is_ended: false,
@@ -131,6 +136,19 @@ impl Session {
         self.conn
             .export_keying_material([0; CHANNEL_BYTES], CHANNEL_LABEL, Some(&[]))
             .map_err(|error| format!("the TLS session has no keys to bind a proof to: {error}"))
+    }
+
+    /// The channel binding `tls-server-end-point` of RFC 5929: the hash of the listener's
+    /// certificate, as this end sees it. `None`: no certificate came, it is signed in a way that
+    /// has no such hash, or the listener takes no proofs that are bound to it.
+    pub fn end_point(&self) -> Option<Arc<[u8]>> {
+        match &self.conn {
+            Connection::Server(_) => self.end_point.clone(),
+            Connection::Client(conn) => {
+                let shown = conn.peer_certificates().and_then(<[_]>::first);
+                shown.and_then(|certificate| end_point(certificate)).map(Into::into)
+            }
+        }
     }
 
     /// Whether ciphertext waits for the socket.

@@ -2,6 +2,7 @@
 //! reload. Open connections keep their configuration. Sessions are not resumed: links last long,
 //! and a revoked certificate must not live on in a ticket.
 
+use crate::end_point::end_point;
 use crate::files::{self, Identity};
 use crate::session::Session;
 use crate::validity::{self, Validity};
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// A certificate that expires within this many seconds (14 days) gets a warning.
 const SOON_SECONDS: i64 = 14 * 86_400;
+
+/// What is said of a certificate to which no proof can be bound.
+const NO_END_POINT: &str = ", signed in a way that has no tls-server-end-point";
 
 /// The files of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,9 @@ pub struct ListenerFiles {
     pub pair: Pair,
     /// PEM file of the CAs of callers; `None` = callers need no certificate.
     pub client_ca: Option<PathBuf>,
+    /// Whether proofs of tokens must be bound to their connection (`tls-exporter`). `false` = to
+    /// the certificate is enough for callers whose TLS has no exporter.
+    pub is_exporter_only: bool,
 }
 
 /// The files of a caller.
@@ -48,6 +55,8 @@ pub struct CallerFiles {
 #[derive(Clone)]
 pub struct ListenerConfig {
     config: Arc<ServerConfig>,
+    /// The hash of its certificate; `None` = no proofs that are bound to it are taken.
+    end_point: Option<Arc<[u8]>>,
     notes: Notes,
 }
 
@@ -90,7 +99,14 @@ impl ListenerFiles {
     /// Names the file, what is wrong with it, and the cure.
     pub fn load(&self) -> Result<ListenerConfig, String> {
         let identity = self.pair.load()?;
-        let notes = Notes::of(&self.pair.cert, &identity, now());
+        let mut notes = Notes::of(&self.pair.cert, &identity, now());
+        let end_point = match identity.chain.first() {
+            Some(certificate) if !self.is_exporter_only => end_point(certificate),
+            Some(_) | None => None,
+        };
+        if end_point.is_none() && !self.is_exporter_only {
+            notes.read.iter_mut().for_each(|line| line.push_str(NO_END_POINT));
+        }
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| e.to_string())?;
@@ -112,7 +128,8 @@ impl ListenerFiles {
         config.require_ems = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(ListenerConfig { config: Arc::new(config), notes })
+        let end_point = end_point.map(Into::into);
+        Ok(ListenerConfig { config: Arc::new(config), end_point, notes })
     }
 }
 
@@ -173,7 +190,7 @@ impl ListenerConfig {
     /// The kernel gives no random bytes.
     pub fn session(&self) -> Result<Session, String> {
         let conn = ServerConnection::new(Arc::clone(&self.config)).map_err(|e| e.to_string())?;
-        Ok(Session::new(conn))
+        Ok(Session::new(conn, self.end_point.clone()))
     }
 
     /// What the program should log about the files.
@@ -200,7 +217,7 @@ impl CallerConfig {
         })?;
         let conn =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(|e| e.to_string())?;
-        Ok(Session::new(conn))
+        Ok(Session::new(conn, None))
     }
 
     /// What the program should log about the files.

@@ -6,7 +6,7 @@ use crate::session::{SCRATCH_BYTES, Session};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, getsockopt, recv, send, sendmsg, sockopt};
 use protocol::peer_group::canonical;
-use protocol::proof::Channel;
+use protocol::proof::{Bindings, Channel};
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,6 +19,9 @@ use sys::socket_owner::tcp_owner;
 const KEEPALIVE_PROBES: u32 = 2;
 /// A write never waits in the kernel, and never raises SIGPIPE.
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+
+/// Why a session has no keys yet.
+const NOT_THROUGH: &str = "the TLS handshake is not through";
 
 /// A socket without TLS.
 #[derive(Debug)]
@@ -287,15 +290,30 @@ impl Stream {
         self.fault_text().filter(|_| self.tls.as_ref().is_some_and(|tls| !tls.has_heard))
     }
 
-    /// The channel binding for proofs of tokens (RFC 9266); `None` = it has no TLS.
+    /// What a proof that leaves on this connection is bound to (RFC 9266); `None` = it has no TLS.
     ///
     /// # Errors
     /// The handshake is not finished.
     pub fn channel(&self) -> Result<Option<Channel>, String> {
         match (&self.tls, self.session()) {
             (None, _) => Ok(None),
-            (Some(_), Some(session)) => session.channel().map(Some),
-            (Some(_), None) => Err("the TLS handshake is not through".to_owned()),
+            (Some(_), Some(session)) => session.channel().map(Channel::Exporter).map(Some),
+            (Some(_), None) => Err(NOT_THROUGH.to_owned()),
+        }
+    }
+
+    /// What proofs on this connection can be bound to, as this end sees it; `None` = it has no TLS.
+    ///
+    /// # Errors
+    /// The handshake is not finished.
+    pub fn bindings(&self) -> Result<Option<Bindings>, String> {
+        match (&self.tls, self.session()) {
+            (None, _) => Ok(None),
+            (Some(_), Some(session)) => {
+                let (exporter, end_point) = (session.channel()?, session.end_point());
+                Ok(Some(Bindings { exporter, end_point }))
+            }
+            (Some(_), None) => Err(NOT_THROUGH.to_owned()),
         }
     }
 

@@ -84,7 +84,11 @@ fn bad_files_are_named_with_the_cure() {
     std::os::unix::fs::symlink(at("gone"), at("dangling")).unwrap();
     let load = |cert: &Path, key: &Path, client_ca: Option<&Path>| {
         let pair = Pair { cert: cert.to_owned(), key: key.to_owned() };
-        let files = ListenerFiles { pair, client_ca: client_ca.map(Path::to_owned) };
+        let files = ListenerFiles {
+            pair,
+            client_ca: client_ca.map(Path::to_owned),
+            is_exporter_only: false,
+        };
         files.load().map(|_| ()).unwrap_err()
     };
     for (error, parts) in [
@@ -121,7 +125,10 @@ fn a_key_of_another_user_is_refused() {
     // Only root can give a file to another user, and read it then.
     if std::os::unix::fs::chown(&good.key, Some(65_534), None).is_ok() {
         let pair = Pair { cert: good.cert.clone(), key: good.key.clone() };
-        let error = ListenerFiles { pair, client_ca: None }.load().map(|_| ()).unwrap_err();
+        let error = ListenerFiles { pair, client_ca: None, is_exporter_only: false }
+            .load()
+            .map(|_| ())
+            .unwrap_err();
         assert!(error.contains("belongs to user 65534"), "{error}");
     }
 }
@@ -133,8 +140,9 @@ fn one_certificate_that_signs_itself_is_enough_for_a_small_house() {
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     std::fs::write(&cert, pair.cert.pem()).unwrap();
     write_private(&key, &pair.signing_key.serialize_pem());
-    let listener =
-        ListenerFiles { pair: Pair { cert: cert.clone(), key }, client_ca: None }.load().unwrap();
+    let pair = Pair { cert: cert.clone(), key };
+    let files = ListenerFiles { pair, client_ca: None, is_exporter_only: false };
+    let listener = files.load().unwrap();
     let caller = CallerFiles { ca: Some(cert), pair: None }.load().unwrap();
     assert_eq!(fault_text(&listener, &caller, "localhost"), (String::new(), String::new()));
 }

@@ -205,7 +205,7 @@ fn logins() -> Vec<Case> {
             Ok(Input::StartLogin { link: opened(crowd), login, proof: None })
         }),
         one("Proof: that nobody asked for", |crowd| {
-            let proof = Box::new(Proof { proof: [0; 32] });
+            let proof = Box::new(Proof { proof: [0; 32], channel: None });
             Ok(Input::Proof { link: opened(crowd), proof })
         }),
         one("Proven: for nobody", |crowd| {
@@ -229,6 +229,17 @@ fn logins() -> Vec<Case> {
             crowd.follow()
         }),
     ]
+}
+
+fn challenge() -> Challenge {
+    Challenge {
+        salt: vec![1; 16],
+        memory_kib: 65_536,
+        passes: 3,
+        lanes: 1,
+        nonce: vec![1; 64],
+        channels: None,
+    }
 }
 
 fn hosts() -> Vec<Case> {
@@ -257,14 +268,7 @@ fn hosts() -> Vec<Case> {
             Ok(Input::Claimed { link: at(crowd, 903)?, claim: Some(claim()?) })
         }),
         one("Challenged: a host that is up", move |crowd| {
-            let challenge = Challenge {
-                salt: vec![1; 16],
-                memory_kib: 65_536,
-                passes: 3,
-                lanes: 1,
-                nonce: vec![1; 64],
-            };
-            Ok(Input::Challenged { link: at(crowd, 903)?, challenge: Box::new(challenge) })
+            Ok(Input::Challenged { link: at(crowd, 903)?, challenge: Box::new(challenge()) })
         }),
         one("Unproven: a host", move |crowd| {
             Ok(Input::Unproven { link: at(crowd, 904)?, why: "no token".to_owned() })

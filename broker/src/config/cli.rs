@@ -51,6 +51,15 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub tls_worker_ca: Option<PathBuf>,
 
+    /// Take proofs of tokens at clients' tls:// ports only if they are bound to their connection
+    /// (tls-exporter), not if they are bound to the certificate (tls-server-end-point).
+    #[arg(long)]
+    pub tls_client_exporter: bool,
+
+    /// The same at the workers' tls:// port.
+    #[arg(long)]
+    pub tls_worker_exporter: bool,
+
     /// The CAs that sign the certificates of hosts ('config host NAME tls://ADDR').
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,

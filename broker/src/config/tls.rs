@@ -60,25 +60,26 @@ impl TlsFiles {
                  no --tls-ca is there for hosts",
             ));
         }
-        for (option, file, is_used) in [
-            ("--tls-client-ca is of no use: no --listen", &args.tls_client_ca, ports.clients),
-            (
-                "--tls-worker-ca is of no use: no --worker-listen",
-                &args.tls_worker_ca,
-                ports.workers,
-            ),
+        let (client_ca, worker_ca) = (&args.tls_client_ca, &args.tls_worker_ca);
+        let (client_only, worker_only) = (args.tls_client_exporter, args.tls_worker_exporter);
+        for (option, address, is_given, is_used) in [
+            ("--tls-client-ca", "--listen", client_ca.is_some(), ports.clients),
+            ("--tls-client-exporter", "--listen", client_only, ports.clients),
+            ("--tls-worker-ca", "--worker-listen", worker_ca.is_some(), ports.workers),
+            ("--tls-worker-exporter", "--worker-listen", worker_only, ports.workers),
         ] {
-            if file.is_some() && !is_used {
-                return Err(Fatal::Usage(format!("{option} begins with tls://")));
+            if is_given && !is_used {
+                let text = format!("{option} is of no use: no {address} begins with tls://");
+                return Err(Fatal::Usage(text));
             }
         }
-        let listener = |is_wanted: bool, ca: &Option<PathBuf>| {
-            let pair = pair.clone().filter(|_| is_wanted)?;
-            Some(ListenerFiles { pair, client_ca: ca.as_deref().map(absolute) })
+        let listener = |is_wanted: bool, ca: &Option<PathBuf>, is_exporter_only: bool| {
+            let (pair, ca) = (pair.clone().filter(|_| is_wanted)?, ca.as_deref());
+            Some(ListenerFiles { pair, client_ca: ca.map(absolute), is_exporter_only })
         };
         Ok(Self {
-            clients: listener(ports.clients, &args.tls_client_ca),
-            workers: listener(ports.workers, &args.tls_worker_ca),
+            clients: listener(ports.clients, client_ca, client_only),
+            workers: listener(ports.workers, worker_ca, worker_only),
             hosts: CallerFiles { ca: args.tls_ca.as_deref().map(absolute), pair },
         })
     }
@@ -110,6 +111,15 @@ mod tests {
         assert_eq!(files.workers.unwrap().client_ca, Some("/a".into()));
         let files = check("--tls-ca /a", false, false).unwrap();
         assert_eq!((files.clients, files.hosts.ca), (None, Some("/a".into())));
+        for (words, which) in [
+            ("--tls-cert /c --tls-key /k", [false, false]),
+            ("--tls-cert /c --tls-key /k --tls-client-exporter", [true, false]),
+            ("--tls-cert /c --tls-key /k --tls-worker-exporter", [false, true]),
+        ] {
+            let TlsFiles { clients, workers, .. } = check(words, true, true).unwrap();
+            let only = [clients, workers].map(|files| files.unwrap().is_exporter_only);
+            assert_eq!(only, which, "{words}");
+        }
         assert_eq!(check("", false, false), Ok(TlsFiles::default()));
         let files = check("--tls-cert c --tls-key k", true, true).unwrap();
         assert!(files.workers.unwrap().pair.key.is_absolute());
@@ -124,6 +134,8 @@ mod tests {
             ("", false, true, "--tls-cert FILE --tls-key FILE"),
             ("--tls-cert c --tls-key k", false, false, "no --listen or --worker-listen begins"),
             ("--tls-client-ca a", false, false, "--tls-client-ca is of no use: no --listen begins"),
+            ("--tls-client-exporter", false, false, "--tls-client-exporter is of no use: no --l"),
+            ("--tls-worker-exporter", false, false, "no --worker-listen begins with tls://"),
             (
                 "--tls-cert c --tls-key k --tls-worker-ca a",
                 true,

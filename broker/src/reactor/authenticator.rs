@@ -9,7 +9,9 @@ use crate::engine::origin::Requester;
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
-use protocol::{Challenge, Channel, Claim, Frame, HostName, LinkId, Proof, Role, ServiceName};
+use protocol::{
+    Bindings, Challenge, Channel, Claim, Frame, HostName, LinkId, Proof, Role, ServiceName,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
@@ -73,16 +75,19 @@ impl Io {
         target: &ServiceName,
         claim: &Claim,
     ) {
-        let channel = self.channel(link);
-        let made = match &self.authenticator.list {
-            Some(list) => list.challenge(claim).and_then(|made| Ok((made, channel?))),
-            None => Err("there are no tokens".into()),
+        let bindings = self.bindings(link);
+        let made = match (&self.authenticator.list, bindings) {
+            (Some(list), Ok(bindings)) => {
+                list.challenge(claim, bindings.as_ref()).map(|made| (made, bindings))
+            }
+            (Some(_), Err(why)) => Err(why),
+            (None, _) => Err("there are no tokens".into()),
         };
         match made {
-            Ok((challenge, channel)) => {
+            Ok((challenge, bindings)) => {
                 let frame = Frame::Challenge(challenge.clone());
                 let (target, token) = (target.to_string(), claim.token.clone());
-                let issued = IssuedChallenge { role, target, token, challenge, channel };
+                let issued = IssuedChallenge { role, target, token, challenge, bindings };
                 self.authenticator.challenges.insert(link, issued);
                 self.send(link, frame);
             }
@@ -90,7 +95,12 @@ impl Io {
         }
     }
 
-    /// The TLS channel that proofs on a link are bound to; `None` = the link has no TLS.
+    /// What proofs that come on a link can be bound to; `None` = the link has no TLS.
+    fn bindings(&mut self, link: LinkId) -> Result<Option<Bindings>, String> {
+        self.links.get(link).map_or(Ok(None), |conn| conn.stream.bindings())
+    }
+
+    /// What a proof that leaves on a link is bound to; `None` = the link has no TLS.
     fn channel(&mut self, link: LinkId) -> Result<Option<Channel>, String> {
         self.links.get(link).map_or(Ok(None), |conn| conn.stream.channel())
     }

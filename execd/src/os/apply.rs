@@ -37,13 +37,13 @@ impl ExecLoop {
                 }
             }
             Action::Challenge { link, host, claim } => {
-                let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
-                let made = match (&mut self.authenticator, channel) {
-                    (Some(authenticator), Ok(channel)) => authenticator.challenge(
+                let bindings = self.links.get(&link).map_or(Ok(None), Link::bindings);
+                let made = match (&mut self.authenticator, bindings) {
+                    (Some(authenticator), Ok(bindings)) => authenticator.challenge(
                         link,
                         &host,
                         &claim,
-                        channel,
+                        bindings,
                         (now, &mut self.log_limiter),
                     ),
                     (Some(_), Err(why)) => Err(why),

@@ -6,7 +6,7 @@ use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
 use protocol::login_failures::{Check, LoginFailures};
 use protocol::{
-    Challenge, Channel, Claim, HostName, LinkId, PeerGroup, Proof, Role, Tick, TokenName,
+    Bindings, Challenge, Claim, HostName, LinkId, PeerGroup, Proof, Role, Tick, TokenName,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ impl Authenticator {
         link: LinkId,
         host: &HostName,
         claim: &Claim,
-        channel: Option<Channel>,
+        bindings: Option<Bindings>,
         (now, log_limiter): (Tick, &mut LogLimiter),
     ) -> Result<Challenge, String> {
         match private::read(&self.file, FILE_BYTES_MAX) {
@@ -72,10 +72,11 @@ impl Authenticator {
             },
             Err(why) => self.complain(&why, now, log_limiter),
         }
-        let challenge = self.list.challenge(claim)?;
+        let challenge = self.list.challenge(claim, bindings.as_ref())?;
         let (target, token) = (host.to_string(), claim.token.clone());
         let role = Role::Broker;
-        let issued = IssuedChallenge { role, target, token, challenge: challenge.clone(), channel };
+        let issued =
+            IssuedChallenge { role, target, token, challenge: challenge.clone(), bindings };
         self.challenges.insert(link, issued);
         Ok(challenge)
     }

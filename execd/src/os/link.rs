@@ -5,7 +5,7 @@ use bytes::{Buf, BytesMut};
 use protocol::decode::Limits;
 use protocol::frame_reader::Inbox;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
-use protocol::{Channel, ErrorCode, Frame, LinkId, PeerGroup, Tick, WireError, encode};
+use protocol::{Bindings, ErrorCode, Frame, LinkId, PeerGroup, Tick, WireError, encode};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -192,9 +192,9 @@ impl Link {
         self.linger_until.is_none() && !self.is_told && self.stream.has_more()
     }
 
-    /// The channel binding for proofs on this link; `None` = it has no TLS.
-    pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
-        self.stream.channel()
+    /// What proofs on this link can be bound to; `None` = it has no TLS.
+    pub(super) fn bindings(&self) -> Result<Option<Bindings>, String> {
+        self.stream.bindings()
     }
 
     /// Starts to close the link: what is queued is sent, then the other side has [`LINGER_MS`] to

@@ -349,7 +349,7 @@ impl ExecdPlayer {
             }
             Action::Challenge { link, .. } => {
                 assert!(self.links.contains_key(&link), "a challenge to {link}, gone");
-                let proof = Frame::Proof(Proof { proof: [7; 32] });
+                let proof = Frame::Proof(Proof { proof: [7; 32], channel: None });
                 self.later.push((link, proof));
             }
             Action::Verify { link, .. } => {

@@ -165,7 +165,7 @@ impl World {
             Ok(Event::LoggedIn(_)) => assert!(self.session.is_open()),
             Ok(Event::Refused(_)) => assert!(!self.session.is_open()),
             Ok(Event::Challenged(_)) => {
-                let proof = Proof { proof: [7; 32] };
+                let proof = Proof { proof: [7; 32], channel: None };
                 check_sent(self.session.prove(proof));
             }
             Ok(Event::Published(said)) => {

@@ -68,7 +68,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "challenges" => {
                 let (salt, nonce) = (vec![1; 16], vec![2; 32]);
                 let (memory_kib, passes, lanes) = (19_456, 2, 1);
-                let challenge = Box::new(Challenge { salt, memory_kib, passes, lanes, nonce });
+                let challenge =
+                    Box::new(Challenge { salt, memory_kib, passes, lanes, nonce, channels: None });
                 self.step(Input::Challenged { link: self.link(name)?, challenge })?;
             }
             "remains" if line.is("unproven") => {

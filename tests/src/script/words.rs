@@ -3,7 +3,7 @@
 
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Token {
+pub(crate) enum Token {
     /// A plain word.
     Word(String),
     /// `"…"`, with `\n`, `\"`, `\\` and `\xNN` understood.
@@ -16,7 +16,7 @@ pub(super) enum Token {
 ///
 /// # Errors
 /// A quotation mark is not closed, or a backslash is followed by something unknown.
-pub(super) fn tokens(line: &str) -> Result<Vec<Token>, String> {
+pub(crate) fn tokens(line: &str) -> Result<Vec<Token>, String> {
     let mut out = Vec::new();
     let mut rest = line.trim_start();
     while !rest.is_empty() {

@@ -271,7 +271,7 @@ impl<E> TestShell<E> {
 /// A challenge; all are alike.
 pub fn challenge() -> Frame {
     let (salt, nonce) = (vec![0; 16], vec![0; 32]);
-    Frame::Challenge(Challenge { salt, memory_kib: 8, passes: 1, lanes: 1, nonce })
+    Frame::Challenge(Challenge { salt, memory_kib: 8, passes: 1, lanes: 1, nonce, channels: None })
 }
 
 /// The secret of a worker's start: the start itself, behind the word that a test chose.

@@ -41,7 +41,7 @@ pub struct Authenticator {
 pub fn proof(secret: u64) -> Proof {
     let mut proof = [0; 32];
     proof[..8].copy_from_slice(&secret.to_be_bytes());
-    Proof { proof }
+    Proof { proof, channel: None }
 }
 
 /// The secret of a proof.

@@ -73,6 +73,7 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ran: Ran::No,
         text: "no worker was free within 500 ms".into(),
         retry_after_ms: 0,
+        newer: None,
     };
     let text = "service 'echo' has no worker: 1 worker failed";
     let later = ErrorBody { retry_after_ms: 8000, ..ErrorBody::new(ErrorCode::NoWorker, text) };

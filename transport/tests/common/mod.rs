@@ -63,7 +63,9 @@ impl Authority {
     }
 
     pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> ListenerConfig {
-        ListenerFiles { pair, client_ca }.load().expect("it is possible here")
+        ListenerFiles { pair, client_ca, is_exporter_only: false }
+            .load()
+            .expect("it is possible here")
     }
 
     pub(crate) fn caller(&self, pair: Option<Pair>) -> CallerConfig {

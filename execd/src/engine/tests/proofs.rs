@@ -15,7 +15,7 @@ fn claiming_with(broker: &str, token: &str) -> Frame {
 }
 
 fn proof() -> Frame {
-    Frame::Proof(Proof { proof: [1; 32] })
+    Frame::Proof(Proof { proof: [1; 32], channel: None })
 }
 
 impl Bench {

@@ -90,7 +90,7 @@ pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     {
         let twice = source.below(8) == 7;
         for _ in 0..=usize::from(twice) {
-            player.frame(link, Frame::Proof(Proof { proof: [1; 32] }));
+            player.frame(link, Frame::Proof(Proof { proof: [1; 32], channel: None }));
         }
         return;
     }
