@@ -1,5 +1,6 @@
 //! Runs the tests of the Python library with the Python of this machine, and the fast ones with the
-//! oldest and the newest that it has. Needs Python 3.10 or later.
+//! oldest and the newest that it has. Needs Python 3.10 or later. With `ISECT_PYTHON_ALL=1` (the gate)
+//! no test may be passed over for want of a module that pip or the system can install.
 
 use isect_tests::docs::root;
 use isect_tests::proc::program;
@@ -17,6 +18,16 @@ const FAST: &[&str] = &[
     "test_worker_ways",
     "test_aio_faults",
 ];
+/// Why a test may be passed over: the interpreter lacks what it tries, or a checker has no package
+/// that pip alone installs.
+const MAY_SKIP: &[&str] =
+    &["this Python has no ", "Python 3.10 has no tomllib", "pyright is not installed"];
+
+/// The reasons that unittest gave with `-v` for tests that it did not run.
+fn skipped(said: &str) -> Vec<&str> {
+    let reasons = said.lines().filter_map(|line| line.split_once(" ... skipped "));
+    reasons.map(|(_, reason)| reason.trim_matches(['\'', '"'])).collect()
+}
 
 /// An interpreter, and the minor version that it says.
 fn interpreter(name: &str) -> Option<(String, u32)> {
@@ -30,7 +41,7 @@ fn interpreter(name: &str) -> Option<(String, u32)> {
     (major == "3").then_some((name.to_owned(), minor.parse().ok()?))
 }
 
-/// Runs test modules; all if none is named.
+/// Runs test modules; all if none is named, and then none may be skipped if the gate asks for all.
 fn run(python: &str, modules: &[&str]) {
     let folder: PathBuf = root().join("client/python");
     let programs = program("isectd").parent().expect("a folder").to_path_buf();
@@ -40,8 +51,8 @@ fn run(python: &str, modules: &[&str]) {
     let mut command = Command::new(python);
     command.args(["-W", "error::ResourceWarning", "-m", "unittest"]);
     match modules {
-        [] => command.args(["discover", "-s", "tests"]),
-        named => command.args(named),
+        [] => command.args(["discover", "-v", "-s", "tests"]),
+        named => command.arg("-v").args(named),
     };
     let done = command
         .current_dir(if modules.is_empty() { folder.clone() } else { folder.join("tests") })
@@ -56,6 +67,11 @@ fn run(python: &str, modules: &[&str]) {
     let count = said.lines().rev().find_map(|line| line.strip_prefix("Ran ")).unwrap_or_default();
     let count = count.split(' ').next().and_then(|word| word.parse::<u32>().ok());
     assert!(count.is_some_and(|count| count > 100), "{python} ran {count:?} tests:\n{said}");
+    if modules.is_empty() && std::env::var_os("ISECT_PYTHON_ALL").is_some() {
+        let mut reasons = skipped(&said);
+        reasons.retain(|reason| !MAY_SKIP.iter().any(|known| reason.starts_with(known)));
+        assert!(reasons.is_empty(), "{python} did not run all tests: {reasons:?}\n{said}");
+    }
 }
 
 #[test]
