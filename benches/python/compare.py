@@ -14,8 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,15 +21,19 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers import Peer, is_there, processor_time
+
 BODY = b"x" * 100
-PEERS = ["isect", "isect-aio", "nats", "redis", "gearman"]
+#: The peers, and the module that a program of theirs imports.
+MODULES = {"isect": "isect", "isect-aio": "isect.aio", "nats": "nats", "redis": "redis",
+           "gearman": "python3_gearman"}
 
 
 def figures(times: list[float], span: float) -> dict[str, float]:
     """Requests a second, and the times of single ones in microseconds."""
     ranked = sorted(times)
     at = lambda share: ranked[min(len(ranked) - 1, int(len(ranked) * share))] * 1e6  # noqa: E731
-    return {"rate": len(times) / span, "p50": at(0.5), "p99": at(0.99)}
+    return {"count": len(times), "rate": len(times) / span, "p50": at(0.5), "p99": at(0.99)}
 
 
 def one_by_one(ask, seconds: float) -> dict[str, float]:
@@ -49,7 +51,7 @@ def one_by_one(ask, seconds: float) -> dict[str, float]:
 
 # ---- isect
 
-def isect_worker(address: str) -> None:
+def isect_worker() -> None:
     import isect
 
     isect.run(lambda request: request.body.upper())
@@ -68,7 +70,7 @@ def isect_client(address: str, seconds: float, depth: int) -> dict[str, float]:
                 assert len(waiting[at].result()) == 100
                 waiting[at] = broker.submit("upper", BODY)
             done += depth
-        return {"rate": done / span}
+        return {"count": done, "rate": done / span}
 
 
 def isect_aio_client(address: str, seconds: float, depth: int) -> dict[str, float]:
@@ -167,7 +169,7 @@ def redis_client(address: str, seconds: float, depth: int) -> dict[str, float]:
             assert len(link.blpop([waiting[at]])[1]) == 100
             waiting[at] = begin()
         done += depth
-    return {"rate": done / span}
+    return {"count": done, "rate": done / span}
 
 
 # ---- gearman
@@ -194,111 +196,45 @@ def gearman_client(address: str, seconds: float, depth: int) -> dict[str, float]
         for job in client.submit_multiple_jobs(jobs, wait_until_complete=True):
             assert len(job.result) == 100
         done += depth
-    return {"rate": done / span}
+    return {"count": done, "rate": done / span}
 
 
 # ---- the runs
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def import_times(rounds: int, modules: dict[str, str]) -> dict[str, float]:
+    """Milliseconds that a program takes that imports a module and ends, medians; `-` = none."""
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, module in {"-": "sys", **modules}.items():
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+            times.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
+    return {name: statistics.median(spans) for name, spans in times.items()}
 
 
-def until_open(port: int) -> None:
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    raise SystemExit(f"nothing listens at port {port} after 10 s")
+def one_measure(peer: Peer, seconds: float, depth: int) -> dict[str, float]:
+    """What a client finds, and the worker's processor time for each request."""
+    before = processor_time(peer.worker_pid)
+    found = peer.measure(Path(__file__).resolve(), str(seconds), str(depth))
+    used = processor_time(peer.worker_pid) - before
+    return {**found, "worker": used / found["count"] * 1e6}
 
 
-class Peer:
-    """A server, a worker of it, and where they are."""
-
-    def __init__(self, name: str, folder: Path, binaries: Path) -> None:
-        self.name, self.processes, self.address = name, [], ""
-        base = name.removesuffix("-aio")
-        start = getattr(self, f"start_{base}")
-        start(folder, binaries)
-
-    def server(self, *args: str) -> None:
-        self.processes.append(subprocess.Popen(args, stdout=subprocess.DEVNULL,
-                                               stderr=subprocess.DEVNULL))
-
-    def worker(self) -> None:
-        args = [sys.executable, __file__, "worker", self.name, self.address]
-        worker = subprocess.Popen(args, stdout=subprocess.PIPE, text=True)
-        self.processes.append(worker)
-        assert worker.stdout and worker.stdout.readline() == "ready\n", self.name
-
-    def start_isect(self, folder: Path, binaries: Path) -> None:
-        ports = folder / "ports.json"
-        self.server(str(binaries / "isectd"), "--state", str(folder / "state"), "--listen",
-                    "127.0.0.1:0", "--ports-file", str(ports), "--allow-root-workers")
-        until = time.monotonic() + 10
-        while not ports.exists():
-            assert time.monotonic() < until, "isectd did not start"
-            time.sleep(0.02)
-        self.address = json.loads(ports.read_text())["client"]
-        launcher = folder / "worker"
-        launcher.write_text(f"#!/bin/sh\nPYTHONPATH='{os.environ.get('PYTHONPATH', '')}' exec "
-                            f"'{sys.executable}' '{Path(__file__).resolve()}' \"$@\"\n")
-        launcher.chmod(0o755)
-        for command in ["config service upper", f"config worker upper localhost {launcher}",
-                        "start upper"]:
-            client = [str(binaries / "isdclient"), "-h", self.address, "-c", command]
-            subprocess.run(client, check=True, stdout=subprocess.DEVNULL)
-
-    def start_nats(self, folder: Path, binaries: Path) -> None:
-        port = free_port()
-        self.server("nats-server", "-a", "127.0.0.1", "-p", str(port))
-        until_open(port)
-        self.address = f"nats://127.0.0.1:{port}"
-        self.worker()
-
-    def start_redis(self, folder: Path, binaries: Path) -> None:
-        port = free_port()
-        self.server("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-                    "--dir", str(folder))
-        until_open(port)
-        self.address = str(port)
-        self.worker()
-
-    def start_gearman(self, folder: Path, binaries: Path) -> None:
-        port = free_port()
-        self.server("gearmand", "-L", "127.0.0.1", "-p", str(port), "-l", str(folder / "log"))
-        until_open(port)
-        self.address = str(port)
-        self.worker()
-
-    def measure(self, seconds: float, depth: int) -> dict[str, float]:
-        args = [sys.executable, __file__, "client", self.name, self.address, str(seconds),
-                str(depth)]
-        out = subprocess.run(args, check=True, stdout=subprocess.PIPE, text=True)
-        return json.loads(out.stdout)
-
-    def stop(self) -> None:
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in self.processes:
-            process.wait(20)
-
-
-def is_there(name: str) -> str:
-    """Why a peer can't be measured; empty = it can."""
-    needs = {"nats": ("nats", "nats-server"), "redis": ("redis", "redis-server"),
-             "gearman": ("python3_gearman", "gearmand")}
-    module, program = needs.get(name, ("isect", ""))
-    probe = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True)
-    if probe.returncode:
-        return f"the package {module} is not installed"
-    if program and not shutil.which(program):
-        return f"{program} is not installed"
-    return ""
+def table(rounds: int, seconds: float, found: dict[tuple[str, int], list[dict[str, float]]],
+          imports: dict[str, float]) -> None:
+    print(f"Python {sys.version.split()[0]}, {rounds} rounds of {seconds} s, medians\n")
+    print("| peer | one by one, requests/s | p50, µs | p99, µs | 64 under way, requests/s | "
+          "worker, cpu µs for each of 64 | import, ms |")
+    print("| --- | --: | --: | --: | --: | --: | --: |")
+    for name, depth in found:
+        if depth != 1:
+            continue
+        middle = lambda depth, key: statistics.median(  # noqa: E731
+            one[key] for one in found[name, depth])
+        print(f"| {name} | {middle(1, 'rate'):,.0f} | {middle(1, 'p50'):.0f} | "
+              f"{middle(1, 'p99'):.0f} | {middle(64, 'rate'):,.0f} | {middle(64, 'worker'):.0f} | "
+              f"{imports[name]:.0f} |")
+    print(f"\nA program that imports nothing takes {imports['-']:.0f} ms.")
 
 
 def main() -> None:
@@ -308,45 +244,38 @@ def main() -> None:
         print(json.dumps(run(address, float(seconds), int(depth))))
         return
     if sys.argv[1:2] == ["worker"]:
-        globals()[f"{sys.argv[2].replace('-', '_')}_worker"](sys.argv[3])
+        globals()[f"{sys.argv[2]}_worker"](sys.argv[3])
         return
     if os.environ.get("ISECT_WORKER_SECRET"):
-        # The broker started this as its worker.
-        isect_worker("")
+        # The broker started this as its worker, with arguments of its own.
+        isect_worker()
         return
     options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("--isect", type=Path, default=Path("target/release"))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=3)
-    options.add_argument("--peers", default=",".join(PEERS))
+    options.add_argument("--peers", default=",".join(MODULES))
     told = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        peers = []
+        peers: list[Peer] = []
         try:
             for name in told.peers.split(","):
                 if why := is_there(name):
                     print(f"{name}: left out: {why}")
                     continue
                 own = Path(folder) / name
-                own.mkdir()
-                peers.append(Peer(name, own, told.isect))
+                peers.append(Peer(name, own, told.isect, Path(__file__).resolve()))
+            imports = import_times(20, {peer.name: MODULES[peer.name] for peer in peers})
             found: dict[tuple[str, int], list[dict[str, float]]] = {}
             for _ in range(told.rounds):
                 for depth in (1, 64):
                     for peer in peers:
-                        one = peer.measure(told.seconds, depth)
+                        one = one_measure(peer, told.seconds, depth)
                         found.setdefault((peer.name, depth), []).append(one)
         finally:
             for peer in peers:
                 peer.stop()
-    print(f"Python {sys.version.split()[0]}, {told.rounds} rounds of {told.seconds} s, medians\n")
-    print("| | one by one, requests/s | p50, µs | p99, µs | 64 under way, requests/s |")
-    print("| --- | --- | --- | --- | --- |")
-    for peer in peers:
-        middle = lambda depth, key: statistics.median(  # noqa: E731
-            one[key] for one in found[peer.name, depth])
-        print(f"| {peer.name} | {middle(1, 'rate'):,.0f} | {middle(1, 'p50'):.0f} | "
-              f"{middle(1, 'p99'):.0f} | {middle(64, 'rate'):,.0f} |")
+    table(told.rounds, told.seconds, found, imports)
 
 
 if __name__ == "__main__":
