@@ -27,6 +27,14 @@ unset FAULT_SECONDS FAULT_SEED
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
 
+# The gate runs them with one interpreter, and the fast ones with the oldest and the newest.
+printf '\n== the Python library, each interpreter\n'
+for folder in "${PYENV_ROOT:-${HOME:-/root}/.pyenv}"/versions/3.*/bin; do
+  if [ -d "$folder" ]; then PATH="$PATH:$folder"; fi
+done
+cargo build --workspace --bins --examples
+ISECT_PYTHON_EACH=1 cargo test -p isect-tests --test e2e_python
+
 # The one module with unsafe code. Each execd and worker that the tests start is built with it, too;
 # what it finds ends the process, and the test with it. The stable compiler can, if it is told so.
 host="$(rustc -vV | sed -n 's/^host: //p')"

@@ -1,6 +1,7 @@
 //! Runs the tests of the Python library with the Python of this machine, and the fast ones with the
-//! oldest and the newest that it has. Needs Python 3.10 or later. With `ISECT_PYTHON_ALL=1` (the gate)
-//! no test may be passed over for want of a module that pip or the system can install.
+//! oldest and the newest that it has. Needs Python 3.10 or later. With `ISECT_PYTHON_ALL=1` (the
+//! gate) no test may be passed over for want of a module that pip or the system can install; with
+//! `ISECT_PYTHON_EACH=1` (the nightly run) every interpreter runs all tests.
 
 use isect_tests::docs::root;
 use isect_tests::proc::program;
@@ -23,15 +24,25 @@ const FAST: &[&str] = &[
 const MAY_SKIP: &[&str] =
     &["this Python has no ", "Python 3.10 has no tomllib", "pyright is not installed"];
 
+/// Whether one of the switches of these tests is set.
+fn is_set(switch: &str) -> bool {
+    std::env::var_os(switch).is_some()
+}
+
 /// The reasons that unittest gave with `-v` for tests that it did not run.
 fn skipped(said: &str) -> Vec<&str> {
     let reasons = said.lines().filter_map(|line| line.split_once(" ... skipped "));
     reasons.map(|(_, reason)| reason.trim_matches(['\'', '"'])).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "an interpreter ends by itself, and is waited for")]
+fn python_command(name: &str) -> Command {
+    Command::new(name)
+}
+
 /// An interpreter, and the minor version that it says.
 fn interpreter(name: &str) -> Option<(String, u32)> {
-    let said = Command::new(name)
+    let said = python_command(name)
         .args(["-c", "import sys; print(*sys.version_info[:2])"])
         .output()
         .ok()
@@ -48,7 +59,7 @@ fn run(python: &str, modules: &[&str]) {
     for needed in ["isdexecd", "isdclient", "isdecho", "isdpipe"] {
         program(needed);
     }
-    let mut command = Command::new(python);
+    let mut command = python_command(python);
     command.args(["-W", "error::ResourceWarning", "-m", "unittest"]);
     match modules {
         [] => command.args(["discover", "-v", "-s", "tests"]),
@@ -67,7 +78,7 @@ fn run(python: &str, modules: &[&str]) {
     let count = said.lines().rev().find_map(|line| line.strip_prefix("Ran ")).unwrap_or_default();
     let count = count.split(' ').next().and_then(|word| word.parse::<u32>().ok());
     assert!(count.is_some_and(|count| count > 100), "{python} ran {count:?} tests:\n{said}");
-    if modules.is_empty() && std::env::var_os("ISECT_PYTHON_ALL").is_some() {
+    if modules.is_empty() && is_set("ISECT_PYTHON_ALL") {
         let mut reasons = skipped(&said);
         reasons.retain(|reason| !MAY_SKIP.iter().any(|known| reason.starts_with(known)));
         assert!(reasons.is_empty(), "{python} did not run all tests: {reasons:?}\n{said}");
@@ -88,6 +99,9 @@ fn so_it_does_with_the_oldest_and_the_newest_python_that_are_here() {
         .filter_map(|minor| interpreter(&format!("python3.{minor}")))
         .filter(|(_, minor)| Some(*minor) != own)
         .collect();
+    if is_set("ISECT_PYTHON_EACH") {
+        return there.iter().for_each(|(name, _)| run(name, &[]));
+    }
     for (name, _) in there.first().into_iter().chain(there.iter().skip(1).next_back()) {
         run(name, FAST);
     }

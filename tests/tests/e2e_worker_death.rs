@@ -15,7 +15,7 @@ fn why(answer: Result<impl std::fmt::Debug, Error>) -> (ErrorCode, Ran, String) 
     let error = answer.expect_err("an error");
     match error.code {
         Code::Isect(code) => (code, error.ran, error.to_string()),
-        Code::Application(_) => panic!("{error}"),
+        Code::Application(_) | Code::Newer(_) => panic!("{error}"),
     }
 }
 
