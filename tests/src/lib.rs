@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod lan;
 pub mod netns_link;
 pub mod other_user;
+pub mod page;
 pub mod proc;
 pub mod proof;
 pub mod python_tables;

@@ -2,9 +2,8 @@
 //! compares the output with the pages. Needs root, see
 //! `isect_tests::lan`.
 
-use isect_tests::docs::root;
 use isect_tests::lan::Lan;
-use isect_tests::walkthrough::{Numbers, blocks};
+use isect_tests::page::type_page;
 
 const START: &str = "isectd > log 2>&1 &\n\
                      until isdclient -c hosts | grep -q up; do sleep 0.1; done\n";
@@ -14,26 +13,7 @@ fn typed(name: &str) -> usize {
     let Some(mut lan) = Lan::build(&["here"]) else { return usize::MAX };
     let (out, is_well) = lan.run("here", START);
     assert!(is_well, "{out}");
-    let page = std::fs::read_to_string(root().join(name)).expect("the page");
-    let (mut numbers, mut said, mut typed) = (Numbers::default(), String::new(), 0);
-    for block in blocks(&page) {
-        match block.info.as_str() {
-            "sh" => {
-                let lines = numbers.now(&block.text);
-                let (out, is_well) = lan.run("here", &lines);
-                assert!(is_well, "{name}, line {}:\n{lines}\n{out}", block.line);
-                said = out;
-                typed += 1;
-            }
-            "text" => numbers
-                .compare(&block.text, &said)
-                .unwrap_or_else(|why| panic!("{name}, line {}: {why}; was\n{said}", block.line)),
-            // A test of the library compiles these.
-            "rust,no_run" => {}
-            other => panic!("{name}, line {}: a block of kind {other:?}", block.line),
-        }
-    }
-    typed
+    type_page(&mut lan, name)
 }
 
 #[test]
