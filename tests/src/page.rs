@@ -39,10 +39,7 @@ pub fn type_page(lan: &mut Lan, name: &str) -> usize {
                 }
             }
             Part::Saved(file) => {
-                let lines =
-                    format!("cat > {file} <<'end of the file'\n{}end of the file\n", block.text);
-                let (out, is_well) = lan.run(&machines[0], &lines);
-                assert!(is_well, "{name}, line {}: {file}: {out}", block.line);
+                save(lan, &machines[0], file, &block.text);
                 count += 1;
             }
             Part::Said => numbers
@@ -52,6 +49,16 @@ pub fn type_page(lan: &mut Lan, name: &str) -> usize {
         }
     }
     count
+}
+
+/// Saves a block as a file in the folder where the shell of a machine is.
+///
+/// # Panics
+/// If that fails.
+pub fn save(lan: &mut Lan, machine: &str, file: &str, text: &str) {
+    let lines = format!("cat > {file} <<'end of the file'\n{text}end of the file\n");
+    let (out, is_well) = lan.run(machine, &lines);
+    assert!(is_well, "{file}: {out}");
 }
 
 fn part<'a>(block: &'a Block, machines: &'a [String]) -> Part<'a> {

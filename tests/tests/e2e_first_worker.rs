@@ -1,44 +1,19 @@
-//! Runs the tutorial `docs/first-worker.md` as printed, with a broker on a simulated machine without
-//! network: the shell script; the Python library, from its folder, in a fresh virtual environment;
-//! the Rust library, from a crate outside of this workspace. Needs root, see `isect_tests::lan`.
+//! Runs the tutorial `docs/first-worker.md` as printed, with a broker on a simulated machine: the
+//! shell script; the Python library, from its folder, in a fresh virtual environment; the Rust
+//! library, from a crate outside of this workspace. No network is needed for that. Needs root, see
+//! `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
 use isect_tests::page::type_page;
-use isect_tests::proc::program;
-use std::collections::BTreeMap;
+use isect_tests::proc::{program, python_folder};
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// The folder of the `python3` that is found here, whatever the path leads through.
-#[expect(clippy::disallowed_methods, reason = "asks Python where it is")]
-fn python_folder() -> PathBuf {
-    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
-    let said = asked.expect("python3 is installed");
-    let path = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
-    path.parent().expect("a folder").to_path_buf()
-}
-
-/// How this workspace is built, as variables: crates that are built in the same way are not built
-/// again.
-fn profile() -> BTreeMap<String, String> {
-    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
-    let (_, dev) = manifest.split_once("[profile.dev]\n").expect("its profile");
-    let settings = dev.lines().map_while(|line| line.split_once(" = "));
-    let mut found: BTreeMap<String, String> = settings
-        .map(|(name, value)| {
-            let name = name.replace('-', "_").to_uppercase();
-            (format!("CARGO_PROFILE_DEV_{name}"), value.trim_matches('"').to_owned())
-        })
-        .collect();
-    let is_of_it = |name: &str| name.starts_with("CARGO_PROFILE_") || name == "RUSTFLAGS";
-    found.extend(env::vars().filter(|(name, _)| is_of_it(name)));
-    found
-}
 
 /// What a person has who begins the tutorial: programs on the path, a broker, the sources. The
-/// crates of this workspace are on this machine, and no others; they are built in the same place.
+/// crates of this workspace are on this machine, and no others; they are built in the same place
+/// and way, so that few of them are built again.
+#[expect(clippy::disallowed_methods, reason = "tells how cargo was started")]
 fn prepared() -> String {
     let tools = Path::new(env!("CARGO")).parent().expect("a folder");
     let home = env::var("CARGO_HOME").map(PathBuf::from).or_else(|_| {
@@ -50,7 +25,8 @@ fn prepared() -> String {
     let mut lines = format!(
         "export PATH=\"{}:{}:$PATH\" CARGO_HOME=\"{}\" CARGO_NET_OFFLINE=true\n\
          export ISECT=\"{}\" PIP_DISABLE_PIP_VERSION_CHECK=1\n\
-         mkdir upper; cp \"$ISECT/Cargo.lock\" upper; ln -s \"{}\" upper/target\n\
+         mkdir -p upper/.cargo; cp \"$ISECT/Cargo.lock\" upper; ln -s \"{}\" upper/target\n\
+         sed -n '/^.profile.dev]/,$p' \"$ISECT/Cargo.toml\" > upper/.cargo/config.toml\n\
          isectd > log 2>&1 &\n\
          until isdclient -c hosts | grep -q up; do sleep 0.1; done\n",
         python_folder().display(),
@@ -59,7 +35,8 @@ fn prepared() -> String {
         root().display(),
         target.display(),
     );
-    for (name, value) in profile() {
+    let says_how = |name: &str| name.starts_with("CARGO_PROFILE_") || name == "RUSTFLAGS";
+    for (name, value) in env::vars().filter(|(name, _)| says_how(name)) {
         lines += &format!("export {name}='{value}'\n");
     }
     lines

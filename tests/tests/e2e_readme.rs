@@ -4,12 +4,20 @@
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
-use isect_tests::proc::program;
+use isect_tests::page::save;
+use isect_tests::proc::{program, python_folder};
 use isect_tests::walkthrough::{Numbers, blocks, session};
 
 #[test]
 fn the_five_minutes_of_the_readme_are_as_they_say() {
     let Some(mut lan) = Lan::build(&["here"]) else { return };
+    // The folder of the sources, in which the tour begins.
+    let lines = format!(
+        "export PATH=\"{}:$PATH\" PIP_DISABLE_PIP_VERSION_CHECK=1\nln -s \"{}\" client\n",
+        python_folder().display(),
+        root().join("client").display()
+    );
+    assert!(lan.run("here", &lines).1, "{lines}");
     let page = std::fs::read_to_string(root().join("README.md")).expect("the page");
     let (_, page) = page.split_once("\n## Five minutes\n").expect("the tour");
     let (page, _) = page.split_once("\n## ").expect("what follows it");
@@ -17,6 +25,10 @@ fn the_five_minutes_of_the_readme_are_as_they_say() {
     let mut typed = 0;
     for block in blocks(page) {
         if block.info == "rust" || block.text.contains("cargo ") {
+            continue;
+        }
+        if let Some(file) = block.info.strip_prefix("python ") {
+            save(&mut lan, "here", file, &block.text);
             continue;
         }
         assert_eq!(block.info, "", "a block of another kind: {}", block.text);

@@ -23,5 +23,5 @@ pub use self::broker::Broker;
 pub use self::execd::Execd;
 pub use self::pids::{began_at, is_alive, processes_of, signal_number, signal_pid};
 pub use self::process::Process;
-pub use self::programs::{Done, copy_program, program, run, write_program};
+pub use self::programs::{Done, copy_program, program, python_folder, run, write_program};
 pub use self::wait::{TIMEOUT, await_that, within};

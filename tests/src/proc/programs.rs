@@ -53,6 +53,18 @@ fn build(folder: &Path) {
     assert!(status.success(), "cargo build failed");
 }
 
+/// The folder of the `python3` on the path, which may be found there by a script.
+///
+/// # Panics
+/// If there is none.
+#[expect(clippy::disallowed_methods, reason = "asks Python where it is")]
+pub fn python_folder() -> PathBuf {
+    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    let said = asked.expect("python3 is installed");
+    let path = PathBuf::from(String::from_utf8_lossy(&said.stdout).trim());
+    path.parent().expect("a folder").to_path_buf()
+}
+
 /// The result of a program that ran to its end.
 #[derive(Clone, Debug)]
 pub struct Done {
