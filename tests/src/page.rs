@@ -10,7 +10,7 @@ enum Part<'a> {
     /// `sh`, or `sh MACHINE…`: type it.
     Typed(Vec<&'a str>),
     /// `text`: the block before it says this.
-    Said,
+    Printed,
     /// `LANGUAGE FILE`: save it as this file.
     Saved(&'a str),
     /// Only shown: a file that a command made, or a part of a program that another test compiles.
@@ -42,7 +42,7 @@ pub fn type_page(lan: &mut Lan, name: &str) -> usize {
                 save(lan, &machines[0], file, &block.text);
                 count += 1;
             }
-            Part::Said => numbers
+            Part::Printed => numbers
                 .compare(&block.text, &said)
                 .unwrap_or_else(|why| panic!("{name}, line {}: {why}; was\n{said}", block.line)),
             Part::Shown => {}
@@ -65,7 +65,7 @@ fn part<'a>(block: &'a Block, machines: &'a [String]) -> Part<'a> {
     let words: Vec<&str> = block.info.split_whitespace().collect();
     match words[..] {
         ["sh"] => Part::Typed(vec![&machines[0]]),
-        ["text"] => Part::Said,
+        ["text"] => Part::Printed,
         ["ini" | "rust,no_run"] => Part::Shown,
         ["sh", ref on @ ..] if on.iter().all(|word| machines.iter().any(|name| name == word)) => {
             Part::Typed(on.to_vec())
