@@ -28,7 +28,7 @@ impl fmt::Display for NameError {
         let shown: String =
             given.chars().take(NAME_BYTES_MAX).flat_map(char::escape_debug).collect();
         match why {
-            NameFault::Empty => write!(f, "a {what} name is empty; it needs at least one letter"),
+            NameFault::Empty => write!(f, "the {what} name is empty; it needs at least one letter"),
             NameFault::TooLong(size) => write!(
                 f,
                 "{what} name '{shown}…' has {size} bytes; at most {NAME_BYTES_MAX} are allowed"
