@@ -1,7 +1,27 @@
-"""Client and worker library of isect.
+"""Client and worker library of isect, which hands each request to exactly one idle worker process.
+
+A program that asks:
 
     with isect.connect() as broker:
         print(broker.call("echo", b"hello", timeout=2))
+
+A worker, which the broker starts:
+
+    @isect.worker
+    def handle(request: isect.Request) -> bytes:
+        return request.body
+
+    isect.run(handle)
+
+| to … | see |
+| --- | --- |
+| ask, publish, subscribe, announce, give operator's commands | `connect`, which gives a `Broker` |
+| answer | `worker`, `run`, `Request`, `Failure`, `current_worker`, `arguments` |
+| do both in asyncio programs | `isect.aio.connect`, `AsyncRequest` |
+| know what went wrong | `IsectError` and what is derived from it |
+| test with a real broker | `isect.testing.broker` |
+
+The README of the package goes through all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +42,7 @@ from ._errors import (
 )
 
 if TYPE_CHECKING:
-    from . import aio as aio
+    from . import aio as aio, testing as testing
     from ._address import Address as Address
     from ._aside import CurrentWorker as CurrentWorker, WorkerInstance as WorkerInstance
     from ._future import Future as Future
@@ -53,6 +73,15 @@ if TYPE_CHECKING:
         Receipt as Receipt,
         Resumed as Resumed,
     )
+
+__all__ = [
+    "Address", "AsyncRequest", "Broker", "CaughtUp", "ConnectionFailed", "Conversation",
+    "CurrentWorker", "DeadlineExceeded", "Failure", "ForkedError", "Future", "Instance",
+    "IsectError", "Lost", "Message", "Missing", "MissingExtra", "Position", "Receipt", "Refused",
+    "Request", "RequestFailed", "Resumed", "Stream", "Subscription", "Token", "UsageError",
+    "WorkerFailed", "WorkerInstance", "aio", "arguments", "connect", "current_worker", "run",
+    "testing", "worker",
+]
 
 #: Where the names are that are imported when they are first used.
 _WHERE = {

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import typing
 from collections.abc import (AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator,
                              Iterable, Mapping, Sequence)
 from types import TracebackType
@@ -73,6 +74,12 @@ class Opening(Generic[_T]):
     async def __aenter__(self) -> _T:
         self._made = made = await self._open()
         return made
+
+    if not typing.TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any:
+            # A forgotten `await` is the first mistake of many.
+            raise AttributeError(f"there is no '{name}' before this was awaited: write 'await …' "
+                                 "or 'async with … as …'")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, why: BaseException | None,
