@@ -26,4 +26,6 @@ def main(service: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     sys.exit(main(sys.argv[1], sys.argv[2:]))

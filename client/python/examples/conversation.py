@@ -36,7 +36,9 @@ def ask(service: str, numbers: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["ask"]:
-        ask(sys.argv[2], sys.argv[3:])
-    else:
+    if sys.argv[1:2] != ["ask"]:
         isect.run(handle)
+    elif len(sys.argv) < 4:
+        sys.exit(__doc__)
+    else:
+        ask(sys.argv[2], sys.argv[3:])

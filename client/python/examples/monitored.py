@@ -24,4 +24,6 @@ def main(name: str, steps: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(sys.argv[1], int(sys.argv[2]))

@@ -103,6 +103,15 @@ class Examples(unittest.TestCase):
         # Its own call was over with the request, so it is free for the next one.
         self.assertEqual(self.client.call("shout-slow", b"1", timeout=5), b"waited 1 ms!")
 
+    def test_those_that_need_words_say_so(self) -> None:
+        for name, *words in (("caller",), ("subscriber", "a"), ("monitored",),
+                             ("conversation", "ask", "sum")):
+            made = self.start(f"{name}.py", *words)
+            out, err = made.communicate(timeout=10)
+            self.assertEqual((made.returncode, out), (1, ""), name)
+            self.assertIn(f"    {name}.py ", err)
+            self.assertNotIn("Traceback", err)
+
     def test_each_example_has_a_test(self) -> None:
         for path in EXAMPLES.glob("*.py"):
             self.assertTrue(hasattr(self, f"test_{path.stem}"), path)
