@@ -22,6 +22,7 @@ const EXERCISED: &[&str] = &[
 
 /// Seeds that found a mistake, and the mistake.
 const NAMED: &[(u64, &str)] = &[
+    (6636, "a worker that was stopped while it was busy, and came back, was never asked to end"),
     (4597, "a link that was gone stayed among those that another one holds back"),
     (
         1317,

@@ -57,13 +57,11 @@ impl Supervision {
     }
 
     /// A worker logged in that is to end: its host was drained meanwhile, or it lost its connection
-    /// before it was asked to.
+    /// before it was asked to, because it was busy when it was stopped, or was to retire.
     pub(super) fn retire_late(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &self.workers[key];
-        if worker.is_self_started || !worker.is_wanted {
-            return;
-        }
-        if Self::must_end(worker) || self.is_on_drained(worker) {
+        let is_to_end = Self::must_end(worker) || self.is_on_drained(worker);
+        if is_to_end && !worker.is_self_started {
             self.retire(key, cx);
         }
     }
