@@ -34,6 +34,11 @@ const NAMED: &[(u64, &str)] = &[
         "a command that came at a shutdown waited for work, and was taken for one without answer",
     ),
     (1931, "a program was timed out whose beat was unread, because the broker stood still twice"),
+    (
+        3856,
+        "what a process had whose login was found not to be valid was kept as that of the process \
+         that was started in its place",
+    ),
     (144, "a client that was read no further because it took no answers was not missed"),
     (
         1017,

@@ -16,8 +16,10 @@ impl Supervision {
     pub(crate) fn may_die(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_stopped = worker.run.expected_end == ExpectedEnd::Stop;
-        // A login that was found not to be valid has no process any more.
+        // A login that was found not to be valid has no process any more; a further one may be
+        // starting already.
         worker.state.has_process()
+            && worker.has_connection_of_run()
             && !worker.is_self_started
             && (!is_stopped || worker.run.killed.is_some())
     }

@@ -91,7 +91,8 @@ impl Supervision {
             let id = entry.run.unwrap_or_default();
             worker.run = Run::new(id, worker.run.origin, cx.now);
         }
-        worker.connection = Some(WorkerConnection { is_remote: entry.is_remote, pid: entry.pid });
+        let (is_remote, pid, run) = (entry.is_remote, entry.pid, worker.run.id);
+        worker.connection = Some(WorkerConnection { is_remote, pid, run });
         worker.enter(ProcessEvent::LogIn, cx.now);
         worker.why.clear();
         worker.run.logged_in(entry.pid, entry.announced, cx.now);

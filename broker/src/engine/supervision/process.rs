@@ -141,9 +141,11 @@ impl Supervision {
         let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         let service = worker.service;
+        // What a process of an earlier start did says nothing about the present one.
+        let is_of_run = worker.has_connection_of_run();
         worker.connection = None;
-        worker.run.has_served |= had.has_answered;
-        worker.run.was_busy |= had.is_busy;
+        worker.run.has_served |= is_of_run && had.has_answered;
+        worker.run.was_busy |= is_of_run && had.is_busy;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessEvent::Lose, cx.now);
         }

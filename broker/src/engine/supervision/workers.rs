@@ -122,6 +122,9 @@ pub(super) struct WorkerConnection {
     pub(super) is_remote: bool,
     /// Process id that the worker gave at its login.
     pub(super) pid: u32,
+    /// The start with which it logged in. The worker may have another one by the time it is closed:
+    /// a list of its host may show that this one is not valid, and what is started in its place.
+    pub(super) run: RunId,
 }
 
 /// The lowest id of a temporary worker: far from those that are given to others.
@@ -391,6 +394,11 @@ impl Worker {
     /// Whether it is connected.
     pub(crate) const fn is_linked(&self) -> bool {
         self.connection.is_some()
+    }
+
+    /// Whether it is connected, and its connection is of its present start.
+    pub(super) fn has_connection_of_run(&self) -> bool {
+        self.connection.is_some_and(|connection| connection.run == self.run.id)
     }
 
     /// Shows a command as the reason why the worker is as it is.
