@@ -21,6 +21,8 @@ pub struct WorkerView {
     pub list: &'static str,
     /// How far its process is, as the column `state` of `workers` says.
     pub state: &'static str,
+    /// An operator stopped it, or never started it: its process may only end.
+    pub is_stopped: bool,
 }
 
 /// A death as tests see it.
@@ -58,6 +60,7 @@ impl Engine {
                 WorkerList::Busy => "busy",
             },
             state: worker.state.word(),
+            is_stopped: !worker.is_wanted,
         };
         self.supervision.workers().map(view).collect()
     }

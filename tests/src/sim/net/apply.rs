@@ -346,13 +346,17 @@ impl World {
     }
 
     /// A client is told that no worker can come: then the service that the text names has none that
-    /// is idle, or whose process comes.
+    /// is idle, or whose process comes. One that was stopped while it was busy, and lost its
+    /// connection, comes back only to end.
     fn check_no_worker(&self, text: &str) -> Result<(), Broken> {
         let name = text.split('\'').nth(1).unwrap_or_default();
         let Some(broker) = &self.broker else { return Ok(()) };
         let workers = broker.shell.engine.workers_view();
         let may_come = |worker: &&WorkerView| {
-            let comes = ["backoff", "starting", "up", "returning"].contains(&worker.state);
+            let comes = match worker.state {
+                "returning" => !worker.is_stopped,
+                state => ["backoff", "starting", "up"].contains(&state),
+            };
             worker.service.as_str() == name && (comes || worker.list == "idle")
         };
         match workers.iter().find(may_come) {
