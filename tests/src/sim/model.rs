@@ -39,6 +39,8 @@ pub struct Begin {
     pub pid: u32,
     /// The attempt in the header.
     pub attempt: u32,
+    /// It announced its end while it had the request: then it did not die of it.
+    pub has_logged_out: bool,
 }
 
 /// One request as its client asked it.
@@ -312,7 +314,8 @@ impl Model {
         let Some(asked) = self.asked.get_mut(uid as usize) else {
             return Err(format!("pid {} got request {uid}, which nobody sent", begin.pid));
         };
-        let max = plan.begins_max(asked.service, asked.is_idempotent);
+        let alive = asked.begun.iter().filter(|begin| begin.has_logged_out).count() as u64;
+        let max = plan.begins_max(asked.service, asked.is_idempotent, alive);
         asked.begun.push(begin);
         if asked.begun.len() as u64 > max {
             return Err(format!(
@@ -333,6 +336,13 @@ impl Model {
 
     fn check_not_run(&self, uid: u64, code: ErrorCode) -> Result<(), Broken> {
         let Some(asked) = self.get(uid).filter(|asked| !asked.begun.is_empty()) else {
+    /// A worker's program announces its end, and will not answer this request.
+    pub fn logs_out_with(&mut self, uid: u64, pid: u32) {
+        let Some(asked) = self.asked.get_mut(uid as usize) else { return };
+        let its = asked.begun.iter_mut().filter(|begin| begin.pid == pid);
+        its.for_each(|begin| begin.has_logged_out = true);
+    }
+
             return Ok(());
         };
         Err(format!(

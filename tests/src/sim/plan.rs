@@ -346,8 +346,9 @@ impl Plan {
         self.settings.iter().any(|(setting, _)| *setting == Setting::BodyBytesMax)
     }
 
-    /// How often a request may be begun by workers: what the settings of this seed allow.
-    pub fn begins_max(&self, service: usize, is_idempotent: bool) -> u64 {
+    /// How often a request may be begun by workers: what the settings of this seed allow. `alive`:
+    /// so many of those that began it announced their end meanwhile, and did not die of it.
+    pub fn begins_max(&self, service: usize, is_idempotent: bool, alive: u64) -> u64 {
         let value = ServicePlan::value;
         let of = |service: &ServicePlan| {
             let retry = value(service, ServiceSetting::Retry);
@@ -359,13 +360,14 @@ impl Plan {
             // What is sent ahead may be lost without a worker dying of it. A loss is no death if
             // the worker's machine is not reached, something else ended it, or it came back before
             // the broker noticed the loss, which takes a slow network.
-            // Nor is it known of which of several requests a worker died.
+            // Nor is it known of which of several requests a worker died. Who announces its end is
+            // no crash, whatever it leaves unanswered.
             let is_held = value(service, ServiceSetting::Prefetch) > 0 || service.announces > 1;
             let is_excused = self.fault_ms > 0 || self.way_micros.1 > WAY_SHORT_US;
             return if is_held || is_excused {
                 of(service)
             } else {
-                of(service).min(value(service, ServiceSetting::PoisonDeaths))
+                of(service).min(value(service, ServiceSetting::PoisonDeaths) + alive)
             };
         }
         // The operator may have moved the client to another service.

@@ -90,7 +90,7 @@ impl World {
         proc.got += u32::from(is_first);
         proc.work = Some(Work { head, piece, client_more, was_open, is_ready: false, is_given_up });
         if is_first && let Some(piece) = piece {
-            let begin = Begin { pid, attempt: head.attempt };
+            let begin = Begin { pid, attempt: head.attempt, has_logged_out: false };
             self.note(format_args!("pid {pid} begins {} {begin:?}", piece.uid));
             let verdict = self.model.begins(&self.plan, piece.uid, begin);
             self.hold(verdict);
@@ -214,7 +214,11 @@ impl World {
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
                 // A program that has logged out begins no further request.
-                let received = self.procs.get(&pid).map(|proc| proc.got);
+                let Some(proc) = self.procs.get(&pid) else { return };
+                let received = Some(proc.got);
+                let works = proc.work.iter().chain(proc.works.values());
+                let pieces: Vec<PieceId> = works.filter_map(|work| work.piece).collect();
+                pieces.iter().for_each(|piece| self.model.logs_out_with(piece.uid, pid));
                 let logout = Frame::Logout(protocol::bodies::Logout { received });
                 self.write_up(conn, encode::to_bytes(logout));
                 return self.kill_proc(pid, ExitCause::Exit(0));
