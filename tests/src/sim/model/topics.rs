@@ -45,8 +45,6 @@ struct Waiting {
     sequence: u32,
     body: Bytes,
     came: Due,
-    /// It must be refused, for this.
-    refusal: Option<ErrorCode>,
     /// Its link is gone, so that nobody knows what became of it.
     is_orphan: bool,
 }
@@ -163,13 +161,13 @@ impl Topics {
 
     /// A publish comes in.
     pub fn publishes(&mut self, link: LinkId, head: &Header, body: &Bytes, now: Tick) {
-        let refusal = self.refusal(body);
         let (sequence, body) = (head.sequence, body.clone());
         let came = self.due(now);
-        let waiting = Waiting { link, sequence, body, came, refusal, is_orphan: false };
-        self.waiting.push_back(waiting);
+        self.waiting.push_back(Waiting { link, sequence, body, came, is_orphan: false });
     }
 
+    /// For what a publish must be refused when the broker decides about it, which is not when it
+    /// came: before that the broker may look at its clock, and remove values that are over.
     fn refusal(&self, body: &[u8]) -> Option<ErrorCode> {
         let Ok(lines) = MessageLines::read(body) else { return Some(ErrorCode::BadMessage) };
         if lines.removed.is_some_and(|removed| removed != Removed::Deleted) {
@@ -196,7 +194,7 @@ impl Topics {
         let of = |w: &Waiting| w.link == link && w.sequence == sequence;
         if let Some(at) = self.waiting.iter().position(of) {
             let waiting = self.waiting.remove(at);
-            let must = waiting.and_then(|waiting| waiting.refusal);
+            let must = waiting.and_then(|waiting| self.refusal(&waiting.body));
             return if must == Some(code) {
                 Ok(())
             } else {
@@ -248,11 +246,12 @@ impl Topics {
         let publisher = match at {
             Some(at) => {
                 let link = self.waiting[at].link;
-                if self.waiting.iter().take(at).any(|w| w.link == link && w.refusal.is_none()) {
+                let mut before = self.waiting.iter().take(at);
+                if before.any(|w| w.link == link && self.refusal(&w.body).is_none()) {
                     return Err(format!("message {number} of link {link} overtakes another one"));
                 }
-                let refusal = self.waiting.remove(at).and_then(|waiting| waiting.refusal);
-                if let Some(code) = refusal {
+                self.waiting.remove(at);
+                if let Some(code) = self.refusal(body) {
                     return Err(format!("message {number} is published, {code} was due: {topic}"));
                 }
                 Some(link)
@@ -478,7 +477,9 @@ impl Topics {
         if let Some(lost) = lost {
             return Err(format!(
                 "publish {} of link {} is neither published nor refused ({:?} was due)",
-                lost.sequence, lost.link, lost.refusal
+                lost.sequence,
+                lost.link,
+                self.refusal(&lost.body)
             ));
         }
         for (topic, kept) in &self.kept {
