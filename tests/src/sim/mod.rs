@@ -194,6 +194,11 @@ fn end_faults(world: &mut World) {
     commands.extend(world.hosts.iter().map(|host| format!("undrain host {}", host.name)));
     commands.extend(room.into_iter().chain(again).map(str::to_owned));
     for command in commands {
+        // Each leaves a fact, and what one reader may be sent at one moment is limited; one of them
+        // must get all.
+        if world.plan.bus.is_on() {
+            world.run_until(Tick(world.now.0 + 1));
+        }
         world.operate(&command);
     }
     world.run_until(world.now.plus_millis(15_000));
