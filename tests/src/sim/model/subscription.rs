@@ -32,7 +32,8 @@ pub struct Subscription {
     missing: Option<Missing>,
     /// Messages from before that must come, in order.
     before: BTreeSet<u64>,
-    /// Values that were kept when it began, and must come if they still are.
+    /// Values that were kept when it began, and must come if they still are: those of messages that
+    /// are not among `before`. The others come as these do, and may be dropped and counted as they.
     values: BTreeSet<u64>,
     /// Messages from before that came.
     came: BTreeSet<u64>,
@@ -105,7 +106,8 @@ impl Subscription {
         }
         if retained && (from.is_none() || self.missing.is_some()) {
             let values = kept.iter().filter(|(topic, _)| self.pattern.matches(topic));
-            self.values = values.map(|(_, kept)| kept.number).collect();
+            let values = values.map(|(_, kept)| kept.number);
+            self.values = values.filter(|number| !self.before.contains(number)).collect();
         }
         Ok(())
     }
