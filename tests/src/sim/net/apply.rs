@@ -39,8 +39,11 @@ impl Player for World {
     }
 
     fn gives(&mut self, input: Input) {
-        self.access_input(&input);
-        self.steps += u64::from(self.broker.is_some());
+        // A broker that has ended within this turn gets nothing.
+        if self.broker.is_some() {
+            self.access_input(&input);
+            self.steps += 1;
+        }
         self.carry_out(input);
     }
 
