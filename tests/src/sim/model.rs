@@ -101,6 +101,8 @@ pub struct Model {
     seats: BTreeMap<LinkId, Seat>,
     /// What the broker gave to workers lately, by service: for the first time, and again.
     given: BTreeMap<usize, Given>,
+    /// Processes that the broker replaces because of a limit of their service.
+    recycled: BTreeSet<u32>,
     /// What was published, and to whom it goes.
     pub topics: Topics,
     /// What programs are there.
@@ -334,8 +336,6 @@ impl Model {
         self.check_not_run(uid, code)
     }
 
-    fn check_not_run(&self, uid: u64, code: ErrorCode) -> Result<(), Broken> {
-        let Some(asked) = self.get(uid).filter(|asked| !asked.begun.is_empty()) else {
     /// A worker's program announces its end, and will not answer this request.
     pub fn logs_out_with(&mut self, uid: u64, pid: u32) {
         let Some(asked) = self.asked.get_mut(uid as usize) else { return };
@@ -343,6 +343,8 @@ impl Model {
         its.for_each(|begin| begin.has_logged_out = true);
     }
 
+    fn check_not_run(&self, uid: u64, code: ErrorCode) -> Result<(), Broken> {
+        let Some(asked) = self.get(uid).filter(|asked| !asked.begun.is_empty()) else {
             return Ok(());
         };
         Err(format!(
@@ -404,6 +406,16 @@ impl Model {
         if let Some(asked) = self.asked.get_mut(uid as usize) {
             asked.is_left = true;
         }
+    }
+
+    /// The broker says that a process is recycled.
+    pub fn is_recycled(&mut self, pid: u32) {
+        self.recycled.insert(pid);
+    }
+
+    /// Whether the process that began a request last was recycled.
+    pub fn was_recycled(&self, asked: &Asked) -> bool {
+        asked.begun.last().is_some_and(|begin| self.recycled.contains(&begin.pid))
     }
 
     /// Requests that still wait for their outcome.

@@ -6,6 +6,7 @@ use crate::shell::{self, Ask, Deed, Player, TestShell};
 use crate::sim::body::PieceId;
 use crate::sim::model::Broken;
 use crate::sim::plan::{Sabotage, ServicePlan};
+use crate::sim::procs::Proc;
 use crate::sim::world::{Event, ShutdownKind, World};
 use broker::engine::action::BrokerExit;
 use broker::engine::fact::FactKind;
@@ -119,6 +120,11 @@ impl Player for World {
                 }
                 if fact.kind == FactKind::WorkerDied {
                     self.says_died(&fact);
+                }
+                if fact.kind == FactKind::WorkerRecycled {
+                    let is_it = |proc: &Proc| Some(proc.worker) == fact.about.worker;
+                    let pids = self.procs.iter().filter(|(_, proc)| is_it(proc));
+                    pids.for_each(|(pid, _)| self.model.is_recycled(*pid));
                 }
             }
             Deed::ScriptDone(_, failures) => {
