@@ -3,10 +3,11 @@
 //! moves the bytes.
 
 use crate::address::Address;
+use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
+use crate::retry::{self, Returns};
 use crate::session::{Event, Session};
-use crate::{clock, retry};
 use bytes::{Bytes, BytesMut};
 use protocol::bodies::{LoginOk, Published};
 use protocol::{ErrorCode, Ran};
@@ -68,6 +69,7 @@ pub struct Caller {
     is_finished: bool,
     /// Whether the last attempt to log in again failed, for all the time that it had.
     is_unreturned: bool,
+    returns: Returns,
     used: Instant,
 }
 
@@ -102,6 +104,7 @@ impl Caller {
             flushed: Flushed::default(),
             is_finished: false,
             is_unreturned: false,
+            returns: Returns::new(login::RETURN_WAITS),
             used: clock::now(),
         };
         caller.connect(None)?;

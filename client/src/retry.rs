@@ -3,13 +3,16 @@
 
 use crate::error::{Code, Error};
 use protocol::errors::{ErrorCode, Ran, Retry};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// First wait after an error that may be over at once.
 const SOON: Duration = Duration::from_millis(50);
 
 /// First wait after an error that takes a while.
 const LATER: Duration = Duration::from_millis(500);
+
+/// A connection that was there for so long is no failed attempt.
+pub(crate) const LASTED: Duration = Duration::from_secs(1);
 
 /// Whether waiting can help against this error.
 pub const fn is_retryable(code: ErrorCode) -> bool {
@@ -65,6 +68,42 @@ impl Backoff {
     }
 }
 
+/// The waits before a connection is made again. One that breaks soon after its login counts as an
+/// attempt that failed: a broker that lets everybody in and closes is not asked without end.
+#[derive(Clone, Debug)]
+pub(crate) struct Returns {
+    backoff: Backoff,
+    since: Option<Instant>,
+}
+
+impl Returns {
+    /// As [`Backoff::new`].
+    pub(crate) fn new((first, longest): (Duration, Duration)) -> Self {
+        Self { backoff: Backoff::new(first, longest), since: None }
+    }
+
+    /// A login was accepted.
+    pub(crate) const fn began(&mut self, now: Instant) {
+        self.since = Some(now);
+    }
+
+    /// The wait before the first attempt after a loss: none if the connection lasted.
+    pub(crate) fn after_loss(&mut self, now: Instant, random: u64) -> Duration {
+        match self.since.take() {
+            Some(since) if now.saturating_duration_since(since) < LASTED => self.next_wait(random),
+            Some(_) | None => {
+                self.backoff.reset();
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The wait after an attempt that failed.
+    pub(crate) fn next_wait(&mut self, random: u64) -> Duration {
+        self.backoff.next_wait(random)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +127,23 @@ mod tests {
             assert_eq!(should_retry(&yes, true), None, "{}", row.name);
         }
         assert_eq!(should_retry(&Error::application(1, "x").with_ran(Ran::No), true), None);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_at_once_is_an_attempt_that_failed() {
+        let ms = Duration::from_millis;
+        let mut returns = Returns::new((ms(20), ms(60)));
+        let mut now = crate::clock::now();
+        assert_eq!(returns.after_loss(now, 0), Duration::ZERO, "there was none");
+        for expected in [20, 40, 60, 60] {
+            returns.began(now);
+            now += ms(999);
+            assert_eq!(returns.after_loss(now, 0), ms(expected));
+        }
+        returns.began(now);
+        now += LASTED;
+        assert_eq!(returns.after_loss(now, 0), Duration::ZERO, "it lasted");
+        assert_eq!(returns.next_wait(0), ms(20));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::conn::{Conn, Wait};
 use crate::error::Error;
+use crate::retry::Returns;
 use aside::Aside;
 use bytes::Bytes;
 use protocol::bodies::{Logout, WorkerLoginOk};
@@ -68,6 +69,7 @@ pub struct Worker {
     limits: WorkerLoginOk,
     conn: Option<Conn>,
     lost_at: Option<(Instant, Error)>,
+    returns: Returns,
     held: VecDeque<Request>,
     current: Option<Current>,
     /// Transactions that ended here before their client had sent all: further pieces are dropped.
@@ -118,12 +120,14 @@ impl Worker {
     /// Nobody answers, or the broker refuses the login.
     pub fn connect(mut options: WorkerOptions) -> Result<Self, Error> {
         let until = clock::until(options.start_timeout);
-        let (conn, limits) = login::keep_trying(&mut options, 1, until)?;
+        let mut returns = Returns::new(login::RETURN_WAITS);
+        let (conn, limits) = login::keep_trying(&mut options, 1, until, &mut returns)?;
         Ok(Self {
             options,
             limits,
             conn: Some(conn),
             lost_at: None,
+            returns,
             held: VecDeque::new(),
             current: None,
             ended_early: VecDeque::new(),
@@ -243,7 +247,8 @@ impl Worker {
             }
             if self.conn.is_none() {
                 let until = login::return_until(self.lost_at.take(), &self.limits)?;
-                let (conn, limits) = login::keep_trying(&mut self.options, 1, until)?;
+                let returns = &mut self.returns;
+                let (conn, limits) = login::keep_trying(&mut self.options, 1, until, returns)?;
                 (self.conn, self.limits) = (Some(conn), limits);
                 (self.received, self.begun) = (0, 0);
                 self.announce_again();

@@ -15,6 +15,8 @@ use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::ids::ClientId;
 use common::{FakeBroker, Peer, TIMEOUT, beside, eventually, failed, login_ok, service};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn options() -> Options {
@@ -514,6 +516,31 @@ fn what_may_have_run_before_it_was_asked_again_is_never_said_not_to_have_run() {
     let error = failed(caller.call_with("x", &send), ErrorCode::Deadline);
     assert_eq!(error.ran, Ran::Maybe, "{error}");
     thread.join().unwrap();
+}
+
+#[test]
+fn a_broker_that_closes_after_each_login_is_not_tried_without_end() {
+    let broker = FakeBroker::unix();
+    let address = broker.address();
+    let logins = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&logins);
+    let _thread = beside(move || {
+        loop {
+            let mut peer = broker.accept();
+            counted.fetch_add(1, Ordering::SeqCst);
+            peer.login();
+            peer.send(Frame::LoginOk(login_ok()));
+            peer.data();
+        }
+    });
+    let options = Options { reconnect: true, ..options() };
+    let mut caller = Caller::login(&[address], options).unwrap();
+    let deadline = Some(Duration::from_secs(1));
+    let send = Send { idempotent: true, deadline, ..Send::default() };
+    let error = caller.call_with("x", &send).unwrap_err();
+    assert!(error.is_connection() || error.is(ErrorCode::Timeout), "{error}");
+    let logins = logins.load(Ordering::SeqCst);
+    assert!((2..20).contains(&logins), "{logins} logins in a second");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of the worker against a broker that misbehaves as told, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![allow(clippy::disallowed_methods, reason = "tests need clocks of their own")]
 
 mod common;
 
@@ -15,7 +16,7 @@ use client::protocol::ids::WorkerId;
 use client::worker::{Worker, WorkerOptions};
 use common::{FakeBroker, Peer, beside, failed, service, worker_login_ok};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn options(address: Address) -> WorkerOptions {
     let base = WorkerOptions::self_started(address, service("echo"));
@@ -195,6 +196,22 @@ fn after_a_loss_it_logs_in_again_and_drops_the_old_answer() {
     peer.worker_login();
     peer.error(Header::default(), ErrorCode::ShuttingDown, "not yet");
     drop(peer);
+    let mut peer = broker.worker(worker_login_ok());
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_broker_that_closes_after_each_login_is_not_tried_without_end() {
+    let broker = FakeBroker::tcp();
+    let (peer, thread) = with_worker(&broker, worker_login_ok(), echo);
+    drop(peer);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        drop(broker.worker(worker_login_ok()));
+    }
+    // Each wait is at least half of 50, 100, 200, 400 and 800 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(775), "{:?}", begun.elapsed());
     let mut peer = broker.worker(worker_login_ok());
     peer.send(Frame::End);
     thread.join().unwrap().unwrap();

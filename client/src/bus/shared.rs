@@ -10,7 +10,7 @@ use crate::clock;
 use crate::conn::{Conn, Lost, WriteFault};
 use crate::error::{Code, Error};
 use crate::keepalive::Due;
-use crate::retry::{self, Backoff};
+use crate::retry::{self, Backoff, LASTED};
 use crate::session::Session;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 const RETURN_WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// Longest attempt to log in again of a call that does not wait for anything.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// A connection that was there for so long is no failed attempt.
-const LASTED: Duration = Duration::from_secs(1);
 /// Longest time for an answer to a ping to wait behind what the broker has not taken yet.
 const PONG_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -5,26 +5,28 @@ use crate::address::Address;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::Error;
-use crate::retry::{self, Backoff};
+use crate::retry;
 use crate::session::{Event, Session};
 use crate::{clock, token};
 use protocol::{ErrorCode, Ran, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to log in again.
-const RETURN_WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+pub(super) const RETURN_WAITS: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Caller {
     /// Logs in again; tries until it works, the time is over, or the broker refuses for good.
     pub(super) fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let until = until.unwrap_or_else(|| clock::until(self.options.connect_timeout));
-        let mut backoff = Backoff::new(RETURN_WAITS.0, RETURN_WAITS.1);
+        let wait = self.returns.after_loss(clock::now(), clock::random());
+        clock::sleep(wait.min(clock::left(until)));
         loop {
             let error = match self.connect(Some(until)) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.with_ran(Ran::No),
             };
-            let wait = backoff.next_wait(clock::random());
+            let wait = self.returns.next_wait(clock::random());
             if retry::should_retry(&error, true).is_none() || clock::left(until) <= wait {
                 return Err(error);
             }
@@ -41,6 +43,7 @@ impl Caller {
         self.lost = None;
         self.is_finished = false;
         self.used = clock::now();
+        self.returns.began(self.used);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::{LOGOUT_TIMEOUT, ReinitHandler, Request, StatusHandler, WorkerOptions
 use crate::clock;
 use crate::conn::{Conn, Lost};
 use crate::error::Error;
+use crate::retry::Returns;
 use link::{Arrived, Link, lock};
 use protocol::bodies::{Logout, WorkerLoginOk};
 use protocol::limits::CONCURRENCY_MAX;
@@ -51,6 +52,7 @@ pub struct ConcurrentWorker {
     limits: WorkerLoginOk,
     link: Option<Arc<Link>>,
     lost_at: Option<(Instant, Error)>,
+    returns: Returns,
     /// Requests that came and that the program was not given, each with its number.
     waiting: VecDeque<(u32, OwnedRequest)>,
     /// How many requests came by this connection.
@@ -96,12 +98,14 @@ impl ConcurrentWorker {
             return Err(Error::new(ErrorCode::BadWorkerLogin, text));
         }
         let until = clock::until(options.start_timeout);
-        let (conn, limits) = login::keep_trying(&mut options, concurrency, until)?;
+        let mut returns = Returns::new(login::RETURN_WAITS);
+        let (conn, limits) = login::keep_trying(&mut options, concurrency, until, &mut returns)?;
         let mut worker = Self {
             options,
             limits,
             link: None,
             lost_at: None,
+            returns,
             waiting: VecDeque::new(),
             received: 0,
             begun: 0,
@@ -250,7 +254,8 @@ impl ConcurrentWorker {
     fn come_back(&mut self) -> Result<(), Error> {
         let until = login::return_until(self.lost_at.take(), &self.limits)?;
         let concurrency = self.options.concurrency;
-        let (conn, limits) = login::keep_trying(&mut self.options, concurrency, until)?;
+        let returns = &mut self.returns;
+        let (conn, limits) = login::keep_trying(&mut self.options, concurrency, until, returns)?;
         self.limits = limits;
         self.use_connection(conn);
         Ok(())

@@ -5,14 +5,15 @@ use crate::address::Address;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::dial::ConnectError;
 use crate::error::{Code, Error};
-use crate::retry::{self, Backoff};
+use crate::retry::{self, Returns};
 use crate::{clock, token};
 use protocol::bodies::WorkerLoginOk;
 use protocol::{ErrorCode, Frame, Role};
 use std::time::{Duration, Instant};
 
 /// First and longest wait between two attempts to connect again.
-const RETURN_WAITS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+pub(super) const RETURN_WAITS: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What to do when nobody listens at a worker's address. The reader did not choose the address;
 /// execd gave it.
@@ -40,18 +41,21 @@ pub(super) fn return_until(
     }
 }
 
-/// Connects, again and again until a moment; at least once. The worker of the options gets the id
-/// that the broker says.
+/// Connects, again and again until a moment; at least once. `returns` has the waits. The worker of
+/// the options gets the id that the broker says.
 pub(super) fn keep_trying(
     options: &mut WorkerOptions,
     concurrency: u32,
     until: Instant,
+    returns: &mut Returns,
 ) -> Result<(Conn, WorkerLoginOk), Error> {
-    let mut backoff = Backoff::new(RETURN_WAITS.0, RETURN_WAITS.1);
+    let wait = returns.after_loss(clock::now(), clock::random());
+    clock::sleep(wait.min(clock::left(until)));
     loop {
         let error = match log_in(options, concurrency) {
             Ok((conn, limits)) => {
                 options.worker = limits.worker;
+                returns.began(clock::now());
                 return Ok((conn, limits));
             }
             Err(error) => error,
@@ -60,7 +64,7 @@ pub(super) fn keep_trying(
         if !is_worth_returning(&error) || left.is_zero() {
             return Err(error);
         }
-        clock::sleep(backoff.next_wait(clock::random()).min(left));
+        clock::sleep(returns.next_wait(clock::random()).min(left));
     }
 }
 
