@@ -484,6 +484,34 @@ class Ways:
         self.assertEqual(got, {n: bytes([n]) * size for n in range(1, 5)})
         self.assertEqual(sorted(kinds), 4 * [t.DATA] + 4 * [t.PONG] + 4 * [t.STATUS_REPLY])
 
+    def test_what_comes_ahead_of_a_slow_handler_has_a_limit(self: Any) -> None:
+        limit, size = 1 << 20, 1 << 16
+        with unittest.mock.patch("isect._worker.AHEAD_BYTES_MAX", limit):
+            # One with one request at a time gives a broker up that takes nothing for so long.
+            limits = {"silence_ms": 1000} if self.concurrency > 1 else None
+            _, peer = self.run_with(self.flooded(4 * limit), limits)
+            peer.send(request(1, b"go", more=1))
+            # What it answers first is not read, so it takes nothing of what comes meanwhile.
+            sent = 0
+            peer.sock.settimeout(1.5)
+            piece = request(1, bytes(size), more=1)
+            rest = memoryview(piece)
+            with contextlib.suppress(TimeoutError, socket.timeout):
+                while sent < 8 * limit:
+                    rest = rest[peer.sock.send(rest):]
+                    if not rest:
+                        sent, rest = sent + size, memoryview(piece)
+            self.assertTrue(limit <= sent <= 3 * limit, sent)
+            # Nothing of it is lost.
+            peer.sock.settimeout(TIMEOUT)
+            sender = threading.Thread(target=peer.send, args=(bytes(rest), request(1, b"end")))
+            sender.start()
+            got = 0
+            while (found := peer.frame())[0].command == t.PING or found[0].more:
+                got += len(found[1])
+            self.assertEqual((got, found[1]), (4 * limit, str(2 + sent + size + 3).encode()))
+            sender.join(TIMEOUT)
+
     def test_a_large_request_is_not_kept(self: Any) -> None:
         served, peer = self.run_with(lambda r: str(len(r.body)), {"body_bytes_max": 1 << 25})
         peer.send(request(1, bytes(1 << 24)))
@@ -643,6 +671,12 @@ class DefHandlers:
                 begun.set()
                 assert go.wait(TIMEOUT)
             return r.body
+        return handle
+
+    def flooded(self, size: int) -> Any:
+        def handle(r: isect.Request) -> str:
+            r.reply_piece(bytes(size))
+            return str(sum(len(piece) for piece in r.pieces()))
         return handle
 
     def progress(self) -> Any:
@@ -896,6 +930,15 @@ class Tasks(Concurrent, Ways, FakeCase):
                 while not go.is_set():
                     await asyncio.sleep(0.001)
             return r.body
+        return handle
+
+    def flooded(self, size: int) -> Any:
+        async def handle(r: isect.AsyncRequest) -> str:
+            await r.reply_piece(bytes(size))
+            got = 0
+            async for piece in r.pieces():
+                got += len(piece)
+            return str(got)
         return handle
 
     def progress(self) -> Any:

@@ -33,6 +33,9 @@ class BaseRequest:
     _over: IsectError | None = None
     #: Further frames of the client that the handler has not taken.
     _pieces: deque[tuple[bytes, int, int]] | None = None
+    #: Bytes of these frames that came, and that the handler took, with their headers.
+    _came_bytes: int = 0
+    _taken_bytes: int = 0
     #: Whether the last frame that came of the client has `more`.
     _sent_more: bool = False
     #: Whether the last frame that the handler took has `more`.
@@ -158,8 +161,12 @@ class BaseRequest:
             raise _copy(self._over)
         if not (self._client_more or self._worker_more):
             return None, False
-        if self._pieces:
-            body, more, millis = self._pieces.popleft()
+        pieces = self._pieces
+        if pieces:
+            # Another thread may set `_pieces` to None, and takes nothing out.
+            body, more, millis = pieces.popleft()
+            self._taken_bytes += t.HEADER_BYTES + len(body)
+            self._link.took()
             self._client_more = more != 0
             self._worker_more = False
             if millis:

@@ -127,8 +127,8 @@ class ConnLink(Link):
 
     def _write_rest(self, rest: memoryview) -> None:
         poller = select.poll()
-        reads = 0 if self.is_ended else select.POLLIN
-        poller.register(self.conn.fd, reads | select.POLLOUT)
+        poller.register(self.conn.fd, select.POLLOUT)
+        reads = 0
         limit = self.limits.silence or None
         stuck_since = monotonic()
         while rest and self.lost is None:
@@ -140,14 +140,15 @@ class ConnLink(Link):
             if done:
                 stuck_since = monotonic()
                 continue
+            # Both sides may be writing; but what waits for the handler has a limit.
+            may_read = 0 if self.is_ended or self.is_full else select.POLLIN
+            if may_read != reads:
+                reads = may_read
+                poller.modify(self.conn.fd, reads | select.POLLOUT)
             ready = poller.poll(None if limit is None else limit * 1000)
             if ready and reads and ready[0][1] & ~select.POLLOUT:
-                # Both sides may be writing.
                 if self.read_now():
                     stuck_since = monotonic()
-                if self.is_ended:
-                    reads = 0
-                    poller.modify(self.conn.fd, select.POLLOUT)
             elif limit is not None and monotonic() - stuck_since >= limit:
                 self.lose(error("broker_lost", f"the broker at {self.conn.address} took nothing "
                                                f"for {limit:g} s"))
@@ -191,7 +192,7 @@ class ConnLink(Link):
         return True
 
     def hear(self) -> None:
-        if self.lost is None and not self.is_ended:
+        if self.lost is None and not self.is_ended and not self.is_full:
             self.read_now()
 
     def fill(self, seconds: float | None = None) -> None:

@@ -31,6 +31,8 @@ class TaskLink(ConnLink):
         super().__init__(*args)
         self.loop = asyncio.get_running_loop()
         self.on_read: Callable[[], None] = lambda: None
+        #: Nothing is read, because too much waits for the handlers.
+        self._is_paused = False
         self._flushes = False
         self._writes = False
         self._out_bytes = 0
@@ -62,9 +64,17 @@ class TaskLink(ConnLink):
         if self.is_ended and self.lost is None:
             # Nothing follows, and the end of the stream would be heard again and again.
             self.loop.remove_reader(self.conn.fd)
+        elif self.has_pieces and self.lost is None and self.is_full:
+            self._is_paused = True
+            self.loop.remove_reader(self.conn.fd)
         if self.state.aside is not None and self._beats is None:
             self.beat()
         self.on_read()
+
+    def took(self) -> None:
+        if self._is_paused and self.lost is None and not self.is_full:
+            self._is_paused = False
+            self.loop.add_reader(self.conn.fd, self._readable)
 
     def close(self) -> None:
         if not self.conn.is_forked and self.conn.sock.fileno() >= 0:
@@ -91,7 +101,7 @@ class TaskLink(ConnLink):
 
     def _look(self, waited: float) -> None:
         if self.lost is None and not self.is_ended:
-            if self.is_heard:
+            if self.is_heard or self._is_paused:
                 self.is_heard = False
                 self.keepalive.heard()
             else:

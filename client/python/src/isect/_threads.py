@@ -35,8 +35,10 @@ class ThreadLink(ConnLink):
         self._is_flushing = False
         self._reader = threading.get_ident()
         self._tls_lock = threading.Lock() if self.conn.is_tls else None
-        #: Whether the poller waits for room in the socket, too.
-        self._polls_out = False
+        #: What the poller waits for.
+        self._events = select.POLLIN
+        #: Nothing is read, because too much waits for the handlers.
+        self._is_paused = False
 
     def hear(self) -> None:
         """The reader hears."""
@@ -124,12 +126,23 @@ class ThreadLink(ConnLink):
             self.lose(why)
         return data is not None and self.take(data)
 
+    def took(self) -> None:
+        if self._is_paused:
+            self.waker.wake()
+
     def fill(self, seconds: float | None = None) -> None:
         with self._lock:
             is_stuck = bool(self._waiting_out) and not self._is_flushing
-        if is_stuck != self._polls_out:
-            self._polls_out = is_stuck
-            self.poller.modify(self.conn.fd, select.POLLIN | (select.POLLOUT if is_stuck else 0))
+        # First the note, so that who takes a piece from now on ends the wait.
+        self._is_paused = self.has_pieces
+        self._is_paused = self.has_pieces and self.is_full
+        if self._is_paused:
+            # That the broker is not heard is no silence of it.
+            self.keepalive.heard()
+        events = (0 if self._is_paused else select.POLLIN) | (select.POLLOUT if is_stuck else 0)
+        if events != self._events:
+            self._events = events
+            self.poller.modify(self.conn.fd, events)
         super().fill(seconds)
         if is_stuck:
             with self._lock:

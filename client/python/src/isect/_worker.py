@@ -29,6 +29,9 @@ GAVE_UP = b"nobody waits for the answer any more"
 
 #: Most bytes of an answer to `status`.
 STATUS_BYTES_MAX = 64 * 1024
+#: Most bytes of requests and pieces that wait for their handlers, from which on no more is read
+#: before some are taken.
+AHEAD_BYTES_MAX = 64 << 20
 #: Most transactions that are remembered because they ended before their last piece came.
 ENDED_EARLY_MAX = 1024
 
@@ -135,6 +138,8 @@ class Link:
         self.open: dict[int, BaseRequest] = {}
         #: Those of them that the handler was not given yet.
         self.waiting: deque[BaseRequest] = deque()
+        #: Whether any request had further pieces.
+        self.has_pieces = False
         #: Transactions that ended here before their client had sent all: their frames are dropped.
         self.ended_early: deque[int] = deque(maxlen=ENDED_EARLY_MAX)
         #: How many requests came.
@@ -159,6 +164,9 @@ class Link:
 
     def hear(self) -> None:
         """Reads what is there, without waiting, where nobody else reads."""
+
+    def took(self) -> None:
+        """Less waits for the handlers than before."""
 
     def changed(self, request: BaseRequest) -> None:
         """A piece came for a request, or nobody waits for it any more."""
@@ -191,6 +199,8 @@ class Link:
                 if request._pieces is None:
                     request._pieces = deque()
                 request._pieces.append((body, head[7], head[11]))
+                request._came_bytes += t.HEADER_BYTES + len(body)
+                self.has_pieces = True
             request._sent_more = head[7] != 0
             self.changed(request)
         elif self.is_logged_out or transaction in self.ended_early:
@@ -252,6 +262,16 @@ class Link:
             request._over = why
             request._pieces = None
             self.changed(request)
+            self.took()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits for the handlers as may."""
+        waiting = sum(t.HEADER_BYTES + len(request.body) for request in self.waiting)
+        if self.has_pieces:
+            waiting += sum(request._came_bytes - request._taken_bytes
+                           for request in list(self.open.values()) if request._over is None)
+        return waiting >= AHEAD_BYTES_MAX
 
     def refuse(self, why: IsectError) -> None:
         """The broker can't be worked with: this worker ends."""
@@ -305,6 +325,7 @@ class Link:
             return
         if request._sent_more or request._was_open:
             self.ended_early.append(head[10])
+            self.took()
         self.state.answered += 1
         data = _pack(len(body), head[1], 0, code, 0, 2, self.limits.worker, 0, 0, 0, head[10], 0,
                      0, head[13], head[14]) + body
