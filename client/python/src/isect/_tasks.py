@@ -33,6 +33,8 @@ class TaskLink(ConnLink):
         self.on_read: Callable[[], None] = lambda: None
         #: Nothing is read, because too much waits for the handlers.
         self._is_paused = False
+        #: What has not left of the bytes that were sent last.
+        self._rest: memoryview | None = None
         self._flushes = False
         self._writes = False
         self._out_bytes = 0
@@ -128,24 +130,31 @@ class TaskLink(ConnLink):
 
     def _flush(self) -> None:
         out = self.out
-        if not out or self.lost is not None:
+        rest: bytes | memoryview | None = self._rest
+        if self.lost is not None or not (out or rest):
             self._flushes = False
             return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
+        if rest is None:
+            rest = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
         try:
-            done = self.conn.send(data)
+            done = self.conn.send(rest)
         except IsectError as e:
             self._flushes = False
             return self.broke(e)
         self._out_bytes -= done
-        if done < len(data):
-            out.append(data[done:])
+        if done and self._writes:
+            # A broker that takes bytes again is there.
+            self.is_heard = True
+        if done < len(rest) or out:
+            # A view, because the rest of a large answer would be copied for each part that leaves.
+            self._rest = memoryview(rest)[done:] if done < len(rest) else None
             self._flushes = True
             if not self._writes:
                 self._writes = True
                 self.loop.add_writer(self.conn.fd, self._flush)
             return
+        self._rest = None
         self._flushes = False
         if self._writes:
             self._writes = False
@@ -160,8 +169,9 @@ class TaskLink(ConnLink):
         self.loop.remove_writer(self.conn.fd)
         # What is read meanwhile causes no write of its own.
         self._flushes = True
-        while self.out and self.lost is None:
-            data = b"".join(self.out)
+        while (self._rest or self.out) and self.lost is None:
+            data = b"".join([self._rest or b"", *self.out])
+            self._rest = None
             self.out.clear()
             self._write_rest(memoryview(data))
 

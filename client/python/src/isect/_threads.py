@@ -99,7 +99,9 @@ class ThreadLink(ConnLink):
                     return
                 poller = select.poll()
                 poller.register(self.conn.fd, select.POLLOUT)
-                poller.poll(1000)
+                if poller.poll(1000):
+                    # A broker that takes bytes again is there.
+                    self.keepalive.heard()
 
     def _send(self, rest: memoryview) -> int:
         if self._tls_lock is None:
