@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import io
 import logging
 import socket
 import threading
@@ -93,6 +94,58 @@ class Ways:
         head, body = peer.take(t.STATUS_REPLY)
         self.assertEqual((head.sequence, body), (8, b"4 requests answered, 2 of them failed with "
                                                     b"an exception"))
+
+    def test_what_breaks_when_it_is_shown_is_answered_all_the_same(self: Any) -> None:
+        def broken(self: Any) -> str:
+            raise KeyboardInterrupt
+
+        class Broken(Exception):
+            __str__ = broken
+
+        class Breaks(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                raise SystemExit
+
+        def handle(r: Any) -> bytes:
+            raise Broken if r.body == b"text" else ValueError("logged")
+
+        log = logging.getLogger("isect.worker")
+        breaks = Breaks()
+        log.addHandler(breaks)
+        self.addCleanup(log.removeHandler, breaks)
+        log.setLevel(logging.ERROR)
+        self.addCleanup(log.setLevel, logging.NOTSET)
+        with contextlib.redirect_stderr(io.StringIO()) as written:
+            _, peer = self.run_with(handle)
+            peer.send(request(1, b"text"))
+            self.assertEqual(peer.answer(1), (1, 0, b"Broken: (its text can't be made)"))
+            peer.send(request(2))
+            self.assertEqual(peer.answer(2), (1, 0, b"ValueError: logged"))
+        self.assertIn("at transaction 2: ValueError: logged; it can't be logged: SystemExit",
+                      written.getvalue())
+
+    def test_an_exception_that_ends_the_worker_and_breaks_when_it_is_shown(self: Any) -> None:
+        class Broken(BaseException):
+            def __str__(self) -> str:
+                raise KeyboardInterrupt
+
+        def handle(r: Any) -> bytes:
+            raise Broken
+
+        served, peer = self.run_with(handle)
+        peer.send(request(1))
+        kinds = {(found := peer.frame())[0].command: found for _ in range(2)}
+        self.assertEqual((kinds[t.DATA][0].error, kinds[t.DATA][1]),
+                         (1, b"the worker ends: Broken: (its text can't be made)"))
+        peer.end()
+        self.assertIsInstance(served.end(), Broken)
+
+    def test_a_worker_does_not_serve_within_a_handler(self: Any) -> None:
+        _, peer = self.run_with(lambda r: isect.run(lambda inner: b""))
+        peer.send(request(1))
+        self.assertEqual(peer.answer(1), (1, 0, b"UsageError: isect.run was called in a handler; a "
+                                                b"worker serves once, as the program's last act "
+                                                b"(usage, whose: client, ran: no)"))
 
     def test_the_request_says_what_its_head_has(self: Any) -> None:
         seen: list[Any] = []
@@ -511,6 +564,22 @@ class Ways:
                 got += len(found[1])
             self.assertEqual((got, found[1]), (4 * limit, str(2 + sent + size + 3).encode()))
             sender.join(TIMEOUT)
+
+    def test_a_large_answer_that_is_taken_slowly(self: Any) -> None:
+        size = 12 << 20
+        _, peer = self.run_with(lambda r: bytes(size),
+                                {"silence_ms": 600, "body_bytes_max": 1 << 25})
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        peer.send(request(1))
+        # It takes longer than the silence after which a broker is gone, but never stops.
+        got = 0
+        while got < t.HEADER_BYTES + size:
+            got += len(peer.sock.recv(1 << 20))
+            time.sleep(1.5 / (size >> 16) if got < size else 0)
+        peer.sock.settimeout(TIMEOUT)
+        peer.send(request(2), frame(t.PING, sequence=9))
+        while peer.frame()[0].command != t.DATA:
+            pass
 
     def test_a_large_request_is_not_kept(self: Any) -> None:
         served, peer = self.run_with(lambda r: str(len(r.body)), {"body_bytes_max": 1 << 25})

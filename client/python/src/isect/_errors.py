@@ -151,6 +151,8 @@ def error(name: str, text: str, **more: object) -> IsectError:
         kind = DeadlineExceeded
     elif name in _USAGE:
         kind = UsageError
+        # The table's advice is for the operator's commands and for peers, not for this program.
+        more.setdefault("advice", "")
     elif row.ran == "no":
         kind = Refused
     else:

@@ -16,8 +16,8 @@ from . import _tables as t
 from ._address import Address, of_worker, parse, state_dir
 from ._context import current
 from ._errors import IsectError, MissingExtra, error, visible
-from ._request import AsyncRequest, Request
-from ._serve import Failure, PlainServer, Server
+from ._request import AsyncRequest, BaseRequest, Request
+from ._serve import Failure, PlainServer, Server, last_words
 from ._worker import State
 from ._worker_conn import Options, check_name
 
@@ -124,13 +124,17 @@ def run(
     it at once), when the requests at hand are answered. Ends the program with status 1 if the
     broker is gone or refuses the worker, and 2 if the arguments are wrong; the reason is on stderr.
     """
+    request = current.get()
+    if isinstance(request, BaseRequest) and not request._is_forked:
+        raise error("usage", "isect.run was called in a handler; a worker serves once, as the "
+                             "program's last act")
     if len(sys.argv) > 1 and sys.argv[1] in ("--help", "-h"):
         print(_usage(), end="")
         sys.exit(0)
     try:
         options = _options(service, address, token, token_file)
     except IsectError as e:
-        _last_words(f"{visible(e.text)}\n\n{_usage()}")
+        last_words(f"{visible(e.text)}\n\n{_usage()}")
         sys.exit(2)
     _prepare_output()
     try:
@@ -139,7 +143,7 @@ def run(
     except IsectError as e:
         if e.name == "usage" and not isinstance(e, MissingExtra):
             raise
-        _last_words(f"{e}\n")
+        last_words(f"{e}\n")
         sys.exit(1)
 
 
@@ -279,15 +283,6 @@ def _worker_socket() -> Address:
 def _usage() -> str:
     path = os.path.abspath(sys.argv[0] or "PROGRAM")
     return _USAGE.format(name=os.path.basename(path), path=path)
-
-
-def _last_words(text: str) -> None:
-    """Writes to stderr, where somebody may read it; the exit status says it, too."""
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass
 
 
 def _prepare_output() -> None:

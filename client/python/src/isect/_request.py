@@ -153,6 +153,11 @@ class BaseRequest:
         does."""
         return self._over
 
+    @property
+    def _is_forked(self) -> bool:
+        """Whether this process was forked from the worker's."""
+        return bool(self._link.conn.is_forked)  # type: ignore[attr-defined]
+
     # Pieces. What the public classes add is how to wait.
 
     def _take_piece(self) -> tuple[bytes | None, bool]:

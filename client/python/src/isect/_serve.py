@@ -414,7 +414,7 @@ def _stream(request: BaseRequest, pieces: Any) -> None:
 
 def failed(request: BaseRequest, state: State, e: BaseException) -> BaseException | None:
     """Answers for a handler that raised something. Returns what must end the program."""
-    if request._link.conn.is_forked:  # type: ignore[attr-defined]
+    if request._is_forked:
         _end_child(e)
     if isinstance(e, Failure):
         request._fail(e.code, e.text)
@@ -423,14 +423,32 @@ def failed(request: BaseRequest, state: State, e: BaseException) -> BaseExceptio
         request._fail(FAILED, GAVE_UP.decode())
     elif isinstance(e, Exception):
         state.failed += 1
-        log.error("the handler failed at transaction %d", request.transaction,
-                  exc_info=(type(e), e, e.__traceback__))
+        _log(logging.ERROR, f"the handler failed at transaction {request.transaction}", e)
         request._fail(FAILED, text_of(e))
     else:
-        log.warning("the handler ends the worker: %s", text_of(e))
+        _log(logging.WARNING, f"the handler ends the worker: {text_of(e)}")
         request._fail(FAILED, f"the worker ends: {text_of(e)}")
         return e
     return None
+
+
+def _log(level: int, text: str, e: BaseException | None = None) -> None:
+    """Logs what became of a request, which must be answered, whatever the program has done to its
+    logging and its exceptions."""
+    try:
+        log.log(level, "%s", text, exc_info=None if e is None else (type(e), e, e.__traceback__))
+    except BaseException as other:
+        more = "" if e is None else f": {text_of(e)}"
+        last_words(f"{text}{more}; it can't be logged: {text_of(other)}\n")
+
+
+def last_words(text: str) -> None:
+    """Writes to stderr, where somebody may read it."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
 
 
 def _end_child(e: BaseException) -> NoReturn:
@@ -452,11 +470,12 @@ def text_of(e: BaseException) -> str:
     """`TypeName: message`, one line of visible characters."""
     try:
         text = str(e)
-    except Exception:
+    except BaseException:
         text = "(its text can't be made)"
+    name = visible(type(e).__name__)
     first = text.strip().partition("\n")[0]
     shown = visible(first[:_TEXT_MAX]) + (" …" if len(first) > _TEXT_MAX else "")
-    return f"{type(e).__name__}: {shown}" if shown else type(e).__name__
+    return f"{name}: {shown}" if shown else name
 
 
 logging.getLogger("isect").addHandler(logging.NullHandler())
