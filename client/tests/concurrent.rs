@@ -384,6 +384,25 @@ fn batched_answers_leave_when_the_worker_waits() {
 }
 
 #[test]
+fn batched_answers_leave_before_the_worker_ends() {
+    let (mut peer, mut worker) = connect(&FakeBroker::unix());
+    let head = |transaction| Header { transaction, ..Header::default() };
+    let request = |transaction| Frame::data(head(transaction), Bytes::from_static(b"x"));
+    let frames = [request(1), request(2), Frame::End];
+    let bytes: Vec<u8> = frames.into_iter().flat_map(encode::to_bytes).collect();
+    peer.raw(&bytes);
+    let thread = beside(move || {
+        while let Some(request) = worker.next().unwrap() {
+            request.reply_batched("answer");
+        }
+        // A program that ends does not wait for anything else.
+    });
+    assert_eq!(answered(&mut peer, 1), "answer");
+    assert_eq!(answered(&mut peer, 2), "answer");
+    thread.join().unwrap();
+}
+
+#[test]
 fn conversations_go_on_beside_each_other() {
     let (mut peer, thread) = serving(&FakeBroker::tcp(), |mut request| {
         let mut body = request.take_body();
@@ -507,4 +526,66 @@ fn a_request_publishes_by_its_connection_and_refusals_are_told() {
     let refused = worker.refused();
     assert!(refused.len() == 1 && refused[0].is(ErrorCode::Denied), "{refused:?}");
     assert!(worker.refused().is_empty());
+}
+
+/// A worker that answers one request at a time, though any thread may answer it.
+fn alone(broker: &FakeBroker) -> (Peer, ConcurrentWorker) {
+    let options = WorkerOptions { concurrency: 1, ..options(broker) };
+    let thread = beside(move || ConcurrentWorker::connect(options).unwrap());
+    (broker.worker(worker_login_ok()), thread.join().unwrap())
+}
+
+#[test]
+fn with_a_concurrency_of_one_what_was_sent_ahead_waits_for_its_turn() {
+    let (mut peer, mut worker) = alone(&FakeBroker::unix());
+    peer.request(1, "one", false);
+    let first = worker.next().unwrap().unwrap();
+    // What comes now is read before the answer is given, and not begun.
+    for transaction in 2..=4 {
+        peer.request(transaction, "ahead", false);
+    }
+    cancel(&mut peer, 3);
+    let (tell, told) = channel();
+    let thread = beside(move || {
+        while let Some(request) = worker.next().unwrap() {
+            tell.send(request).unwrap();
+        }
+    });
+    peer.send(Frame::Ping { sequence: 5 });
+    assert_eq!(peer.next(), Some(Frame::Pong { sequence: 5 }));
+    assert!(told.try_recv().is_err(), "it is begun beside the first");
+    first.reply("ONE");
+    assert_eq!(answered(&mut peer, 1), "ONE");
+    let second = told.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(second.transaction(), 2);
+    peer.send(Frame::End);
+    second.reply_batched("TWO");
+    assert_eq!(answered(&mut peer, 2), "TWO");
+    // Its client gave it up before its turn came.
+    failure(&mut peer, 3);
+    let last = told.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(last.transaction(), 4);
+    last.reply("FOUR");
+    assert_eq!(answered(&mut peer, 4), "FOUR");
+    thread.join().unwrap();
+}
+
+#[test]
+fn with_a_concurrency_of_one_answers_of_many_threads_keep_the_order_of_the_requests() {
+    let (mut peer, mut worker) = alone(&FakeBroker::unix());
+    let thread = beside(move || {
+        let mut threads = Vec::new();
+        while let Some(request) = worker.next().unwrap() {
+            threads.push(beside(move || echo(request)));
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    for transaction in 1..=500 {
+        peer.request(transaction, "x", false);
+    }
+    for transaction in 1..=500 {
+        assert_eq!(answered(&mut peer, transaction), "x");
+    }
+    peer.send(Frame::End);
+    thread.join().unwrap();
 }

@@ -181,7 +181,8 @@ impl ConcurrentWorker {
 
     /// Waits for the next request; `None` = no further one comes, because the broker asks this
     /// worker to end, or it logged out. If the broker is lost, it tries to connect again for as
-    /// long as the login allowed.
+    /// long as the login allowed. With a concurrency of 1 the next one is begun when the one before
+    /// is answered, also where the broker sends them ahead (`prefetch`).
     ///
     /// Only here the broker is heard: it answers pings, learns that nobody waits for a request any
     /// more, and gets further pieces of requests. So be here nearly always, and answer on other
@@ -200,7 +201,7 @@ impl ConcurrentWorker {
             if let Some(link) = self.link.as_ref().filter(|link| link.is_full()) {
                 link.flush_now();
             }
-            while let Some((number, request)) = self.waiting.pop_front() {
+            while let Some((number, request)) = self.pop_waiting() {
                 self.begun = number;
                 if !request.is_over() {
                     return Ok(Some(self.give(request)));
@@ -210,6 +211,13 @@ impl ConcurrentWorker {
             if let Some(error) = self.refused.take() {
                 return Err(error);
             }
+            if self.ended && !self.waiting.is_empty() {
+                // The broker sends nothing more; only an answer lets the next one begin.
+                if let Some(link) = &self.link {
+                    link.await_answer();
+                }
+                continue;
+            }
             let is_over = match self.logged_out_at {
                 None => self.ended,
                 Some(at) => {
@@ -218,6 +226,10 @@ impl ConcurrentWorker {
                 }
             };
             if is_over {
+                // The program may end now, so what was put off must leave.
+                if let Some(link) = &self.link {
+                    link.send();
+                }
                 return Ok(None);
             }
             if self.link.is_none() {
@@ -227,6 +239,19 @@ impl ConcurrentWorker {
                 self.take_in(None);
             }
         }
+    }
+
+    /// The next request that may be begun.
+    fn pop_waiting(&mut self) -> Option<(u32, OwnedRequest)> {
+        let is_alone = self.options.concurrency == 1;
+        if is_alone && let Some(link) = &self.link {
+            // Those that were sent ahead count as not begun until the one before is answered, and
+            // are answered in the order in which they came.
+            if !lock(&link.open).await_room(self.waiting.len()) {
+                return None;
+            }
+        }
+        self.waiting.pop_front()
     }
 
     /// Counts a request that the program is given.

@@ -14,8 +14,10 @@ use protocol::encode::{self, EncodedFrame};
 use protocol::messages::MessageOf;
 use protocol::{Frame, Header, WorkerId};
 use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -87,6 +89,8 @@ pub(super) struct Link {
     /// The outbox has room again, or the connection is lost.
     room: Condvar,
     pub(super) open: Mutex<Open>,
+    /// What is written to the first wakes the reader, which waits for the second, too.
+    wakers: (UnixStream, UnixStream),
     /// Final answers since the start of the worker, on all its connections.
     pub(super) answered: Arc<AtomicU64>,
     pub(super) worker: WorkerId,
@@ -101,12 +105,17 @@ impl Link {
         answered: Arc<AtomicU64>,
     ) -> Result<Self, Lost> {
         let descriptor = conn.descriptor().map_err(Lost::Io)?;
+        let wakers = UnixStream::pair().map_err(Lost::Io)?;
+        for end in [&wakers.0, &wakers.1] {
+            end.set_nonblocking(true).map_err(Lost::Io)?;
+        }
         Ok(Self {
             conn: Mutex::new(conn),
             descriptor,
             outbox: Mutex::default(),
             room: Condvar::new(),
             open: Mutex::default(),
+            wakers,
             answered,
             worker,
             body_bytes_max,
@@ -119,7 +128,18 @@ impl Link {
 
     /// Writes a frame; returns when it is written, or another thread is about to write it.
     pub(super) fn write(&self, frame: Frame) {
-        let mut outbox = self.put(frame);
+        self.add(frame);
+        self.send();
+    }
+
+    /// Puts a frame behind those that wait; [`send`](Self::send) writes it.
+    pub(super) fn add(&self, frame: Frame) {
+        drop(self.put(frame));
+    }
+
+    /// Writes what was added; returns when it is written, or another thread is about to.
+    pub(super) fn send(&self) {
+        let mut outbox = lock(&self.outbox);
         while outbox.is_flushing && outbox.bytes.len() > WAITING_BYTES_MAX && !outbox.is_lost {
             outbox = self.room.wait(outbox).unwrap_or_else(PoisonError::into_inner);
         }
@@ -138,7 +158,13 @@ impl Link {
     /// Puts a frame behind those that wait, and never waits itself, unless the reader does. It
     /// leaves before the reader waits, or with another one.
     pub(super) fn put_off(&self, frame: Frame) {
-        let outbox = self.put(frame);
+        self.add(frame);
+        self.send_if_reader_waits();
+    }
+
+    /// Writes what was added, unless the reader does it before it waits.
+    pub(super) fn send_if_reader_waits(&self) {
+        let outbox = lock(&self.outbox);
         if outbox.is_reader_waiting {
             drop(self.flush_outbox(outbox, true));
         }
@@ -202,7 +228,7 @@ impl Link {
                 Some(size) => *done += size,
                 None if !waits => return Ok(false),
                 None => {
-                    self.wait(PollFlags::POLLOUT, None)?;
+                    self.wait(PollFlags::POLLOUT)?;
                     lock(&self.conn).keepalive().heard();
                 }
             }
@@ -217,10 +243,10 @@ impl Link {
             let left = until.map(clock::left);
             let span = lock(&self.conn).keepalive().span(clock::now);
             let wait = [left, span].into_iter().flatten().min();
-            let ready = self.wait(events, wait);
+            let ready = self.wait_as_reader(events, wait);
             lock(&self.outbox).is_reader_waiting = false;
             match ready {
-                Ok(None) => {}
+                Ok(None) => return true,
                 Ok(Some(ready)) if ready.is_empty() => {
                     self.note_silence(wait.unwrap_or_default(), arrived);
                     if left.is_some() && until.map(clock::left) == Some(Duration::ZERO) {
@@ -267,8 +293,35 @@ impl Link {
         arrived.lost = arrived.lost.take().or(lost);
     }
 
-    /// Waits for the socket without any lock. No flag = the time is over, `None` = a signal came.
-    fn wait(&self, events: PollFlags, span: Option<Duration>) -> Result<Option<PollFlags>, Lost> {
+    /// Has the reader look for requests that may be begun.
+    pub(super) fn wake(&self) {
+        // If it takes no more, the reader has enough to wake up for.
+        let _ = (&self.wakers.0).write(&[0]);
+    }
+
+    /// Waits until [`wake`](Self::wake) is called, or a signal comes.
+    pub(super) fn await_answer(&self) {
+        let mut outbox = self.flush_outbox(lock(&self.outbox), true);
+        outbox.is_reader_waiting = true;
+        drop(outbox);
+        let mut fds = [PollFd::new(self.wakers.1.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        lock(&self.outbox).is_reader_waiting = false;
+        self.clear_wakers();
+    }
+
+    fn clear_wakers(&self) {
+        let mut bytes = [0; 64];
+        while (&self.wakers.1).read(&mut bytes).is_ok_and(|size| size > 0) {}
+    }
+
+    /// Waits for the socket without any lock. No flag = the time is over, `None` = a signal came,
+    /// or [`wake`](Self::wake) was called.
+    fn wait_as_reader(
+        &self,
+        events: PollFlags,
+        span: Option<Duration>,
+    ) -> Result<Option<PollFlags>, Lost> {
         // Rounded up, so that the last fraction of a millisecond does not become a busy loop.
         let timeout = match span {
             None => PollTimeout::NONE,
@@ -276,10 +329,29 @@ impl Link {
                 PollTimeout::try_from(span + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             }
         };
-        let mut fds = [PollFd::new(self.descriptor.as_fd(), events)];
+        let mut fds = [
+            PollFd::new(self.descriptor.as_fd(), events),
+            PollFd::new(self.wakers.1.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, timeout) {
-            Ok(_) => Ok(Some(fds[0].revents().unwrap_or(PollFlags::empty()))),
+            Ok(_) => {
+                let ready = fds[0].revents().unwrap_or(PollFlags::empty());
+                let is_woken = fds[1].any().unwrap_or(false);
+                if is_woken {
+                    self.clear_wakers();
+                }
+                Ok(Some(ready).filter(|ready| !is_woken || !ready.is_empty()))
+            }
             Err(Errno::EINTR) => Ok(None),
+            Err(e) => Err(Lost::Io(e.into())),
+        }
+    }
+
+    /// Waits for the socket without any lock, or for a signal.
+    fn wait(&self, events: PollFlags) -> Result<(), Lost> {
+        let mut fds = [PollFd::new(self.descriptor.as_fd(), events)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(e) => Err(Lost::Io(e.into())),
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Open {
     requests: BTreeMap<u64, Arc<State>>,
     /// Transactions that ended here before their client had sent all: further pieces are dropped.
     ended_early: VecDeque<u64>,
+    /// The reader waits until one is answered.
+    is_awaited: bool,
 }
 
 /// What the reader of the connection tells the thread that answers.
@@ -97,6 +99,13 @@ impl Open {
     /// Whether the program has a request that its client has not sent whole.
     pub(super) fn has_partial(&self) -> bool {
         self.requests.values().any(|state| lock(&state.pieces).is_partial)
+    }
+
+    /// Whether the program has none of them, of which so many wait; if it has, the reader is woken
+    /// when that is answered.
+    pub(super) fn await_room(&mut self, waiting: usize) -> bool {
+        self.is_awaited = waiting > 0 && self.requests.len() > waiting;
+        !self.is_awaited
     }
 
     /// No further piece comes for any of them.
@@ -201,8 +210,9 @@ impl OwnedRequest {
             return self.reply_in_pieces(body, false, None);
         }
         let head = answer_head(&self.request.head, self.link.worker);
+        self.link.add(Frame::data(head, body));
         self.finish();
-        self.link.put_off(Frame::data(head, body));
+        self.link.send_if_reader_waits();
     }
 
     /// Sends a piece of the answer; more must follow. In a conversation
@@ -333,11 +343,13 @@ impl OwnedRequest {
         let deadline_ms = next.map_or(0, millis);
         self.worker_more = more;
         self.was_open |= more;
+        let head = Header { more: u16::from(more), error, deadline_ms, ..head };
+        self.link.add(Frame::data(head, body));
         if !more {
+            // Behind the frame: what is begun from now on must not be answered before it.
             self.finish();
         }
-        let head = Header { more: u16::from(more), error, deadline_ms, ..head };
-        self.link.write(Frame::data(head, body));
+        self.link.send();
     }
 
     /// Notes that the final answer is given.
@@ -347,8 +359,12 @@ impl OwnedRequest {
         let last = lock(&self.state.pieces).came.back().map(Request::more);
         let is_early = last.unwrap_or(self.client_more) || self.was_open;
         open.remove(self.request.head.transaction, is_early);
+        let wakes = mem::take(&mut open.is_awaited);
         drop(open);
         self.link.answered.fetch_add(1, Ordering::Relaxed);
+        if wakes {
+            self.link.wake();
+        }
     }
 }
 
