@@ -294,6 +294,7 @@ class Programs(ProcessCase):
         for args, text in (
             (["x"], "1 arguments, but a worker gets"),
             (["unix:/a", "0", "seven", "upper"], "worker id 'seven'"),
+            (["unix:/a", "0", "9" * 5000, "upper"], "is no number from 0 to 4294967295"),
             (["unix:", "0", "7", "upper"], "has no path"),
             (["localhost", "0", "7", "upper"], "address 'localhost:0'"),
             (["a b", "1", "7", "upper"], "address 'a b:1'"),
@@ -305,6 +306,10 @@ class Programs(ProcessCase):
                 self.assertEqual((status, out), (2, ""))
                 self.assertIn(text, err)
                 self.assertIn("config worker NAME localhost", err)
+        secret = os.fsdecode(b"\xff")
+        status, _, err = self.ended(self.start(self.PLAIN, ISECT_WORKER_SECRET=secret))
+        self.assertEqual(status, 2)
+        self.assertIn("ISECT_WORKER_SECRET has bytes that no secret", err)
 
     def test_help(self) -> None:
         for word in ("--help", "-h"):
@@ -380,6 +385,11 @@ class Programs(ProcessCase):
                            ("isect.run(print, max_requests=0)", "max_requests is 0"),
                            ("async def f(): pass\nisect.run(print, on_end=f)", "an async def"),
                            ("isect.run(print, on_status=7)", "on_status is 7"),
+                           ("def f(): pass\nisect.run(f)", "the handler f() can't be called with "
+                                                            "one argument, the request"),
+                           ("async def f(a, b): pass\nisect.run(f)", "the handler f(a, b) can't"),
+                           ("async def f(r): pass\nasync def main(): isect.run(f)\n"
+                            "asyncio.run(main())", "was called in a running event loop"),
                            ("isect.worker(concurrency=2000)", "concurrency is 2000"),
                            ("isect.Failure(0, 'x')", "code 0 is out of range")):
             status, _, err = self.ended(self.start(call))

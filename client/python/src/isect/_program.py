@@ -184,6 +184,7 @@ def make_server(
     """The server for a handler, in one of the three ways."""
     if not callable(handle):
         raise error("usage", f"a handler is a function, not {type(handle).__name__}")
+    _check_signature(handle)
     if concurrency is None:
         concurrency = getattr(handle, _CONCURRENCY, 1)
     _check_concurrency(concurrency)
@@ -208,6 +209,21 @@ def make_server(
     return PlainServer(options, state, handle)
 
 
+def _check_signature(handle: Callable[..., Any]) -> None:
+    """Raises `UsageError` if it can't be called with a request; each one would fail then."""
+    try:
+        signature = inspect.signature(handle)
+    except (TypeError, ValueError):
+        # Some that are written in C have none that can be read.
+        return
+    try:
+        signature.bind(None)
+    except TypeError as e:
+        name = getattr(handle, "__qualname__", type(handle).__name__)
+        raise error("usage", f"the handler {name}{signature} can't be called with one argument, "
+                             f"the request: {e}") from None
+
+
 def is_async(handle: object) -> bool:
     """Whether a handler is an `async def`, also behind functools.partial or as `__call__`."""
     while isinstance(handle, partial):
@@ -230,10 +246,13 @@ def _of_arguments(argv: list[str]) -> Options:
                              "broker do that")
     host, port, number, service = argv[1:t.ISDARGMAX]
     address = of_worker(host, port)
-    if not (number.isascii() and number.isdigit()) or int(number) >= 2**32:
-        raise error("usage", f"worker id '{number[:60]}' is not a whole number")
-    return Options(address, check_name("service", service), worker=int(number),
-                   secret=os.environ.get(t.WORKER_SECRET_VARIABLE, ""))
+    if not (number.isascii() and number.isdigit() and len(number) <= 10
+            and int(number) < 2**32):
+        raise error("usage", f"worker id '{number[:60]}' is no number from 0 to {2**32 - 1}")
+    secret = os.environ.get(t.WORKER_SECRET_VARIABLE, "")
+    if not secret.isascii():
+        raise error("usage", f"{t.WORKER_SECRET_VARIABLE} has bytes that no secret of a broker has")
+    return Options(address, check_name("service", service), worker=int(number), secret=secret)
 
 
 def _options(

@@ -217,6 +217,9 @@ class TaskServer(Server[TaskLink]):
         self._handled: list[int] = []
 
     def run(self) -> None:
+        if asyncio._get_running_loop() is not None:
+            raise error("usage", "isect.run was called in a running event loop, and an 'async def' "
+                                 "handler needs one of its own; call it outside of asyncio.run")
         # asyncio.run puts a handler of its own in the place of Python's.
         self._before: dict[int, Any] = {n: signal.getsignal(n) for n in HANDLED}
         asyncio.run(self._run())
