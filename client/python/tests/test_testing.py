@@ -15,6 +15,7 @@ import textwrap
 import threading
 import time
 import unittest
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,28 @@ class Started(unittest.TestCase):
         with self.assertRaises(testing.BrokerFailed) as caught:
             testing.broker(no_such_setting=1)
         self.assertIn("no_such_setting", str(caught.exception))
+
+    def test_a_wrong_setting_or_argument_is_named(self) -> None:
+        for options, text in (({"login_ms": None}, "the setting login_ms is None"),
+                              ({"login_ms": 1.5}, "the setting login_ms is 1.5"),
+                              ({"arguments": "--log debug"}, "arguments is the text"),
+                              ({"timeout": "5"}, "timeout is '5'")):
+            with self.assertRaisesRegex(isect.UsageError, text):
+                testing.broker(**options)
+
+    def test_the_token_of_the_environment_is_for_another_broker(self) -> None:
+        async def ask() -> str:
+            async with testing.async_broker() as broker:
+                return str(await (await broker.connect()).command("services"))
+
+        with unittest.mock.patch.dict(os.environ, {"ISECT_TOKEN": "none at all"}), \
+                testing.broker() as broker:
+            broker.worker("upper", upper, thread=True)
+            with broker.connect() as client:
+                self.assertEqual(client.call("upper", "x"), b"X")
+            self.assertIn("service", asyncio.run(ask()))
+            with self.assertRaises(isect.UsageError):
+                broker.connect(token=None)
 
     def test_a_long_temporary_folder_leaves_room_for_the_sockets(self) -> None:
         with tempfile.TemporaryDirectory() as short:
@@ -293,6 +316,14 @@ class Workers(unittest.TestCase):
                 self.broker.worker("inner", handler)
         with self.assertRaisesRegex(isect.UsageError, "needs 1 worker"):
             self.broker.worker("inner", upper, n=0)
+        for options, text in (({"n": 1.5}, "n is 1.5"),
+                              ({"options": {"depth": 3}}, r"\['depth'\] are none of a worker"),
+                              ({"thread": True, "arguments": ["x"]}, "a thread has no arguments")):
+            with self.assertRaisesRegex(isect.UsageError, text):
+                self.broker.worker("inner", upper, **options)
+        for wrong in (None, 7, b"/bin/true"):
+            with self.assertRaisesRegex(isect.UsageError, "the handler is .* it is a function"):
+                self.broker.worker("inner", wrong)  # type: ignore[arg-type]
         with self.assertRaisesRegex(isect.UsageError, "empty list"):
             self.broker.worker("inner", [])
         with self.assertRaises(testing.BrokerNotFound):

@@ -72,7 +72,9 @@ class IsectError(Exception):
             self.code = row.number
             self.whose = whose or row.whose
             self.ran = ran or row.ran
-            self.advice = row.advice if advice is None else advice
+            # Of wrong uses the table's advice is for operators and peers, not for this program.
+            usual = "" if isinstance(self, UsageError) else row.advice
+            self.advice = usual if advice is None else advice
 
     @property
     def is_retry_safe(self) -> bool:
@@ -151,8 +153,6 @@ def error(name: str, text: str, **more: object) -> IsectError:
         kind = DeadlineExceeded
     elif name in _USAGE:
         kind = UsageError
-        # The table's advice is for the operator's commands and for peers, not for this program.
-        more.setdefault("advice", "")
     elif row.ran == "no":
         kind = Refused
     else:

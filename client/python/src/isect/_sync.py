@@ -63,7 +63,7 @@ def connect(
     that answers is used; None = as isdclient does it: `ISECT_HOST`, else the socket in the user's
     state directory, else 127.0.0.1:5501.
     `token`, `token_file`: the token to prove, or a private file with it; None = `ISECT_TOKEN_FILE`
-    or `ISECT_TOKEN`, if set.
+    or `ISECT_TOKEN`, if set; an empty `token` = none in any case.
     `ca`, `cert`, `key`: PEM files for `tls://`; None = `ISECT_CA`, `ISECT_CERT`, `ISECT_KEY`.
     `name`: a name for the operator's lists. `priority`: 1 to 255, of requests that name none.
     `timeout`: seconds to connect and log in, and to wait for answers of the broker itself; requests
@@ -138,7 +138,7 @@ def _addresses(given: str | Address | Sequence[str | Address]) -> list[Address]:
 
 
 def _token(token: str | Token | None, token_file: str | os.PathLike[str] | None) -> Token | None:
-    if token is None and token_file is None and not (
+    if token == "" or token is None and token_file is None and not (
             os.environ.get(t.TOKEN_VARIABLE) or os.environ.get(t.TOKEN_FILE_VARIABLE)):
         return None
     from ._token import Token, argon2

@@ -56,6 +56,8 @@ Handler = Union[Callable[..., Any], str, "os.PathLike[str]",
 BIN_VARIABLE = "ISECT_BIN"
 #: Longest path of a folder in which the sockets of a broker have room, in bytes.
 _FOLDER_BYTES_MAX = 80
+#: Those of `isect.run` that a worker of a test may have.
+_OPTIONS = {"concurrency", "max_requests", "on_end", "on_reinit", "on_status"}
 #: Lines of a log that an error shows.
 _LOG_LINES = 60
 
@@ -120,8 +122,11 @@ def _words(settings: Mapping[str, Setting]) -> list[str]:
             words += [f"{name}={key}={inner}" for key, inner in value.items()]
         elif isinstance(value, (str, int)):
             words.append(f"{name}={value}")
-        else:
+        elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
             words += [f"{name}={inner}" for inner in value]
+        else:
+            raise UsageError("usage", f"the setting {name} is {value!r}; it is a text, a whole "
+                                      "number, True or False, or a mapping or list of these")
     return words
 
 
@@ -188,9 +193,11 @@ class RunningBroker:
         timeout: float = 10.0,
         **settings: Setting,
     ) -> None:
-        if not 0 < timeout <= 10:
-            raise UsageError("usage", f"timeout is {timeout}; a test waits more than 0 and at most "
-                                      "10 seconds")
+        if not isinstance(timeout, (int, float)) or not 0 < timeout <= 10:
+            raise UsageError("usage", f"timeout is {timeout!r}; a test waits more than 0 and at "
+                                      "most 10 seconds")
+        if isinstance(arguments, str):
+            raise UsageError("usage", f"arguments is the text {arguments!r}; it is a list of texts")
         self._program = program_named("isectd", program)
         self._arguments = [*arguments]
         for word in _words(settings):
@@ -255,10 +262,16 @@ class RunningBroker:
         when the broker stops."""
         from ._sync import connect
 
-        options.setdefault("address", self.address)
-        made = connect(**options)
+        made = connect(**self._reached(options))
         self._clients.add(made)
         return made
+
+    def _reached(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a connection to it. A token of the environment is for another broker."""
+        usual = {"address": self.address}
+        if "token_file" not in options:
+            usual["token"] = ""
+        return {**usual, **options}
 
     def command(self, text: str) -> str:
         """The answer to an operator's command (docs/op.md)."""
@@ -300,18 +313,25 @@ class RunningBroker:
         broker starts import and serve; or a program, as a path or a list of path and arguments
         (of a file `*.py` this Python is the interpreter). With `thread` the function is served in
         threads of this process instead: then it may be any, and what it does can be looked at.
-        `options` are those of `isect.run`. `settings` are those of the service, as `config
-        service` takes them (docs/config.md): `deadline_ms=500`, `env={"LEVEL": "5"}`.
+        `options` are those of `isect.run` that say how it serves, as `concurrency`. `settings` are
+        those of the service, as `config service` takes them (docs/config.md): `deadline_ms=500`,
+        `env={"LEVEL": "5"}`.
 
         Raises `BrokerFailed`, which shows what they wrote, if they don't get ready in time, and
         `UsageError` for a function that a process can't import.
         """
-        if n < 1:
-            raise UsageError("usage", f"n is {n}; a service needs 1 worker or more")
+        if not isinstance(n, int) or n < 1:
+            raise UsageError("usage", f"n is {n!r}; a service needs 1 worker or more")
         choices = dict(options or {})
+        unknown = sorted(choices.keys() - _OPTIONS)
+        if unknown:
+            raise UsageError("usage", f"the options {unknown} are none of a worker here; there are "
+                                      f"{', '.join(sorted(_OPTIONS))}")
         if thread:
             if not callable(handler):
                 raise UsageError("usage", "a thread serves a function, no program")
+            if [*arguments]:
+                raise UsageError("usage", "a thread has no arguments; they are for a program")
             return self._worker_threads(service, handler, n, choices, settings)
         program = self._command_of(handler, choices)
         self.command(shlex.join(["config", "service", service, *_words(settings)]))
@@ -346,9 +366,11 @@ class RunningBroker:
         options: dict[str, Any],
         settings: Mapping[str, Setting],
     ) -> RunningWorkers:
-        from ._program import _options, make_server
+        from ._address import parse
+        from ._program import make_server
+        from ._worker_conn import Options, check_name
 
-        where = _options(service, self.worker_address, None, None)
+        where = Options(parse(self.worker_address), check_name("service", service))
         servers = [make_server(handler, where, **options) for _ in range(n)]
         before = len(self.workers_of(service)) if self._has(service) else 0
         words = _words({**settings, "selfstart": 1})
@@ -382,7 +404,13 @@ class RunningBroker:
         if options:
             raise UsageError("usage", f"the options {sorted(options)} are of 'isect.run', which a "
                                       "program calls itself")
-        parts = [handler] if isinstance(handler, (str, os.PathLike)) else [*handler]
+        if isinstance(handler, (str, os.PathLike)):
+            parts = [handler]
+        elif isinstance(handler, Sequence) and not isinstance(handler, (bytes, bytearray)):
+            parts = [*handler]
+        else:
+            raise UsageError("usage", f"the handler is {handler!r}; it is a function, or a program "
+                                      "as a path or a list of a path and arguments")
         words = [os.fspath(part) for part in parts]
         if not words:
             raise UsageError("usage", "the program of the worker is an empty list")
@@ -692,8 +720,7 @@ class AsyncRunningBroker:
         closed when the broker stops."""
         from .aio import connect
 
-        options.setdefault("address", self.address)
-        made = await connect(**options)
+        made = await connect(**self.running._reached(options))
         self._clients.add(made)
         return made
 
