@@ -61,8 +61,14 @@ fn the_rust_library_answers_alike_with_owned_requests() {
     check_left_out(&check(&driver), &[]);
 }
 
+/// What a conversation says does not depend on the kind of socket.
+#[test]
+fn the_rust_library_speaks_alike_over_unix_sockets() {
+    check_left_out(&check(&Driver { is_unix: true, ..rust() }), &[]);
+}
+
 /// Plays the conversations with the Python library, one of its two halves.
-fn check_python(name: &str, way: &str) {
+fn check_python(name: &str, way: &str, is_unix: bool) {
     let Some(python) = python() else { return };
     let folder = docs::root().join("client/python");
     let driver = folder.join("tests/conformance_driver.py").display().to_string();
@@ -78,18 +84,28 @@ fn check_python(name: &str, way: &str) {
         lacks.push("tokens".to_owned());
         reasons.extend(["argon2-cffi", "tokens"]);
     }
-    let driver = Driver { variables, lacks, ..Driver::new(name, &[python, driver]) };
+    let driver = Driver { variables, lacks, is_unix, ..Driver::new(name, &[python, driver]) };
     check_left_out(&check(&driver), &reasons);
 }
 
 #[test]
 fn the_python_library_speaks_as_the_conversations_say() {
-    check_python("Python", "");
+    check_python("Python", "", false);
 }
 
 #[test]
 fn the_python_library_speaks_alike_with_asyncio() {
-    check_python("Python with asyncio", "asyncio");
+    check_python("Python with asyncio", "asyncio", false);
+}
+
+#[test]
+fn the_python_library_speaks_alike_over_unix_sockets() {
+    check_python("Python over Unix sockets", "", true);
+}
+
+#[test]
+fn the_python_library_speaks_alike_with_asyncio_over_unix_sockets() {
+    check_python("Python with asyncio over Unix sockets", "asyncio", true);
 }
 
 #[test]

@@ -354,7 +354,8 @@ class Worker:
         self.hands: dict[int, Callable[[Command], Any]] = {}
         self.count = 0
         self.lock = threading.Lock()
-        self.is_read = threading.Event()
+        host, port = sys.argv[1:3]
+        self.address = host if host.startswith("unix:") else f"{host}:{port}"
 
     def read(self) -> None:
         """Hands the commands of the runner to the handlers."""
@@ -412,6 +413,11 @@ class Worker:
                 return self.of_piece(request, await request.next_piece())
             except isect.IsectError:
                 return self.of_piece(request, None)
+        elif verb == "nested":
+            service, timeout = command.get("service", "echo"), seconds(command, "timeout")
+            async with isect.aio.connect(self.address, verify=False) as broker:
+                answered = await broker.call(service, body_of(command), timeout=timeout)
+            return {"body": answered.hex()}
         elif verb == "await-over":
             until = monotonic() + TIMEOUT
             while not request.is_over() and monotonic() < until:
@@ -451,6 +457,10 @@ class Worker:
                 return self.of_piece(request, request.next_piece())
             except isect.IsectError:
                 return self.of_piece(request, None)
+        elif verb == "nested":
+            service, timeout = command.get("service", "echo"), seconds(command, "timeout")
+            with isect.connect(self.address, verify=False) as broker:
+                return {"body": broker.call(service, body_of(command), timeout=timeout).hex()}
         elif verb == "await-over":
             until = monotonic() + TIMEOUT
             while not request.is_over() and monotonic() < until:

@@ -51,6 +51,8 @@ pub struct Driver {
     pub variables: Vec<(String, String)>,
     /// What it has not; cases that need it are left out.
     pub lacks: Vec<String>,
+    /// Whether it is talked to over a Unix socket, in place of TCP.
+    pub is_unix: bool,
 }
 
 impl Driver {
@@ -62,6 +64,7 @@ impl Driver {
             worker_args: Vec::new(),
             variables: Vec::new(),
             lacks: Vec::new(),
+            is_unix: false,
         }
     }
 

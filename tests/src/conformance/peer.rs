@@ -1,16 +1,19 @@
 //! The broker's side: a listener and its connections, one of which is the present one.
 
+use super::Side;
 use super::wire::Wire;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::header::Header;
 use protocol::kinds::Kind;
 use protocol::limits::HEADER_BYTES;
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Longest time for one step.
 pub(super) const BOUND: Duration = Duration::from_secs(10);
@@ -25,13 +28,17 @@ const PARTING: &[Kind] =
 
 struct Conn {
     name: Option<String>,
-    stream: TcpStream,
+    /// The library's side, where it is not that of the file.
+    side: Option<Side>,
+    stream: Socket,
     came: Vec<u8>,
 }
 
 /// The listener and its connections.
 pub(super) struct Peer {
-    listener: TcpListener,
+    listener: Socket,
+    /// The folder of its Unix socket; `None` = it listens on TCP.
+    folder: Option<TempDir>,
     conns: Vec<Conn>,
     present: usize,
     /// Bytes that leave in one write; `None` = each frame leaves at once.
@@ -39,15 +46,30 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn listen() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    /// Listens on a port of the kernel's choice, or on a Unix socket.
+    pub(super) fn listen(is_unix: bool) -> Self {
+        let folder = is_unix.then(|| tempfile::tempdir().expect("a folder"));
+        let address = match &folder {
+            None => SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            Some(folder) => SockAddr::unix(folder.path().join("s")).expect("a short path"),
+        };
+        let domain = if is_unix { Domain::UNIX } else { Domain::IPV4 };
+        let listener = Socket::new(domain, Type::STREAM, None).expect("a socket");
         // Connections have it of their listener; later it would be too late for a small window.
-        SockRef::from(&listener).set_recv_buffer_size(RECEIVE_BYTES).expect("a size");
-        Self { listener, conns: Vec::new(), present: 0, held: None }
+        listener.set_recv_buffer_size(RECEIVE_BYTES).expect("a size");
+        listener.bind(&address).expect("a port");
+        listener.listen(128).expect("a port");
+        Self { listener, folder, conns: Vec::new(), present: 0, held: None }
+    }
+
+    /// The path of its Unix socket; `None` = it listens on TCP.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.path().join("s"))
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.listener.local_addr().expect("an address").port()
+        let address = self.listener.local_addr().expect("an address");
+        address.as_socket().map_or(0, |address| address.port())
     }
 
     /// Takes a connection, which is the present one then.
@@ -62,12 +84,24 @@ impl Peer {
             return Err("the library does not connect".to_owned());
         }
         let (stream, _) = self.listener.accept().map_err(|e| e.to_string())?;
-        let ready = stream.set_nodelay(true);
+        let ready = if self.folder.is_none() { stream.set_tcp_nodelay(true) } else { Ok(()) };
         ready.and_then(|()| stream.set_read_timeout(Some(BOUND))).map_err(|e| e.to_string())?;
         stream.set_write_timeout(Some(BOUND)).map_err(|e| e.to_string())?;
-        self.conns.push(Conn { name: name.map(str::to_owned), stream, came: Vec::new() });
+        let name = name.map(str::to_owned);
+        self.conns.push(Conn { name, side: None, stream, came: Vec::new() });
         self.present = self.conns.len() - 1;
         Ok(())
+    }
+
+    /// Says that the library is on this side of the present connection.
+    pub(super) fn set_side(&mut self, side: Side) -> Result<(), String> {
+        self.conn()?.side = Some(side);
+        Ok(())
+    }
+
+    /// The library's side of the present connection, if it was said.
+    pub(super) fn side(&self) -> Option<Side> {
+        self.conns.get(self.present).and_then(|conn| conn.side)
     }
 
     /// Makes another connection the present one.
@@ -128,12 +162,13 @@ impl Peer {
         self.conn()?.stream.shutdown(Shutdown::Write).map_err(|e| e.to_string())
     }
 
-    /// Has the present connection end with RST.
+    /// Has the present connection end with RST; a Unix socket ends as it does when its process is
+    /// gone.
     pub(super) fn reset(&mut self) -> Result<(), String> {
         self.conn()?;
         let conn = self.conns.remove(self.present);
         let linger = Some(Duration::ZERO);
-        SockRef::from(&conn.stream).set_linger(linger).map_err(|e| e.to_string())?;
+        conn.stream.set_linger(linger).map_err(|e| e.to_string())?;
         self.present = usize::MAX;
         Ok(())
     }

@@ -75,7 +75,7 @@ pub(super) fn case(file: &str, side: Side, case: &Case, driver: &Driver) -> Outc
     let mut play = Play {
         driver,
         side,
-        peer: Peer::listen(),
+        peer: Peer::listen(driver.is_unix),
         program: None,
         all: Variables::default(),
         names: BTreeMap::new(),
@@ -130,7 +130,10 @@ fn pairs(words: &[Token], all: &Variables) -> Result<Vec<(String, String)>, Stri
 impl<'a> Play<'a> {
     fn begin(&mut self) -> Result<(), Fault> {
         if self.side == Side::Client {
-            let address = format!("127.0.0.1:{}", self.peer.port());
+            let address = match self.peer.path() {
+                None => format!("127.0.0.1:{}", self.peer.port()),
+                Some(path) => format!("unix:{}", path.display()),
+            };
             let args = ["client".to_owned(), address];
             self.program = Some(Program::start(self.driver, self.side, &args, &[])?);
         }
@@ -187,7 +190,7 @@ impl<'a> Play<'a> {
             let mut found = Err(String::new());
             for (at, (_, words)) in left.iter().enumerate() {
                 let mut all = self.all.clone();
-                match Words::read(words, &all)?.compare(&came, self.side, &mut all) {
+                match Words::read(words, &all)?.compare(&came, self.side(), &mut all) {
                     Ok(()) => {
                         found = Ok((at, all));
                         break;
@@ -217,7 +220,7 @@ impl<'a> Play<'a> {
                 program.kill();
             }
         }
-        let peer = std::mem::replace(&mut self.peer, Peer::listen());
+        let peer = std::mem::replace(&mut self.peer, Peer::listen(false));
         for left in peer.end() {
             if !self.is_soon(&left)? {
                 let shown = left.shown();
@@ -287,11 +290,19 @@ impl<'a> Play<'a> {
         self.program.as_mut().ok_or_else(|| Fault::from("no driver runs; say 'start' before"))
     }
 
+    /// The library's side of the present connection.
+    fn side(&self) -> Side {
+        self.peer.side().unwrap_or(self.side)
+    }
+
     /// A connection and its login, as most cases begin.
     fn enter(&mut self, words: &[Token]) -> Result<(), Fault> {
         self.peer.accept(None)?;
+        if words.first() == Some(&Token::Word("client".to_owned())) {
+            self.peer.set_side(Side::Client)?;
+        }
         let mut given = pairs(words, &self.all)?;
-        let (login, answer, defaults) = match self.side {
+        let (login, answer, defaults) = match self.side() {
             Side::Client => ("login", "login-ok", LOGIN_OK),
             Side::Worker => ("worker-login", "worker-login-ok", WORKER_LOGIN_OK),
         };
@@ -324,7 +335,8 @@ impl<'a> Play<'a> {
             }
         };
         let wanted = Words::read(words, &self.all)?;
-        let compared = wanted.compare(&came, self.side, &mut self.all);
+        let side = self.side();
+        let compared = wanted.compare(&came, side, &mut self.all);
         Ok(compared.map_err(|why| format!("{why}\ngot {}", came.shown()))?)
     }
 
@@ -341,7 +353,7 @@ impl<'a> Play<'a> {
         for at in 0..self.soon.len() {
             let mut all = self.all.clone();
             let wanted = Words::read(&self.soon[at].1, &all)?;
-            if wanted.compare(came, self.side, &mut all).is_ok() {
+            if wanted.compare(came, self.side(), &mut all).is_ok() {
                 self.all = all;
                 self.soon.remove(at);
                 return Ok(true);
@@ -544,8 +556,12 @@ impl<'a> Play<'a> {
 
     /// Starts a worker as the broker's host does.
     fn start(&mut self, words: &[Token]) -> Result<(), Fault> {
-        let mut worker = ["127.0.0.1".into(), self.peer.port().to_string(), "3".into()].to_vec();
-        worker.push(SERVICE.to_owned());
+        let host = match self.peer.path() {
+            None => "127.0.0.1".to_owned(),
+            Some(path) => format!("unix:{}", path.display()),
+        };
+        let port = self.peer.port().to_string();
+        let mut worker = vec![host, port, "3".to_owned(), SERVICE.to_owned()];
         let mut variables = vec![("ISECT_WORKER_SECRET".to_owned(), SECRET.to_owned())];
         for (key, value) in pairs(words, &self.all)? {
             match key.as_str() {

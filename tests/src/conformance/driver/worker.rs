@@ -1,9 +1,12 @@
 //! A worker: each request is told to the runner, which says what to do with it.
 
 use super::{Command, Refusal, TIMEOUT, Values, hex, said, tell};
+use client::caller::{Caller, Options, Send};
 use client::error::Error;
 use client::worker::{ConcurrentWorker, OwnedRequest, Request, Worker, WorkerOptions, own_args};
 use nix::poll::{PollTimeout, poll};
+use protocol::errors::ErrorCode;
+use protocol::names::ServiceName;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -71,6 +74,20 @@ fn code(command: &Command) -> i16 {
     command.text("code").and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
+/// Asks another service within a request, at most for as long as that has left.
+fn nested(request: &Request, command: &Command) -> Result<Values, Refusal> {
+    let address = WorkerOptions::of_program()?.address;
+    let service = ServiceName::new(command.text("service").unwrap_or("echo"));
+    let service = service.map_err(|e| Error::new(ErrorCode::Usage, e.to_string()))?;
+    let times = [command.millis("timeout"), request.remaining()];
+    let (trace_id, span_id) = (request.trace_id(), request.span_id());
+    let deadline = times.into_iter().flatten().min();
+    let send = Send { deadline, trace_id, span_id, ..Send::default() };
+    let answer =
+        Caller::login(&[address], Options::new(service))?.call_with(command.body(), &send)?;
+    Ok(said([("body", hex(&answer))]))
+}
+
 fn serve_one(requests_max: Option<u64>) -> Result<ExitCode, Error> {
     let mut worker = Worker::connect_from_args()?;
     worker.on_status(|| STATUS.to_owned());
@@ -88,7 +105,10 @@ fn serve_one(requests_max: Option<u64>) -> Result<ExitCode, Error> {
             if command.verb == "exit" {
                 return Ok(ExitCode::from(code(&command).unsigned_abs() as u8));
             }
-            let done = answer(&mut worker, &command);
+            let done = match command.verb.as_str() {
+                "nested" => nested(&request, &command),
+                _ => answer(&mut worker, &command),
+            };
             let is_last = matches!(command.verb.as_str(), "reply" | "fail" | "leave");
             let is_done = is_last && done.is_ok();
             command.answer(done);
@@ -212,6 +232,7 @@ fn does_owned(
             Ok(Values::new())
         }
         "next-piece" => Ok(of_piece(request.next_piece().as_ref())),
+        "nested" => nested(&request, command),
         "await-over" => {
             for _ in 0..LOOK.1 {
                 if request.is_over() {
