@@ -485,7 +485,8 @@ def serve_worker() -> None:
     threading.Thread(target=worker.read, name="commands", daemon=True).start()
     given = dict(word.partition("=")[::2] for word in sys.argv[5:])
     most = given.get("max_requests")
-    isect.run(worker.handle_async if IS_ASYNC else worker.handle, concurrency=int(given.get("concurrency", 1)),
+    isect.run(worker.handle_async if IS_ASYNC else worker.handle,
+              concurrency=int(given.get("concurrency", 1)),
               max_requests=None if most is None else int(most),
               on_status=lambda: "all is well", on_reinit=lambda: say({"event": "reinit"}))
 

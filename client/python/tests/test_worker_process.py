@@ -45,8 +45,9 @@ class ProcessCase(unittest.TestCase):
         arguments = list(args) or [f"unix:{self.broker.path}", "0", "7", "upper"]
         environment = {**os.environ, "PYTHONPATH": str(SOURCES), "ISECT_WORKER_SECRET": "7.1.s",
                        **env}
-        process = subprocess.Popen([sys.executable, str(path), *arguments], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, env=environment)
+        process = subprocess.Popen([sys.executable, str(path), *arguments], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=environment)
         self.addCleanup(self.clean, process)
         return process
 
@@ -274,6 +275,41 @@ class Programs(ProcessCase):
         peer.send(request(1))
         self.assertEqual(peer.answer(1)[2], b"own")
         peer.end()
+        self.assertEqual(self.ended(process)[0], 0)
+
+    def test_several_in_one_program(self) -> None:
+        process = self.start(f"""
+            def serve(service):
+                isect.run(lambda r: isect.current_worker().service, service=service,
+                          address='unix:{self.broker.path}')
+            def which():
+                try:
+                    print(isect.current_worker().service, flush=True)
+                except isect.UsageError as e:
+                    print(e.text, flush=True)
+            threads = [threading.Thread(target=serve, args=(name,)) for name in ("one", "two")]
+            for thread in threads:
+                thread.start()
+            sys.stdin.readline()
+            which()
+            threads[0].join()
+            which()
+            threads[1].join()
+            which()
+        """, "own", ISECT_WORKER_SECRET="")
+        peers = [self.broker.login(), self.broker.login()]
+        peers.sort(key=lambda peer: str(peer.login.get("service")))
+        for number, peer in enumerate(peers, 1):
+            peer.send(request(number))
+            self.assertEqual(peer.answer(number)[2].decode(), peer.login.get("service"))
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        self.assertIn("2 workers are served in this process", self.line(process))
+        peers[0].end()
+        self.assertEqual(self.line(process), "two")
+        peers[1].end()
+        self.assertIn("isect.run serves none in this process", self.line(process))
         self.assertEqual(self.ended(process)[0], 0)
 
     def test_the_workers_socket_of_the_state_directory(self) -> None:

@@ -29,8 +29,8 @@ __all__ = ["AsyncRequest", "Failure", "Request", "arguments", "current_worker", 
 
 H = TypeVar("H", bound=Callable[..., Any])
 
-#: What `run` serves in this process.
-_running: Server[Any] | None = None
+#: What `run` serves in this process, on one thread or on several.
+_running: list[Server[Any]] = []
 
 _CONCURRENCY = "__isect_concurrency__"
 
@@ -121,7 +121,8 @@ def run(
     `token_file`: for a broker that wants one; None = as the environment says.
 
     Returns when the broker asked the worker to end, or after SIGTERM or SIGINT (a second one ends
-    it at once), when the requests at hand are answered. Ends the program with status 1 if the
+    it at once), when the requests at hand are answered; signals are for the main thread, on another
+    one it hears only the broker. Ends the program with status 1 if the
     broker is gone or refuses the worker, and 2 if the arguments are wrong; the reason is on stderr.
     """
     request = current.get()
@@ -149,12 +150,19 @@ def run(
 
 def current_worker() -> CurrentWorker:
     """The worker that answers the present request, or that `run` serves in this process: it
-    publishes and announces by the worker's own connection. Raises `UsageError` if there is none."""
+    publishes and announces by the worker's own connection. Raises `UsageError` if there is none, or
+    several beside which no request says which one is meant."""
     request: Any = current.get()
-    server = _running if request is None else getattr(request._link, "server", None)
-    if server is None:
+    if request is None:
+        found = list(_running)
+    else:
+        found = [request._link.server]
+    if len(found) > 1:
+        raise error("bad_state", f"{len(found)} workers are served in this process; within a "
+                                 "request it is known which one is meant")
+    if not found:
         raise error("bad_state", "there is no worker here: isect.run serves none in this process")
-    return server.current()
+    return found[0].current()
 
 
 def serve(
@@ -168,14 +176,13 @@ def serve(
     on_end: Callable[[], object] | None = None,
 ) -> None:
     """As `run`, for a worker of these options, in a process that goes on. Raises why it ended."""
-    global _running
     server = make_server(handle, options, concurrency=concurrency, max_requests=max_requests,
                          on_status=on_status, on_reinit=on_reinit, on_end=on_end)
-    _running = server
+    _running.append(server)
     try:
         server.run()
     finally:
-        _running = None
+        _running.remove(server)
 
 
 def make_server(
