@@ -254,6 +254,13 @@ class Workers(unittest.TestCase):
         workers = self.broker.worker("place", Service.of_process, env={"LEVEL": "a b'c"}, cwd="/")
         self.assertEqual(self.client.call("place", b""), f"{workers.pids()[0]} a b'c /".encode())
 
+    def test_a_worker_that_is_started_on_demand(self) -> None:
+        workers = self.broker.worker("later", upper, start="demand")
+        self.assertEqual(workers.pids(), [])
+        with self.broker.connect() as client:
+            self.assertEqual(client.call("later", b"x"), b"X")
+        self.assertEqual(len(workers.pids()), 1)
+
     def test_a_program_with_arguments(self) -> None:
         self.broker.worker("pipe", ["isdpipe", "echo", "a  b'c", "$HOME"])
         self.assertEqual(self.client.call("pipe", b""), b"a  b'c $HOME\n")

@@ -475,7 +475,8 @@ class RunningBroker:
 
     def await_workers(self, service: str, ids: Sequence[int] = (), timeout: float | None = None
                       ) -> None:
-        """Waits until the workers of a service (all, or those of these numbers) can take requests.
+        """Waits until the workers of a service (all, or those of these numbers) can take requests;
+        one that is started on demand (`start="demand"`) always can.
 
         Raises `BrokerFailed` if one can't be started, or not in `timeout` seconds.
         """
@@ -491,7 +492,7 @@ class RunningBroker:
                     raise BrokerFailed(
                         f"worker {row['worker']} of service '{service}' does not get ready: "
                         f"{row['reason']}", self._whole_log(service))
-            return (bool(rows) and all(row["state"] == "ready" for row in rows)) or None
+            return (bool(rows) and all(map(_can_take, rows))) or None
 
         self._await(lambda: f"service '{service}' to be ready (states: {states})", are_ready,
                     timeout, service)
@@ -634,6 +635,11 @@ class RunningBroker:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.stop()
+
+
+def _can_take(row: dict[str, Any]) -> bool:
+    """Whether the worker of this row can take requests, or is started by the first one."""
+    return row["state"] == "ready" or (row["state"] == "down" and "on demand" in row["notes"])
 
 
 def _close(client: Broker) -> None:
