@@ -504,6 +504,31 @@ class Ways:
                     peer.send(data[:70_000])
                 self.assertEqual(served.end().name, name)
 
+    def test_nothing_is_begun_behind_a_frame_that_makes_no_sense(self: Any) -> None:
+        begun = threading.Event()
+        served, peer = self.run_with(self.joined(begun))
+        with contextlib.suppress(BrokenPipeError):
+            peer.send(frame(t.LOGIN) + request(1, b"half", more=1))
+        self.assertEqual(served.end().name, "bad_state")
+        self.assertFalse(begun.is_set())
+
+    def test_numbers_that_the_broker_says_of_instances(self: Any) -> None:
+        def handle(r: Any) -> str:
+            return isect.current_worker().service
+
+        for text, name in (("9" * 5000, None), ("\u00b2", "bad_frame"), ("-1", "bad_frame")):
+            served, peer = self.run_with(handle)
+            peer.send(request(1))
+            self.assertEqual(peer.answer(1)[2], b"upper")
+            peer.send(frame(t.BEAT_OK, Lines([("unknown", text)]).bytes()))
+            if name is None:
+                peer.send(request(2))
+                self.assertEqual(peer.answer(2)[2], b"upper")
+                peer.end()
+                self.assertIsNone(served.end())
+            else:
+                self.assertEqual(served.end().name, name)
+
     def test_a_refusal_ends_the_worker(self: Any) -> None:
         served, peer = self.run_with(lambda r: b"")
         body = Lines([("code", "-11"), ("name", "bad_worker_login")], "no such start").bytes()

@@ -144,7 +144,9 @@ class CurrentWorker:
         lines = Lines.parse(body)
         if head.command == t.BEAT_OK:
             for number in lines.all("unknown"):
-                found = self._instances.get(int(number)) if number.isdigit() else None
+                if not (number.isascii() and number.isdigit()):
+                    raise error("bad_frame", f"unknown is '{number[:40]}'; it is a number")
+                found = self._instances.get(int(number[:20]))
                 if found is not None:
                     found.unknown()
             return

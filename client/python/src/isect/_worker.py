@@ -190,6 +190,9 @@ class Link:
                 self._take_data(head, body)
             else:
                 self._take_control(head, body)
+                if self.lost is not None:
+                    # What came behind that is not heard: nothing would end a request of it.
+                    return
 
     def _take_data(self, head: Header, body: bytes) -> None:
         transaction = head[10]
