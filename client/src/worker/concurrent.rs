@@ -321,6 +321,10 @@ impl ConcurrentWorker {
     fn handle_all(&mut self, link: &Arc<Link>, arrived: Arrived) {
         for frame in arrived.frames {
             self.handle(link, frame);
+            if self.link.is_none() {
+                // What came behind that is not heard: nothing would end a request of it.
+                return;
+            }
         }
         // Behind its `end` the broker sends nothing, and still takes answers.
         if let Some(lost) = arrived.lost
