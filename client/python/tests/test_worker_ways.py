@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import socket
+import sys
 import threading
 import time
 import unittest.mock
@@ -954,6 +955,29 @@ class Threads(DefHandlers, Concurrent, Ways, FakeCase):
             peer.send(request(1))
             self.assertTrue(done.acquire(timeout=TIMEOUT))
         self.assertIn("the system starts no thread", str(failures[0]))
+
+    def test_instances_that_are_announced_while_others_are_refused(self) -> None:
+        begun = threading.Event()
+
+        def handle(r: isect.Request) -> bytes:
+            worker = isect.current_worker()
+            for number in range(2000):
+                worker.announce("part", id=number)
+                if number == 100:
+                    begun.set()
+            return b"done"
+
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-6)
+        served, peer = self.run_with(handle)
+        peer.send(request(1))
+        self.assertTrue(begun.wait(TIMEOUT))
+        refusal = Lines([("code", "-10"), ("ran", "no")]).bytes()
+        peer.send(*[frame(t.ERROR, refusal, sequence=10**6 + n, error=-10) for n in range(500)])
+        while peer.frame()[0].command != t.DATA:
+            pass
+        peer.end()
+        self.assertIsNone(served.end())
 
     def test_threads_see_the_cancel(self) -> None:
         def handle(r: isect.Request) -> bytes:

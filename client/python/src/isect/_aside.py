@@ -156,7 +156,8 @@ class CurrentWorker:
             self._beat_every = lines.number("beat_ms") / 1000
 
     def _failed(self, sequence: int, why: IsectError) -> None:
-        for watched in self._instances.values():
+        # A copy, as the handlers' threads may announce meanwhile.
+        for watched in list(self._instances.values()):
             if watched.sequence == sequence and watched.phase == ASKED:
                 return watched.refuse(why)
         del self._refused[:-999]
@@ -164,7 +165,8 @@ class CurrentWorker:
 
     def _beat_in(self, now: float) -> float | None:
         """Seconds until the next beat is due; None = no instance is watched."""
-        if not self._beat_every or not any(w.phase == WATCHED for w in self._instances.values()):
+        if not self._beat_every or not any(
+                w.phase == WATCHED for w in list(self._instances.values())):
             return None
         return max(0.0, self._beaten + self._beat_every - now)
 

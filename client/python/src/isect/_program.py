@@ -248,7 +248,7 @@ def _check_concurrency(concurrency: object) -> None:
 def _of_arguments(argv: list[str]) -> Options:
     """Reads a worker's arguments, `argv[1]` to `argv[4]`."""
     if len(argv) < t.ISDARGMAX:
-        raise error("usage", f"{len(argv) - 1} arguments, but a worker gets HOST|unix:PATH PORT "
+        raise error("usage", f"{len(argv[1:])} arguments, but a worker gets HOST|unix:PATH PORT "
                              "WORKER SERVICE; 'config worker SERVICE HOST PROGRAM' makes the "
                              "broker do that")
     host, port, number, service = argv[1:t.ISDARGMAX]
@@ -307,7 +307,7 @@ def _worker_socket() -> Address:
 
 
 def _usage() -> str:
-    path = os.path.abspath(sys.argv[0] or "PROGRAM")
+    path = os.path.abspath((sys.argv or [""])[0] or "PROGRAM")
     return _USAGE.format(name=os.path.basename(path), path=path)
 
 
