@@ -220,8 +220,9 @@ def _check_signature(handle: Callable[..., Any]) -> None:
     """Raises `UsageError` if it can't be called with a request; each one would fail then."""
     try:
         signature = inspect.signature(handle)
-    except (TypeError, ValueError):
-        # Some that are written in C have none that can be read.
+    except Exception:
+        # Some that are written in C have none that can be read, and from Python 3.14 on the names
+        # of types are looked up, which may be there for a type checker alone.
         return
     try:
         signature.bind(None)
