@@ -254,6 +254,20 @@ class Workers(unittest.TestCase):
         workers = self.broker.worker("place", Service.of_process, env={"LEVEL": "a b'c"}, cwd="/")
         self.assertEqual(self.client.call("place", b""), f"{workers.pids()[0]} a b'c /".encode())
 
+    def test_a_file_that_starts_a_broker_when_it_is_imported(self) -> None:
+        folder = os.path.dirname(testing.program_named())
+        with tempfile.TemporaryDirectory() as made:
+            path = Path(made, "script.py")
+            path.write_text("import os, isect.testing\n"
+                            "def up(r): return r.body.upper()\n"
+                            f"os.environ['ISECT_BIN'] = {folder!r}\n"
+                            "with isect.testing.broker() as broker: broker.worker('up', up)\n")
+            done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True,
+                                  env={**os.environ, "PYTHONPATH": PATHS}, timeout=30)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("this file starts a broker when it is imported", done.stderr)
+        self.assertIn("if __name__", done.stderr)
+
     def test_a_worker_that_is_started_on_demand(self) -> None:
         workers = self.broker.worker("later", upper, start="demand")
         self.assertEqual(workers.pids(), [])

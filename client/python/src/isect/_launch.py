@@ -9,9 +9,16 @@ from types import ModuleType
 from typing import Any
 
 
+#: Whether this process is a worker of a test that imports the file of the test.
+is_importing = False
+
+
 def serve(module: str, file: str, name: str, options: dict[str, Any]) -> None:
     """Serves the function of this name of a module, or of a file if the module can't be had."""
+    global is_importing
+    is_importing = True
     target: Any = _load(module, file)
+    is_importing = False
     for part in name.split("."):
         target = getattr(target, part)
     import isect

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, TypeVar, Union
 
-from . import _guard
+from . import _guard, _launch
 from ._errors import IsectError, UsageError, visible
 
 if TYPE_CHECKING:
@@ -193,6 +193,11 @@ class RunningBroker:
         timeout: float = 10.0,
         **settings: Setting,
     ) -> None:
+        if _launch.is_importing:
+            raise UsageError("bad_state", "this file starts a broker when it is imported, and the "
+                                          "worker processes of a test import it",
+                             advice="put that behind 'if __name__ == \"__main__\":' or into a "
+                                    "function")
         if not isinstance(timeout, (int, float)) or not 0 < timeout <= 10:
             raise UsageError("usage", f"timeout is {timeout!r}; a test waits more than 0 and at "
                                       "most 10 seconds")
