@@ -111,7 +111,8 @@ fn the_python_library_speaks_alike_with_asyncio_over_unix_sockets() {
 #[test]
 fn another_library_speaks_as_the_conversations_say() {
     if let Some(line) = variable("CONFORMANCE_DRIVER") {
-        check(&Driver::of_line(&line));
+        let is_unix = variable("CONFORMANCE_UNIX").is_some();
+        check(&Driver { is_unix, ..Driver::of_line(&line) });
     }
 }
 
