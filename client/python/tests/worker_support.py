@@ -255,4 +255,10 @@ class RealBroker:
         self.process.terminate()
         self.process.wait(TIMEOUT)
         self.log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+        def is_gone() -> bool:
+            # Its execd may still write what its workers said last.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return not self.folder.exists()
+
+        await_that("the end of its execd", is_gone)
