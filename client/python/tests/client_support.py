@@ -10,11 +10,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import isect
+from isect import _link, _sync, _traffic
 from isect import _tables as t
 from isect._wire import Header, Inbox, Lines, frame
 
@@ -24,6 +27,15 @@ T = TypeVar("T")
 TIMEOUT = 20.0
 
 LOGIN_OK = b"client 1\nbody_bytes_max 1000000\nrequests_max 64\ndeadline_ms 20000\n"
+
+
+@contextmanager
+def without_grace() -> Iterator[None]:
+    """This side waits for an outcome no longer than its request has time."""
+    with ExitStack() as stack:
+        for module in (_link, _traffic, _sync):
+            stack.enter_context(mock.patch.object(module, "GRACE", 0.0))
+        yield
 
 
 def program(name: str) -> str | None:

@@ -20,8 +20,9 @@ from typing import Any
 from unittest import mock
 
 import isect
-from client_support import LOGIN_OK, TIMEOUT, Peer, Played, await_that, echo, failure
-from isect import _link, _sync
+from client_support import (LOGIN_OK, TIMEOUT, Peer, Played, await_that, echo, failure,
+                            without_grace)
+from isect import _sync
 from isect import _tables as t
 from isect._context import current
 from isect._wire import Lines, frame
@@ -147,7 +148,7 @@ class Calls(unittest.TestCase):
                     late.clear()
                     peer.answer(head, body)
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             broker.call("echo", b"")
             for at in range(20):
@@ -180,7 +181,7 @@ class Calls(unittest.TestCase):
                 peer.raw(out)
 
         kept = 0
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             for at in range(10_000):
                 kind = rng.randrange(40)
@@ -635,7 +636,7 @@ class Futures(unittest.TestCase):
             while peer.take() is not None:
                 pass
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             futures = [broker.submit("echo", b"", timeout=0.05) for _ in range(3)]
             finished, _ = concurrent.futures.wait(futures, TIMEOUT)
@@ -649,7 +650,7 @@ class Futures(unittest.TestCase):
             while peer.take() is not None:
                 pass
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             for timeout in (None, 5):
                 future = broker.submit("echo", b"", timeout=0.05)
@@ -817,7 +818,7 @@ class Conversations(unittest.TestCase):
             peer.answer(head, b"end")
             peer.take()
 
-        with mock.patch.object(_link, "GRACE", 0.0):
+        with without_grace():
             with Played(act) as played, played.connect() as broker:
                 self.assertEqual(broker.call("echo", b"", timeout=0.2, extendable=True), b"...end")
             with Played(act) as played, played.connect() as broker:
@@ -999,7 +1000,7 @@ class Stuck(unittest.TestCase):
                 peer.answer(head, body)
                 peer.take()
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             begun = time.monotonic()
             with self.assertRaises(isect.IsectError) as caught:
@@ -1022,7 +1023,7 @@ class Stuck(unittest.TestCase):
                     seen.append(found[1][:10])
                     peer.answer(found[0], b"")
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             broker._link("echo")
             thread = threading.Thread(target=broker.call, args=("echo", bytes(1_000_000)))
@@ -1070,7 +1071,7 @@ class Stuck(unittest.TestCase):
                     time.sleep(0.001)
                     peer.answer(head, body)
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             stop = threading.Event()
 
@@ -1123,7 +1124,7 @@ class Stuck(unittest.TestCase):
             peer.answer(head, b"end")
             peer.take()
 
-        with mock.patch.object(_link, "GRACE", 0.0), Played(act) as played, \
+        with without_grace(), Played(act) as played, \
                 played.connect() as broker:
             with broker.converse("locks", b"a", timeout=0.2) as talk:
                 self.assertEqual(talk.receive(), b"held")

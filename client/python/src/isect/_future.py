@@ -13,7 +13,8 @@ from time import monotonic
 from typing import Any
 
 from ._errors import IsectError
-from ._link import Link, Slot
+from ._link import Link
+from ._slot import Slot
 
 # The state is read without the lock of the future: an interrupt in the middle of Python's own
 # `Condition` would leave that locked.

@@ -20,10 +20,12 @@ from ._context import current
 from ._dial import Options, check
 from ._errors import DeadlineExceeded, IsectError, error, visible, with_ran
 from ._instances import WATCHED, Watched
-from ._link import GRACE, Ask, Link, Slot, forked, too_large
+from ._link import Link
 from ._session import OPEN, millis
+from ._slot import GRACE, Ask, Slot, too_large
 from ._topics import (CaughtUp, Lost, Message, Missing, Position, Receipt, Topic, TopicEvent,
                       message_body)
+from ._traffic import forked
 from ._wire import EXTENDABLE, IDEMPOTENT, NO_TRACE
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from ._future import Future
     from ._token import Token
+    from ._traffic import Traffic
 
 #: What may be the body of a request or the payload of a message; text becomes UTF-8.
 Body = Union[bytes, bytearray, memoryview, str]
@@ -775,11 +778,11 @@ class Parts(Slot):
         self.is_repeatable = True
         self.parts: deque[tuple[bytes, int]] = deque()
 
-    def answered(self, link: Link, value: Any) -> None:
+    def answered(self, link: Traffic, value: Any) -> None:
         self.parts.append((value, 0))
         self.is_done = True
 
-    def came(self, link: Link, value: bytes, head: tuple[Any, ...]) -> None:
+    def came(self, link: Traffic, value: bytes, head: tuple[Any, ...]) -> None:
         self.parts.append((value, head[6]))
         self.is_repeatable = False
         self.size += len(value)
