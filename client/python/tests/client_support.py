@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 import isect
-from isect import _link, _sync, _traffic
+from isect import _link, _stream, _traffic
 from isect import _tables as t
 from isect._wire import Header, Inbox, Lines, frame
 
@@ -33,7 +33,7 @@ LOGIN_OK = b"client 1\nbody_bytes_max 1000000\nrequests_max 64\ndeadline_ms 2000
 def without_grace() -> Iterator[None]:
     """This side waits for an outcome no longer than its request has time."""
     with ExitStack() as stack:
-        for module in (_link, _traffic, _sync):
+        for module in (_link, _traffic, _stream):
             stack.enter_context(mock.patch.object(module, "GRACE", 0.0))
         yield
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from . import aio as aio, testing as testing
     from ._address import Address as Address
     from ._aside import CurrentWorker as CurrentWorker, WorkerInstance as WorkerInstance
+    from ._bus import Instance as Instance, Subscription as Subscription
     from ._future import Future as Future
     from ._program import (
         AsyncRequest as AsyncRequest,
@@ -55,14 +56,8 @@ if TYPE_CHECKING:
         run as run,
         worker as worker,
     )
-    from ._sync import (
-        Broker as Broker,
-        Conversation as Conversation,
-        Instance as Instance,
-        Stream as Stream,
-        Subscription as Subscription,
-        connect as connect,
-    )
+    from ._stream import Conversation as Conversation, Stream as Stream
+    from ._sync import Broker as Broker, connect as connect
     from ._token import Token as Token
     from ._topics import (
         CaughtUp as CaughtUp,
@@ -89,11 +84,11 @@ _WHERE = {
     "AsyncRequest": "_program",
     "Broker": "_sync",
     "CaughtUp": "_topics",
-    "Conversation": "_sync",
+    "Conversation": "_stream",
     "CurrentWorker": "_aside",
     "Failure": "_program",
     "Future": "_future",
-    "Instance": "_sync",
+    "Instance": "_bus",
     "Lost": "_topics",
     "Message": "_topics",
     "Missing": "_topics",
@@ -101,8 +96,8 @@ _WHERE = {
     "Receipt": "_topics",
     "Request": "_program",
     "Resumed": "_topics",
-    "Stream": "_sync",
-    "Subscription": "_sync",
+    "Stream": "_stream",
+    "Subscription": "_bus",
     "Token": "_token",
     "WorkerInstance": "_aside",
     "aio": "aio",

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from ._aio_link import Link
+from ._arguments import Body, _bytes, _object
 from ._errors import IsectError, error
-from ._sync import Body, _bytes, _object
 
 #: Bytes of pieces that wait for the program, past which the connection is not read, if nothing else
 #: is awaited on it.

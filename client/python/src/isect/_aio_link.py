@@ -26,13 +26,13 @@ from typing import Any
 from . import _tables as t
 from . import _trust
 from ._address import Address
+from ._arguments import Body, _bytes, _check_numbers, _inherit, _trace
 from ._context import current
 from ._dial import KEEPALIVE_PROBES, KEEPALIVE_SILENCE, Options
 from ._errors import ForkedError, IsectError, error, visible, with_ran
 from ._logs import logger
 from ._session import (BROKEN, CHALLENGED, CLOSING, FAILED, LOGGED_IN, NEWS, NOT_LOGGED_IN, OPEN,
                        PIECE, REFUSED, Session, millis)
-from ._sync import Body, _bytes, _check_numbers, _inherit, _trace
 from ._token import Prover
 from ._wire import NO_TRACE
 

@@ -1,5 +1,5 @@
 """The request that a worker's code is at, so that what it asks for meanwhile has at most its time
-and carries its trace. `_serve` sets it, `_sync` and `aio` read it; threads and tasks that a handler
+and carries its trace. `_serve` sets it, the fronts read it; threads and tasks that a handler
 starts have it if they copy the context (asyncio does, `contextvars.copy_context` for threads)."""
 
 from __future__ import annotations

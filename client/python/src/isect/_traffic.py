@@ -110,6 +110,12 @@ class Traffic:
             self.is_busy = False
             raise with_ran(self.ended, "no")
 
+    def check_open(self) -> None:
+        """Raises if nothing can be written now."""
+        if self.pipe is None or self.session.phase != OPEN:
+            failure = self.last_error or error("broker_lost", "the connection to the broker broke")
+            raise with_ran(failure, "no")
+
     def _unbacklog(self) -> None:
         """Sends what waits, as far as there is room; the lock is held."""
         session = self.session

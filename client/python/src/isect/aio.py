@@ -33,10 +33,10 @@ from ._aio_link import (Call, Late, Link, OneWay, closed, connected, inherited, 
                         unheard)
 from ._aio_topics import Callback, Instance, Subscription, TopicHere, WatchedHere
 from ._aio_topics import open_instance, open_topic
+from ._arguments import Body, _bytes, _check_service, _object, _options
 from ._dial import Options
 from ._errors import ForkedError, IsectError, error
 from ._session import flags_of
-from ._sync import Body, _bytes, _check_service, _object, _options
 from ._token import Token
 from ._topics import Position, Receipt, message_body
 from ._wire import Inbox, error_of, frame
