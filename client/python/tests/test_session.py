@@ -418,6 +418,30 @@ class Topics(unittest.TestCase):
         self.assertTrue(topic.has_ended and topic.failure is not None)
         self.assertEqual(again(session), [])
 
+    def test_one_for_which_the_broker_ends_the_connection_is_not_asked_for_again(self) -> None:
+        session = opened()
+        old, new = Topic("old"), Topic("new")
+        session.subscribe(old)
+        answer(session, t.SUBSCRIBED, subscription=old.number, at="7:1")
+        session.subscribe(new)
+        watched = Watched("new", 1)
+        session.announce(watched)
+        session.receive(failure(0, "bad_frame", "the reason"))
+        session.lost(error("broker_lost", "closed"))
+        self.assertIsNone(old.failure)
+        for failed in (new.failure, watched.failure):
+            assert failed is not None
+            self.assertEqual((failed.name, failed.text, failed.ran), ("bad_frame", "the reason",
+                                                                      "no"))
+        again(session)
+        self.assertEqual(session._topics, {old.number: old})
+        self.assertEqual(session._instances, {})
+        # One that passes, such as a restart, ends nothing.
+        session.subscribe(later := Topic("later"))
+        session.receive(failure(0, "shutting_down"))
+        session.lost(error("broker_lost", "closed"))
+        self.assertIsNone(later.failure)
+
     def test_the_end_of_a_subscription(self) -> None:
         session, topic = live()
         session.unsubscribe(topic)
@@ -438,12 +462,12 @@ class Topics(unittest.TestCase):
 
     def test_messages_are_checked_on_both_sides(self) -> None:
         self.assertEqual(
-            message_body("a.b", b"\n\nx", retain="yes", expires_ms=5, lines={"k": "v w"}),
+            message_body("a.b", b"\n\nx", retain="yes", expires=0.005, lines={"k": "v w"}),
             b"topic a.b\nretain yes\nexpires_ms 5\nk v w\n\n\n\nx")
         wrong: list[dict[str, object]] = [
             {"topic": ""}, {"topic": "a..b"}, {"topic": "a.*"}, {"topic": "a b"},
             {"topic": "x" * 256}, {"topic": ".".join("a" * 33)}, {"topic": "a\ud800"},
-            {"topic": "a", "expires_ms": 5}, {"topic": "a", "lines": {"topic": "b"}},
+            {"topic": "a", "expires": 5}, {"topic": "a", "lines": {"topic": "b"}},
             {"topic": "a", "lines": {"k": "a\nb"}}, {"topic": "a", "lines": {"k": "x" * 4096}},
         ]
         for one in wrong:

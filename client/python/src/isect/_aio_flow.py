@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from ._aio_link import Link
-from ._arguments import Body, _bytes, _object
+from ._arguments import Body, _bytes, _object, span
 from ._errors import IsectError, error
 
 #: Bytes of pieces that wait for the program, past which the connection is not read, if nothing else
@@ -107,6 +107,7 @@ class Flow:
     async def take(self, timeout: float | None) -> bytes | None:
         """The next piece; None = there are no more."""
         link = self.link
+        timeout = span(timeout)
         if not (self.pieces or self.done()):
             link.check_place()
         handle = None
@@ -231,7 +232,8 @@ class Conversation:
         if flow.is_over:
             raise error("no_conversation", "the worker has sent its last frame, so nobody would "
                                            "read this one")
-        link.write(link.session.further(flow.sequence, made, int(more and not last), flow.worker))
+        has_more = 1 if more and not last else 0
+        link.write(link.session.further(flow.sequence, made, has_more, flow.worker))
         self._is_last = last
         await link.drained(flow)
 

@@ -249,8 +249,8 @@ class Link(asyncio.Protocol):
             body = _bytes(body)
         now = loop.time()
         trace = NO_TRACE
-        if timeout is not None or trace_id is not None or priority or span_id \
-                or current.get() is not None:
+        if timeout is not None or trace_id is not None or priority.__class__ is not int \
+                or priority or span_id.__class__ is not int or span_id or current.get() is not None:
             timeout, trace, span_id = inherited(timeout, priority, trace_id, span_id)
         made = kind(loop=loop)
         made.link = self
@@ -917,7 +917,7 @@ def inherited(
     if request is not None:
         timeout, trace, span_id = _inherit(request, timeout, trace, span_id)
         is_over = timeout is not None and timeout <= 0
-    if priority or span_id:
+    if priority.__class__ is not int or priority or span_id.__class__ is not int or span_id:
         _check_numbers(priority, span_id)
     millis(timeout)
     if is_over:

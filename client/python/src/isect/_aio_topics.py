@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from ._aio_link import Link
+from ._arguments import span
 from ._errors import IsectError, error, visible, with_ran
 from ._instances import ASKED, WATCHED, Watched
 from ._logs import logger
@@ -147,6 +148,7 @@ class Subscription:
         """The next event: a `Message`, `CaughtUp`, `Missing`, `Lost` or `Resumed`; None = none came
         within `timeout` seconds (None = wait without end). Raises why it has ended."""
         loop = self._link.loop
+        timeout = span(timeout)
         until = None if timeout is None else loop.time() + timeout
         while True:
             event = None if self._is_closed else self._topic.take()
@@ -162,6 +164,7 @@ class Subscription:
         """The next message; None = none came within `timeout` seconds (None = wait without end).
         Raises why the subscription has ended."""
         loop = self._link.loop
+        timeout = span(timeout)
         until = None if timeout is None else loop.time() + timeout
         while True:
             event = await self.event(None if until is None else max(0.0, until - loop.time()))
@@ -307,9 +310,7 @@ class Instance:
         """Says that the work goes on: notes a checkpoint, any number that changes as it works (None
         = one more than before), and beats for all instances if that is due. It does not wait. Call
         it from the loop that does the work, as often as you like."""
-        watched = self._watched
-        watched.count = (watched.count + 1 if count is None else count) % 2**64
-        watched.is_idle = False
+        self._watched.go_on(count)
         self._link.beat(False)
 
     def idle(self, is_idle: bool = True) -> None:

@@ -1,105 +1,85 @@
-"""What the program gives: of `connect`, and of each request, for both fronts."""
+"""What the program gives with a request, a message or a wait, for both fronts: whatever makes no
+sense raises `UsageError` before anything is changed."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Union
+from collections.abc import Iterable, Mapping
+from time import monotonic
+from typing import Any, Union
 
 from . import _tables as t
-from ._address import Address, defaults, parse
-from ._dial import Options
-from ._errors import error, visible
+from ._errors import IsectError, error, visible
 from ._wire import NO_TRACE
-
-if TYPE_CHECKING:
-    import ssl
-
-    from ._token import Token
 
 #: What may be the body of a request or the payload of a message; text becomes UTF-8.
 Body = Union[bytes, bytearray, memoryview, str]
 
-
-def _options(
-    address: str | Address | Sequence[str | Address] | None,
-    token: str | Token | None,
-    token_file: str | os.PathLike[str] | None,
-    ca: str | os.PathLike[str] | None,
-    cert: str | os.PathLike[str] | None,
-    key: str | os.PathLike[str] | None,
-    name: str | None,
-    priority: int,
-    timeout: float,
-    reconnect: bool,
-    heartbeat: bool,
-    as_worker: bool,
-    reply_bytes_max: int,
-) -> Options:
-    """What `connect`, here and in `aio`, was given. Raises `UsageError`."""
-    from_where = defaults() if address is None else _addresses(address)
-    if not (isinstance(priority, int) and 1 <= priority <= 255):
-        raise error("usage", f"priority is {priority!r}; it is 1 to 255, lower is served first")
-    if not timeout > 0:
-        raise error("usage", f"timeout is {timeout!r}; it is more than 0 seconds")
-    if token is not None and token_file is not None:
-        raise error("usage", "token and token_file are both named; name one of them")
-    start: list[tuple[str, str]] = []
-    found = None
-    if as_worker:
-        start = _start_lines()
-    else:
-        found = _token(token, token_file)
-    made: list[ssl.SSLContext] = []
-    files = [None if one is None else os.fspath(one) for one in (ca, cert, key)]
-
-    def tls() -> ssl.SSLContext:
-        if not made:
-            from ._trust import context, from_environment
-
-            made.append(context(*from_environment(*files)))
-        return made[0]
-
-    return Options(from_where, found, tls, name, priority, float(timeout), reconnect, start,
-                   heartbeat, reply_bytes_max)
+#: A time to wait that is longer counts as none, in seconds: the system's own have less room.
+SPAN_MAX = 366 * 24 * 3600.0
 
 
-def _addresses(given: str | Address | Sequence[str | Address]) -> list[Address]:
-    if isinstance(given, (str, Address)):
-        given = [given]
-    found = [one if isinstance(one, Address) else parse(one) for one in given]
-    if not found:
-        raise error("usage", "no address is named; name one, or None for the usual ones")
-    return found
+def shown(value: object) -> str:
+    """A value as an error names it."""
+    try:
+        made = repr(value)
+    except Exception:
+        made = f"<{type(value).__name__}>"
+    return visible(made[:60]) + ("…" if len(made) > 60 else "")
 
 
-def _token(token: str | Token | None, token_file: str | os.PathLike[str] | None) -> Token | None:
-    if token is None and token_file is None and not (
-            os.environ.get(t.TOKEN_VARIABLE) or os.environ.get(t.TOKEN_FILE_VARIABLE)):
+def wrong(what: str, value: object, rule: str) -> IsectError:
+    """The error of a value that makes no sense."""
+    return error("usage", f"{what} is {shown(value)}; it is {rule}")
+
+
+def span(value: Any, what: str = "timeout") -> float | None:
+    """A time to wait, in seconds: None = without end. Less than 0 is 0."""
+    if value is None:
         return None
-    from ._token import Token, argon2
-
-    if token_file is not None:
-        found: Token | None = Token.from_file(token_file)
-    elif token is not None:
-        found = Token(token) if isinstance(token, str) else token
-    else:
-        found = Token.from_environment()
-    argon2()
-    return found
+    if not isinstance(value, (int, float)) or value != value:
+        raise wrong(what, value, "a number of seconds, or None for no end")
+    return None if value > SPAN_MAX else max(0.0, float(value))
 
 
-def _start_lines() -> list[tuple[str, str]]:
-    worker = sys.argv[3] if len(sys.argv) > 3 else ""
-    secret = os.environ.get(t.WORKER_SECRET_VARIABLE, "")
-    if not worker.isdigit():
-        raise error("usage", "argv[3] is no worker's id, so this program was not started as a "
-                             "worker; leave out as_worker")
-    if not secret:
-        raise error("usage", f"{t.WORKER_SECRET_VARIABLE} is not set; execd sets it for the "
-                             "workers that it starts")
-    return [("worker", worker), ("secret", secret)]
+def end_of(value: Any, what: str = "timeout") -> float | None:
+    """When a time to wait is over, by the clock of `time.monotonic`."""
+    seconds = span(value, what)
+    return None if seconds is None else monotonic() + seconds
+
+
+def as_text(value: Any, what: str) -> str:
+    """Text that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise wrong(what, value, "text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise wrong(what, value, "text, and has a character that UTF-8 can't hold (a lone "
+                    "surrogate)") from None
+    return value
+
+
+def as_texts(values: Any, what: str) -> list[str]:
+    """Several texts."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise wrong(what, values, "a list of texts")
+    return [as_text(value, what) for value in values]
+
+
+def as_pairs(values: Any, what: str) -> list[tuple[Any, str]]:
+    """The pairs of a mapping to texts; None = there are none."""
+    if values is None:
+        return []
+    if not isinstance(values, Mapping):
+        raise wrong(what, values, "a dict of texts")
+    return [(key, as_text(value, f"{what}[{shown(key)}]")) for key, value in values.items()]
+
+
+def whole(value: Any, what: str, least: int, most: int) -> int:
+    """A whole number within limits."""
+    if not (isinstance(value, int) and least <= value <= most):
+        raise wrong(what, value, f"a whole number from {least} to {most}")
+    return value
 
 
 def _bytes(body: Body) -> bytes:
@@ -119,12 +99,16 @@ def _bytes(body: Body) -> bytes:
 def _trace(trace_id: bytes | str | None) -> bytes:
     if trace_id is None:
         return NO_TRACE
-    try:
-        made = bytes.fromhex(trace_id) if isinstance(trace_id, str) else bytes(trace_id)
-    except (TypeError, ValueError):
-        made = b""
+    made = b""
+    if isinstance(trace_id, (bytes, bytearray, memoryview)):
+        made = bytes(trace_id)
+    elif isinstance(trace_id, str):
+        try:
+            made = bytes.fromhex(trace_id)
+        except ValueError:
+            pass
     if len(made) != 16:
-        raise error("usage", f"trace_id is {trace_id!r}; it is 16 bytes, or 32 hex digits")
+        raise wrong("trace_id", trace_id, "16 bytes, or 32 hex digits")
     return made
 
 
@@ -132,22 +116,23 @@ def _check_service(service: str) -> None:
     fits = (isinstance(service, str) and 0 < len(service) <= t.NAME_BYTES_MAX and service.isascii()
             and service[0].isalpha() and all(ch.isalnum() or ch in "-_." for ch in service))
     if not fits:
-        raise error("usage", f"'{visible(str(service)[:60])}' is no name of a service: 1 to "
-                             f"{t.NAME_BYTES_MAX} letters, digits, '-', '_' and '.', beginning "
-                             "with a letter")
+        raise error("usage", f"{shown(service)} is no name of a service: 1 to {t.NAME_BYTES_MAX} "
+                             "letters, digits, '-', '_' and '.', beginning with a letter")
 
 
 def _check_numbers(priority: int, span_id: int) -> None:
     if not (isinstance(priority, int) and 0 <= priority <= 255):
-        raise error("usage", f"priority is {priority!r}; it is 1 to 255, or 0 for that of connect")
+        raise wrong("priority", priority, "1 to 255, or 0 for that of connect")
     if not (isinstance(span_id, int) and 0 <= span_id < 2**64):
-        raise error("usage", f"span_id is {span_id!r}; it is 0 to {2**64 - 1}")
+        raise wrong("span_id", span_id, f"0 to {2**64 - 1}")
 
 
 def _inherit(
     request: Any, timeout: float | None, trace: bytes, span_id: int
 ) -> tuple[float | None, bytes, int]:
     """What is asked within a worker's request has at most its time, and its trace."""
+    if timeout is not None and not isinstance(timeout, (int, float)):
+        raise wrong("timeout", timeout, "a number of seconds, or None for the service's own")
     left = request.remaining()
     if left is not None and (timeout is None or left < timeout):
         timeout = max(0.0, left)
@@ -161,6 +146,9 @@ def _object(answer: bytes) -> Any:
     import json
 
     try:
-        return json.loads(answer)
-    except ValueError as why:
-        raise error("bad_frame", f"the broker's answer is no JSON: {why}") from None
+        made = json.loads(answer)
+    except (ValueError, RecursionError) as why:
+        raise error("bad_frame", f"the broker's answer is no JSON: {why}", ran="yes") from None
+    if not isinstance(made, dict):
+        raise error("bad_frame", "the broker's answer is JSON, but no object", ran="yes")
+    return made

@@ -59,7 +59,7 @@ class CurrentWorker:
         `ConnectionFailed` if the connection is lost; nobody got it then."""
         kept = "connected" if while_connected else "yes" if retain else ""
         self._publish(message_body(topic, as_bytes(payload), retain=kept, lines=lines,
-                                   expires_ms=None if expires is None else round(expires * 1000)))
+                                   expires=expires))
 
     def remove(self, topic: str) -> None:
         """Removes the value that is kept of a topic, and does not wait."""
@@ -216,9 +216,7 @@ class WorkerInstance:
     def checkpoint(self, count: int | None = None) -> None:
         """Says that the work goes on: notes a checkpoint, any number that changes as it works (None
         = one more than before), and beats if that is due."""
-        watched = self._watched
-        watched.count = (watched.count + 1 if count is None else count) % 2**64
-        watched.is_idle = False
+        self._watched.go_on(count)
         self._worker._beat_if_due()
 
     def idle(self, is_idle: bool = True) -> None:

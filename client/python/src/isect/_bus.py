@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from ._arguments import end_of
 from ._errors import DeadlineExceeded, IsectError, error, visible, with_ran
 from ._instances import WATCHED, Watched
 from ._link import Link
@@ -127,7 +128,7 @@ class Subscription:
         within `timeout` seconds (None = wait without end). Raises why it has ended."""
         topic = self._topic
         link = self._link
-        until = None if timeout is None else monotonic() + timeout
+        until = end_of(timeout)
         found: list[TopicEvent] = []
 
         def ready() -> bool:
@@ -151,7 +152,7 @@ class Subscription:
     def receive(self, timeout: float | None = None) -> Message | None:
         """The next message; None = none came within `timeout` seconds (None = wait without end).
         Raises why the subscription has ended."""
-        until = None if timeout is None else monotonic() + timeout
+        until = end_of(timeout)
         while True:
             left = None if until is None else max(0.0, until - monotonic())
             one = self.event(left)
@@ -290,9 +291,7 @@ class Instance:
         """Says that the work goes on: notes a checkpoint, any number that changes as it works (None
         = one more than before), and beats for all instances if that is due. Call it from the loop
         that does the work, as often as you like."""
-        watched = self._watched
-        watched.count = (watched.count + 1 if count is None else count) % 2**64
-        watched.is_idle = False
+        self._watched.go_on(count)
         self._broker.beat_if_due()
 
     def idle(self, is_idle: bool = True) -> None:

@@ -27,6 +27,9 @@ READ_BYTES = 65536
 KEEPALIVE_SILENCE = 3
 KEEPALIVE_PROBES = 2
 
+#: Longest time that one wait of the system takes, in milliseconds: it has room for 24 days.
+WAIT_MS_MAX = 86_400_000
+
 DONT_WAIT = socket.MSG_DONTWAIT
 
 
@@ -111,7 +114,7 @@ class Pipe:
     def set_timeout(self, seconds: float | None) -> None:
         """The longest time for which a read waits; the kernel keeps it, so that a program that
         always waits the same time causes one system call only."""
-        ms = 0 if seconds is None else max(1, int(seconds * 1000 + 0.999))
+        ms = 0 if seconds is None else max(1, min(WAIT_MS_MAX, int(seconds * 1000 + 0.999)))
         if ms != self._timeout_ms:
             timeval = ms // 1000, ms % 1000 * 1000
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(*timeval))
@@ -122,7 +125,8 @@ class Pipe:
         events = (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0)
         poll = select.poll()
         poll.register(self.sock, events)
-        found = poll.poll(None if seconds is None else max(0.0, seconds * 1000 + 0.999))
+        found = poll.poll(
+            None if seconds is None else max(0.0, min(WAIT_MS_MAX, seconds * 1000 + 0.999)))
         ready = found[0][1] if found else 0
         wrong = ready & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
         return (reads and bool(ready & select.POLLIN or wrong),

@@ -12,6 +12,7 @@ from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, PENDING,
 from time import monotonic
 from typing import Any
 
+from ._arguments import end_of
 from ._errors import IsectError
 from ._link import Link
 from ._slot import Slot
@@ -98,7 +99,7 @@ class Future(_Future[bytes], Slot):
 
     def _await(self, timeout: float | None) -> None:
         link = self._link
-        until = None if timeout is None else monotonic() + timeout
+        until = end_of(timeout)
         while self._state in _UNTOLD:
             if link.pipe is None and until is not None and not self.is_done:
                 # To connect may take longer than this thread wants to wait: the helper does it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from . import _tables as t
+from ._arguments import as_pairs, as_text, as_texts, shown, whole, wrong
 from ._errors import IsectError, error, visible
 from ._wire import Lines, frame
 
@@ -20,23 +21,37 @@ OWN_STATE_MIN = 100
 STATE_TEXT_MAX = 80
 
 _STATES = frozenset({"starting", "running", "stopping", "stopped"})
+_TYPES = frozenset({"data", "io", "management", "network"})
 
 ASKED, WATCHED, ENDED = range(3)
 
 
 def state_word(state: str | int) -> str:
     """The word of a state. Raises `Refused` (`bad_instance`) if it is none."""
-    word = str(state)
-    if word in _STATES:
-        return word
-    if word.isascii() and word.isdigit() and OWN_STATE_MIN <= int(word) < 2**32:
-        return word
-    raise error("bad_instance", f"state '{visible(word[:40])}' is none of starting, running, "
+    if isinstance(state, str):
+        if state in _STATES:
+            return state
+        if state.isascii() and state.isdigit() and len(state) <= 10:
+            state = int(state)
+    if isinstance(state, int) and OWN_STATE_MIN <= state < 2**32:
+        return str(state)
+    raise error("bad_instance", f"state {shown(state)} is none of starting, running, "
                                 f"stopping, stopped and the numbers from {OWN_STATE_MIN} to "
                                 f"{2**32 - 1}")
 
 
+def _type_word(type: str | int) -> str:
+    if isinstance(type, int) and 0 <= type < 2**32:
+        return str(int(type))
+    if isinstance(type, str) and (type in _TYPES or (
+            type.isascii() and type.isdigit() and len(type) <= 10 and int(type) < 2**32)):
+        return type
+    raise error("bad_instance", f"type {shown(type)} is none of {', '.join(sorted(_TYPES))} and "
+                                f"the numbers up to {2**32 - 1}")
+
+
 def _short(text: str) -> str:
+    as_text(text, "text")
     return visible(text[:STATE_TEXT_MAX])[:STATE_TEXT_MAX]
 
 
@@ -60,8 +75,8 @@ class Watched:
         meta: Mapping[str, str] | None = None,
         state_names: Mapping[int, str] | None = None,
     ) -> None:
-        self.name = name
-        self.id = id
+        self.name = as_text(name, "name")
+        self.id = whole(id, "id", 0, 2**64 - 1)
         self.sequence = 0
         self.phase = ASKED
         #: Why the broker does not watch it any more.
@@ -76,17 +91,21 @@ class Watched:
         self.activity_timeout = 0.0
         #: From `announced`: whether an earlier one of this name and id was ended for it.
         self.displaced = False
-        self._lines = [("name", name), ("id", str(id)), ("type", str(type))]
-        self._lines += [("group", group) for group in groups]
+        self._lines = [("name", name), ("id", str(id)), ("type", _type_word(type))]
+        self._lines += [("group", group) for group in as_texts(groups, "groups")]
         for key, seconds in (("activity_timeout_ms", activity_timeout), ("stalled_ms", stalled)):
             if seconds is not None:
-                if not 0 <= seconds < 2**53:
-                    raise error("bad_instance", f"{key} is {seconds * 1000}; it can't be negative")
+                if not isinstance(seconds, (int, float)) or not 0 <= seconds < 2**53:
+                    raise error("bad_instance", f"{key[:-3]} is {shown(seconds)}; it is a number "
+                                                "of seconds, 0 or more")
                 self._lines.append((key, str(round(seconds * 1000))))
-        self._lines += [("address", address) for address in addresses]
-        self._lines += [("meta", f"{word} {value}") for word, value in (meta or {}).items()]
+        self._lines += [("address", address) for address in as_texts(addresses, "addresses")]
+        self._lines += [("meta", f"{as_text(word, 'a word of meta')} {value}")
+                        for word, value in as_pairs(meta, "meta")]
         self._lines += [("state_name", f"{state_word(number)} {text}")
-                        for number, text in (state_names or {}).items()]
+                        for number, text in as_pairs(state_names, "state_names")]
+        # Raises if it is too long for a frame.
+        self.announce(0)
 
     def announce(self, sequence: int) -> bytes:
         """The frame that announces it."""
@@ -103,10 +122,20 @@ class Watched:
     def set_state(self, state: str | int, text: str) -> None:
         """Notes another state. Raises why the broker does not watch it any more."""
         word = state_word(state)
+        shortened = _short(text)
         if self.failure is not None:
             raise self.failure
         self.state = word
-        self.text = _short(text)
+        self.text = shortened
+
+    def go_on(self, count: int | None) -> None:
+        """Notes a checkpoint; None = one more than before."""
+        if count is None:
+            count = self.count + 1
+        elif not isinstance(count, int):
+            raise wrong("count", count, "a whole number, or None for one more than before")
+        self.count = count % 2**64
+        self.is_idle = False
 
     def withdraw(self, sequence: int, failed: bool, text: str) -> bytes:
         """The frame that says that it ends."""
@@ -133,6 +162,11 @@ class Watched:
             self.refuse(error("bad_instance", f"the broker watches instance '{visible(self.name)}' "
                               f"with id {self.id} no more: another program announced the same and "
                               "displaced it"))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the broker has never answered its announcement."""
+        return self.phase == ASKED and not self.incarnation
 
     def lost(self) -> None:
         """The connection was lost."""

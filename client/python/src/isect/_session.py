@@ -61,6 +61,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, Protocol, Tuple
 
 from . import _tables as t
+from ._arguments import wrong
 from ._errors import ConnectionFailed, IsectError, application, error, with_ran
 from ._instances import ASKED as INSTANCE_ASKED
 from ._instances import WATCHED, Watched, beat_frames
@@ -145,9 +146,9 @@ def millis(seconds: float | None, what: str = "timeout") -> int:
     is no time, or longer than an hour."""
     if seconds is None:
         return 0
-    if not 0 <= seconds * 1000 <= t.DEADLINE_MS_MAX:
-        raise error("usage", f"{what} is {seconds} s; it is 0 to {t.DEADLINE_MS_MAX // 1000} s, or "
-                             "None for the service's own")
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds * 1000 <= t.DEADLINE_MS_MAX:
+        raise wrong(what, seconds, f"0 to {t.DEADLINE_MS_MAX // 1000} s, or None for the service's "
+                    "own")
     return max(1, int(-(-seconds * 1000 // 1)))
 
 
@@ -278,13 +279,25 @@ class Session:
         for sequence, slot in self._asked.items():
             ran = "no" if sequence in missing else "maybe"
             events.append((slot, FAILED, with_ran(reason, ran), ()))
+        said = self.closing
+        row = None if said is None else t.ERRORS.get(said.code)
+        # It may be what the broker does not want, and would end the next connection, too.
+        ends_new = said is not None and row is not None and row.retry == "never"
         for topic in list(self._topics.values()):
-            topic.lost(reason)
+            if ends_new and topic.is_new:
+                topic.refuse(with_ran(said, "no"))  # type: ignore[arg-type]
+            else:
+                topic.lost(reason)
             if topic.has_ended:
                 self._topics.pop(topic.number, None)
             events.append((topic, NEWS, None, ()))
-        for watched in self._instances.values():
-            watched.lost()
+        for watched in list(self._instances.values()):
+            if ends_new and watched.is_new:
+                watched.refuse(with_ran(said, "no"))  # type: ignore[arg-type]
+                del self._instances[watched.id]
+                events.append((watched, NEWS, None, ()))
+            else:
+                watched.lost()
         self.phase = CLOSED
         self.closing = None
         self._forget_requests()
@@ -502,8 +515,9 @@ class Session:
         if known is not None and known.failure is None:
             raise error("bad_instance", f"there is an instance with id {watched.id} on this "
                                         "connection already")
+        made = watched.announce(self._next()) if self.phase == OPEN else b""
         self._instances[watched.id] = watched
-        return watched.announce(self._next()) if self.phase == OPEN else b""
+        return made
 
     def free_id(self, pid: int) -> int:
         """An id for an instance that names none: made of the process id, another one each time."""
@@ -521,12 +535,13 @@ class Session:
 
     def withdraw(self, watched: Watched, failed: bool, text: str) -> bytes:
         """Ends an instance, and makes the frame that says so; empty if there is nothing to say."""
+        made = b""
+        if watched.failure is None and self.phase == OPEN:
+            made = watched.withdraw(self._next(), failed, text)
+            watched.refuse(error("bad_instance", "this instance was withdrawn"))
         if self._instances.get(watched.id) is watched:
             del self._instances[watched.id]
-        if watched.failure is not None or self.phase != OPEN:
-            return b""
-        watched.refuse(error("bad_instance", "this instance was withdrawn"))
-        return watched.withdraw(self._next(), failed, text)
+        return made
 
     @property
     def has_watched(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._arguments import Body, _bytes, _object
+from ._arguments import Body, _bytes, _object, end_of
 from ._errors import DeadlineExceeded, error
 from ._link import Link
 from ._session import millis
@@ -165,7 +165,7 @@ class Conversation(Stream):
                 slot.wait_until = slot.until + GRACE
             slot.sequence, made = link.session.request(
                 slot, slot.body, slot.flags, millis(slot.timeout), slot.priority, slot.trace_id,
-                slot.span_id, int(more))
+                slot.span_id, 1 if more else 0)
             link.live.add(slot)
             link.write(made)
         self._drained()
@@ -221,13 +221,13 @@ class Conversation(Stream):
             raise error("no_conversation", "the worker has sent its last frame, so nobody would "
                                            "read this one")
         self._is_last = last
-        self._further(_bytes(body), more and not last)
+        self._further(_bytes(body), bool(more) and not last)
 
     def receive(self, timeout: float | None = None) -> bytes | None:
         """The next frame of the worker; None = the one before was its last. `timeout`: seconds;
         None = until the deadline of the request. Raises `DeadlineExceeded`, or the error that ended
         the conversation."""
-        piece = self._next(None if timeout is None else monotonic() + timeout)
+        piece = self._next(end_of(timeout))
         if piece is None:
             return None
         self._worker = piece[1] or self._worker

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import _tables as t
 from ._address import Address
-from ._arguments import (Body, _bytes, _check_numbers, _check_service, _inherit, _object, _options,
-                         _trace)
+from ._arguments import (Body, _bytes, _check_numbers, _check_service, _inherit, _object, _trace,
+                         end_of, wrong)
 from ._context import current
 from ._dial import Options, check
 from ._errors import IsectError, error
 from ._link import Link
+from ._options import _options
 from ._session import millis
 from ._slot import Slot
 from ._topics import Position, Receipt, Topic, message_body
@@ -128,6 +129,8 @@ class Broker:
         known = kind or service
         if os.getpid() != self._pid:
             raise forked()
+        if known.__class__ is not str:
+            _check_service(service)
         with self._lock:
             link = self._links.get(known)
             if link is None:
@@ -166,7 +169,10 @@ class Broker:
         Raises `WorkerFailed` with the worker's own code; `DeadlineExceeded`; `Refused` (it did not
         run); `RequestFailed`, `ConnectionFailed`: `ran` says whether it may have run.
         """
-        link = self._links.get(service)
+        try:
+            link = self._links.get(service)
+        except (TypeError, ValueError):
+            link = None
         if link is None:
             link = self._link(service)
         if type(body) is not bytes:
@@ -175,7 +181,7 @@ class Broker:
         request = current.get()
         if request is not None:
             timeout, trace, span_id = _inherit(request, timeout, trace, span_id)
-        if priority or span_id:
+        if priority.__class__ is not int or priority or span_id.__class__ is not int or span_id:
             _check_numbers(priority, span_id)
         flags = (IDEMPOTENT if idempotent else 0) | (EXTENDABLE if extendable else 0)
         return link.perform(Slot(body, flags, priority, trace, span_id, timeout))  # type: ignore
@@ -195,7 +201,10 @@ class Broker:
         """As `call`, without waiting: the future has the answer. Many may be under way; those for
         which the connection has no room wait here."""
         global _make_future
-        link = self._links.get(service)
+        try:
+            link = self._links.get(service)
+        except (TypeError, ValueError):
+            link = None
         if link is None:
             link = self._link(service)
         if _make_future is None:
@@ -208,7 +217,7 @@ class Broker:
         request = current.get()
         if request is not None:
             timeout, trace, span_id = _inherit(request, timeout, trace, span_id)
-        if priority or span_id:
+        if priority.__class__ is not int or priority or span_id.__class__ is not int or span_id:
             _check_numbers(priority, span_id)
         flags = (IDEMPOTENT if idempotent else 0) | (EXTENDABLE if extendable else 0)
         made = _make_future(link, body, flags, priority, trace, span_id, timeout)
@@ -255,7 +264,7 @@ class Broker:
         Returns how many were refused, or ended before a worker took them, since the flush before.
         `timeout`: seconds; None = as long as it takes. Raises `DeadlineExceeded`, or
         `ConnectionFailed` if the connection was lost: what became of them is not known then."""
-        until = None if timeout is None else monotonic() + timeout
+        until = end_of(timeout)
         return sum(link.flush(until) for link in list(self._links.values())
                    if link.session.has_unflushed)
 
@@ -323,6 +332,9 @@ class Broker:
         link, trace, timeout, span_id, flags = self._prepare(
             service, timeout, False, extendable, priority, trace_id, span_id)
         made = Conversation(link, Parts(b"", flags, priority, trace, span_id, timeout))
+        if isinstance(pieces, (str, bytes, bytearray, memoryview)) or not isinstance(
+                pieces, Iterable):
+            raise wrong("pieces", pieces, "a list, or another iterable, of bytes or texts")
         with made:
             last: bytes | None = None
             for piece in pieces:
@@ -339,9 +351,7 @@ class Broker:
         self, service: str, timeout: float | None, idempotent: bool, extendable: bool,
         priority: int, trace_id: bytes | str | None, span_id: int,
     ) -> tuple[Link, bytes, float | None, int, int]:
-        link = self._links.get(service)
-        if link is None:
-            link = self._link(service)
+        link = self._link(service)
         trace = NO_TRACE if trace_id is None else _trace(trace_id)
         request = current.get()
         if request is not None:
@@ -367,7 +377,9 @@ class Broker:
         (docs/op.schema.json). `timeout`: seconds; None = that of `connect`. Raises `Refused`,
         `UsageError` or another `IsectError` with the broker's reason."""
         link = self._op(json)
-        slot = Slot(_bytes(text), timeout=self._options.timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = min(self._options.timeout, t.DEADLINE_MS_MAX / 1000)
+        slot = Slot(_bytes(text), timeout=timeout)
         answer = link.perform(slot)
         if not json:
             return answer.decode(errors="replace")
@@ -415,8 +427,7 @@ class Broker:
         from ._bus import publish
 
         kept = "connected" if while_connected else "yes" if retain else ""
-        body = message_body(topic, _bytes(payload), retain=kept, lines=lines,
-                            expires_ms=None if expires is None else round(expires * 1000))
+        body = message_body(topic, _bytes(payload), retain=kept, lines=lines, expires=expires)
         return publish(self._bus(), body, wait)
 
     def remove(self, topic: str) -> Receipt:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Union
 
 from . import _tables as t
+from ._arguments import as_pairs, as_text, shown, whole, wrong
 from ._errors import IsectError, error, visible
 from ._wire import Header, Lines, frame
 
@@ -176,6 +177,8 @@ def check_pattern(pattern: str) -> None:
 
 
 def _check(what: str, given: str) -> list[str]:
+    if not isinstance(given, str):
+        raise wrong(f"a {what}", given, "text")
     if not given:
         raise _wrong(f"a {what} is empty; it needs at least one word")
     try:
@@ -213,7 +216,7 @@ def message_body(
     payload: bytes,
     *,
     retain: str = "",
-    expires_ms: int | None = None,
+    expires: float | None = None,
     removed: str = "",
     lines: Mapping[str, str] | None = None,
 ) -> bytes:
@@ -223,15 +226,19 @@ def message_body(
     out = [f"topic {topic}\n"]
     if retain:
         out.append(f"retain {retain}\n")
-    if expires_ms is not None:
+    if expires is not None:
         if not retain:
             raise _wrong("'expires' stands without 'retain'; it says how long a value is kept")
+        if not isinstance(expires, (int, float)) or expires != expires:
+            raise wrong("expires", expires, "a number of seconds, or None for no end")
+        expires_ms = round(min(max(expires, 0), EXPIRES_MS_MAX) * 1000)
         if not 1 <= expires_ms <= EXPIRES_MS_MAX:
-            raise _wrong(f"expires is {expires_ms} ms; it is 1 to {EXPIRES_MS_MAX}")
+            raise _wrong(f"expires is {shown(expires)} s; it is 0.001 to {EXPIRES_MS_MAX / 1000:g}")
         out.append(f"expires_ms {expires_ms}\n")
     if removed:
         out.append(f"removed {removed}\n")
-    for word, value in (lines or {}).items():
+    for word, value in as_pairs(lines, "lines"):
+        as_text(word, "the word of a line")
         if not word or word in _KNOWN or any(ch.isspace() for ch in word):
             known = ", ".join(sorted(_KNOWN))
             raise _wrong(f"a line of a message begins with '{_shown(word)}'; it begins with a word "
@@ -305,6 +312,13 @@ class Topic:
         bytes_max: int = 64 << 20,
     ) -> None:
         check_pattern(pattern)
+        if start is not None:
+            if not isinstance(start, Position):
+                raise wrong("start", start, "a Position, or text as str(message.position) gives")
+            for part in start:
+                whole(part, "a part of start", 0, 2**64 - 1)
+        whole(messages_max, "queue_max", 0, 2**63)
+        whole(bytes_max, "queue_bytes_max", 0, 2**63)
         self.number = 0
         self.pattern = pattern
         self.retained = retained
@@ -334,6 +348,11 @@ class Topic:
     def is_open(self) -> bool:
         """Whether the broker has accepted it, and messages come."""
         return self.phase in (_BEFORE, _LIVE)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the broker has never answered it."""
+        return self.phase == _ASKED and not self._was_open
 
     @property
     def has_ended(self) -> bool:

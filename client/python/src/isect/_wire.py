@@ -204,7 +204,27 @@ class Lines:
         out = "".join(f"{key} {_escape(value)}\n" for key, value in self.pairs)
         if self.text:
             out += f"\n{self.text}"
-        return out.encode()
+        try:
+            made = out.encode()
+        except UnicodeEncodeError:
+            raise error("usage", "a text has a character that UTF-8 can't hold (a lone surrogate)"
+                        ) from None
+        if len(made) > t.LINES_MAX:
+            self._check_size(len(made))
+        return made
+
+    def _check_size(self, size: int) -> None:
+        for key, value in self.pairs:
+            held = len(_escape(value).encode())
+            if held > t.VALUE_BYTES_MAX:
+                raise error("body_too_large", f"the value of '{key}' has {held} bytes; at most "
+                                              f"{t.VALUE_BYTES_MAX} are allowed", advice="")
+        if len(self.pairs) > t.LINES_MAX:
+            raise error("body_too_large", f"{len(self.pairs)} lines are too many for one frame; at "
+                                          f"most {t.LINES_MAX} are allowed", advice="")
+        if size > t.CONTROL_BODY_BYTES_MAX:
+            raise error("body_too_large", f"{size} bytes of lines are too many for one frame; at "
+                                          f"most {t.CONTROL_BODY_BYTES_MAX} are allowed", advice="")
 
     def get(self, key: str, absent: str = "") -> str:
         """The value of the first line with this key."""

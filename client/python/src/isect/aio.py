@@ -33,9 +33,10 @@ from ._aio_link import (Call, Late, Link, OneWay, closed, connected, inherited, 
                         unheard)
 from ._aio_topics import Callback, Instance, Subscription, TopicHere, WatchedHere
 from ._aio_topics import open_instance, open_topic
-from ._arguments import Body, _bytes, _check_service, _object, _options
+from ._arguments import Body, _bytes, _check_service, _object, span, wrong
 from ._dial import Options
 from ._errors import ForkedError, IsectError, error
+from ._options import _options
 from ._session import flags_of
 from ._token import Token
 from ._topics import Position, Receipt, message_body
@@ -225,7 +226,10 @@ class AsyncBroker:
 
     def _link(self, service: str, key: Any = None, extra: Sequence[tuple[str, str]] = ()) -> Link:
         """The connection to a service."""
-        link = self._links.get(key or service)
+        try:
+            link = self._links.get(key or service)
+        except (TypeError, ValueError):
+            link = None
         if link is not None:
             return link
         if os.getpid() != self._pid:
@@ -271,8 +275,13 @@ class AsyncBroker:
         The future's error is that of the broker, the worker or the connection, with `ran`. What
         makes no sense raises `UsageError` here.
         """
-        link = self._links.get(service) or self._link(service)
-        return link.call(body, timeout, idempotent | extendable << 1, priority, trace_id, span_id)
+        try:
+            link = self._links.get(service) or self._link(service)
+        except (TypeError, ValueError):
+            link = self._link(service)
+        return link.call(
+            body, timeout, (1 if idempotent else 0) | (2 if extendable else 0), priority, trace_id,
+            span_id)
 
     async def call(
         self,
@@ -287,9 +296,13 @@ class AsyncBroker:
         span_id: int = 0,
     ) -> bytes:
         """Sends a request and waits for the whole answer; as `submit`."""
-        link = self._links.get(service) or self._link(service)
+        try:
+            link = self._links.get(service) or self._link(service)
+        except (TypeError, ValueError):
+            link = self._link(service)
         return await link.call(  # type: ignore[no-any-return]
-            body, timeout, idempotent | extendable << 1, priority, trace_id, span_id)
+            body, timeout, (1 if idempotent else 0) | (2 if extendable else 0), priority, trace_id,
+            span_id)
 
     async def send(
         self,
@@ -305,7 +318,8 @@ class AsyncBroker:
         """Sends a request that wants no answer, not even an error; `flush` tells what became of it.
         Waits until the broker takes it. Options as of `submit`."""
         link = self._link(service)
-        await link.call(body, timeout, int(idempotent), priority, trace_id, span_id, kind=OneWay)
+        await link.call(body, timeout, 1 if idempotent else 0, priority, trace_id, span_id,
+                        kind=OneWay)
 
     async def flush(self, timeout: float | None = None) -> int:
         """Waits until all that was sent before was taken by a worker or refused, and what was
@@ -313,6 +327,7 @@ class AsyncBroker:
         took them, since the flush before. Raises `DeadlineExceeded` (`timeout`) if requests still
         wait after this time, and `ConnectionFailed` if a connection was lost before they were
         counted."""
+        timeout = span(timeout)
         links = list(self._links.values())
         asked = []
         for link in links:
@@ -380,7 +395,7 @@ class AsyncBroker:
         answers them. `more`: this first frame is a piece, and `send` goes on before the worker has
         said anything. Use it in `async with`. Options as of `submit`."""
         return Conversation(self._flow(service, body, timeout, flags_of(False, extendable),
-                                       priority, trace_id, span_id, int(more)))
+                                       priority, trace_id, span_id, 1 if more else 0))
 
     async def send_pieces(
         self,
@@ -448,9 +463,8 @@ class AsyncBroker:
         returns its `Receipt`; without, a refusal is logged, and `refused` has it. It is never
         published again after a loss. Raises `Refused` (`bad_message`, `denied`, …), or
         `ConnectionFailed`."""
-        expires_ms = None if expires is None else round(expires * 1000)
         kept = "connected" if while_connected else "yes" if retain else ""
-        body = message_body(topic, _bytes(payload), retain=kept, expires_ms=expires_ms,
+        body = message_body(topic, _bytes(payload), retain=kept, expires=expires,
                             lines=lines)
         return await self._publish(body, wait)
 
@@ -582,8 +596,9 @@ class AsyncBroker:
         `UsageError` or another `IsectError` with the broker's reason."""
         key, extra = _op(json, "op")
         link = self._link(t.OP_SERVICE, key, extra)
-        answer = await link.call(text, self._options.timeout if timeout is None else timeout, 0, 0,
-                                 None, 0)
+        if timeout is None:
+            timeout = min(self._options.timeout, t.DEADLINE_MS_MAX / 1000)
+        answer = await link.call(text, timeout, 0, 0, None, 0)
         return _object(answer) if json else answer.decode(errors="replace")
 
     def watch(self, text: str = "watch", *, json: bool = False) -> Lines:
@@ -642,6 +657,9 @@ class AsyncBroker:
 
 
 async def _pieces(given: Iterable[Body] | AsyncIterable[Body]) -> AsyncGenerator[Body, None]:
+    if isinstance(given, (str, bytes, bytearray, memoryview)) or not isinstance(
+            given, (Iterable, AsyncIterable)):
+        raise wrong("pieces", given, "a list, or another iterable, of bytes or texts")
     if isinstance(given, AsyncIterable):
         async for piece in given:
             yield piece
