@@ -629,6 +629,19 @@ class Losses(AioCase):
             first.cancel()
             await broker.close(flush_timeout=0)
 
+    async def test_a_close_whose_flush_has_no_answer_says_so(self) -> None:
+        broker = await aio.connect(self.fake.address)
+        sends = asyncio.ensure_future(broker.send("s", b""))
+        await self.fake.peer()
+        await self.within(sends)
+        with self.assertRaises(UsageError):
+            await broker.close(flush_timeout=float("nan"))
+        with self.assertLogs("isect.aio", "WARNING"):
+            await self.within(broker.close(flush_timeout=0.05))
+        await broker.close()
+        with self.assertRaises(UsageError):
+            await broker.call("s", b"")
+
     async def test_a_program_that_never_lets_the_loop_turn_is_held_back(self) -> None:
         async with aio.connect(self.fake.address) as broker:
             first = asyncio.ensure_future(broker.publish("a", b"x"))

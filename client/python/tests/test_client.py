@@ -22,7 +22,6 @@ from unittest import mock
 import isect
 from client_support import (LOGIN_OK, TIMEOUT, Peer, Played, await_that, echo, failure,
                             without_grace)
-from isect import _sync
 from isect import _tables as t
 from isect._context import current
 from isect._wire import Lines, frame
@@ -677,10 +676,13 @@ class Futures(unittest.TestCase):
             broker.close()
             failed = future.exception(TIMEOUT)
             assert isinstance(failed, isect.IsectError)
-            self.assertEqual(failed.ran, "maybe")
+            self.assertEqual((failed.name, failed.whose, failed.ran),
+                             ("broker_lost", "client", "maybe"))
             for ask in (broker.call, broker.submit, broker.stream, broker.send, broker.converse):
-                with self.assertRaises(isect.IsectError):
-                    ask("echo", b"")
+                for service in ("echo", "other"):
+                    with self.assertRaises(isect.UsageError) as caught:
+                        ask(service, b"")
+                    self.assertIn("closed by the program", str(caught.exception))
         self.assertEqual(said[-1], t.LOGOUT)
 
 
@@ -855,11 +857,57 @@ class Silent(unittest.TestCase):
             while peer.take() is not None:
                 pass
 
-        with mock.patch.object(_sync, "FLUSH_TIMEOUT", 0.05):
-            with Played(act) as played, played.connect() as broker:
+        with Played(act) as played:
+            broker = played.connect()
+            broker.send("echo", b"")
+            with self.assertRaises(isect.DeadlineExceeded):
+                broker.flush(0.01)
+            broker.send("echo", b"")
+            broker.publish("a", b"")
+            begun = time.monotonic()
+            with self.assertLogs("isect", "WARNING") as logged:
+                broker.close(flush_timeout=0.05)
+            self.assertLess(time.monotonic() - begun, 1)
+            self.assertIn("service 'echo'", logged.output[0])
+
+    def test_after_a_loss_a_flush_says_that_nothing_is_known(self) -> None:
+        for what in ("send", "publish"):
+            def act(peer: Peer, number: int) -> None:
+                peer.log_in()
+                if number == 0:
+                    peer.take()
+                    return
+                while (found := peer.take()) is not None:
+                    head, body = found
+                    if head.command == t.FLUSH:
+                        peer.send(t.FLUSHED, b"flush %d\nrefused 0\n" % head.sequence)
+                    elif head.command == t.DATA:
+                        peer.answer(head, body)
+                    elif head.command == t.PUBLISH:
+                        peer.send(t.PUBLISHED, b"publish %d\nat 1:1\n" % head.sequence)
+
+            with self.subTest(what), Played(act) as played, played.connect() as broker:
+                if what == "send":
+                    broker.send("echo", b"")
+                    broker.call("echo", b"", idempotent=True, timeout=TIMEOUT)
+                else:
+                    broker.publish("a", b"")
+                    await_that("the loss", lambda: broker._links["bus"].unflushed)
+                with self.assertRaises(isect.ConnectionFailed) as caught:
+                    broker.flush(TIMEOUT)
+                self.assertEqual(caught.exception.ran, "maybe")
+                self.assertEqual(broker.flush(TIMEOUT), 0)
+
+    def test_a_block_that_fails_waits_for_nothing_at_its_end(self) -> None:
+        def act(peer: Peer, number: int) -> None:
+            peer.log_in()
+            while (found := peer.take()) is not None:
+                self.assertNotEqual(found[0].command, t.FLUSH)
+
+        with Played(act) as played, self.assertRaises(KeyError):
+            with played.connect() as broker:
                 broker.send("echo", b"")
-                with self.assertRaises(isect.DeadlineExceeded):
-                    broker.flush(0.01)
+                raise KeyError
 
 
 class Threads(unittest.TestCase):

@@ -57,6 +57,8 @@ async def ask() -> None:
     async with isect.aio.connect() as broker:
         reveal_type(broker)  # isect.AsyncBroker
         reveal_type(await broker.call("a", b""))  # bytes
+        reveal_type(await broker.command("services"))  # str
+        reveal_type(await broker.command("services", json=True))  # dict[str, Any]
         async with broker.subscribe("a.*") as messages:
             async for message in messages:
                 reveal_type(message.payload)  # bytes

@@ -29,7 +29,7 @@ from ._address import Address
 from ._arguments import Body, _bytes, _check_numbers, _inherit, _trace
 from ._context import current
 from ._dial import KEEPALIVE_PROBES, KEEPALIVE_SILENCE, Options
-from ._errors import ForkedError, IsectError, error, visible, with_ran
+from ._errors import ForkedError, IsectError, closed, error, visible, with_ran
 from ._logs import logger
 from ._session import (BROKEN, CHALLENGED, CLOSING, FAILED, LOGGED_IN, NEWS, NOT_LOGGED_IN, OPEN,
                        PIECE, REFUSED, Session, millis)
@@ -875,7 +875,7 @@ class Late(Exception):
     """The time of `limited` was over."""
 
 
-async def limited(what: Coroutine[Any, Any, Any], seconds: float) -> None:
+async def limited(what: Coroutine[Any, Any, Any], seconds: float | None) -> None:
     """Awaits this for so long. Raises `Late`. In Python 3.10 and 3.11 `asyncio.wait_for` forgets
     that its task was cancelled if what it waits for ends in the same turn."""
     task = asyncio.ensure_future(what)
@@ -895,11 +895,6 @@ def unheard(made: Any) -> None:
     """Nobody has to look at the error of this request: the program itself ended it."""
     if isinstance(made, asyncio.Future) and made.done() and not made.cancelled():
         made.exception()
-
-
-def closed() -> IsectError:
-    """The error of what is asked of a broker that the program has closed."""
-    return error("bad_state", "this broker was closed by the program")
 
 
 def _is_cancelled() -> bool:

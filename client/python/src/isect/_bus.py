@@ -30,6 +30,8 @@ def publish(link: Link, body: bytes, wait: bool) -> Receipt | None:
         link.check_open()
         sequence, made = link.session.publish(slot, body)
         link.write(made)
+        if slot is None:
+            link.has_published = True
     if link.outbox:
         link.drain(until)
     if slot is None:
@@ -140,11 +142,13 @@ class Subscription:
         try:
             is_there = link.wait(topic, until, ready)
         except IsectError:
-            if self._is_closed:
+            if self._has_been_closed:
                 raise error("not_found", "this subscription was closed") from None
             raise
         if found:
             return found[0]
+        if self._has_been_closed:
+            raise error("not_found", "this subscription was closed")
         if is_there and topic.failure is not None:
             raise with_ran(topic.failure, topic.failure.ran)
         return None
@@ -176,17 +180,22 @@ class Subscription:
         return self
 
     def __next__(self) -> Message:
-        if self._is_closed:
+        if self._has_been_closed:
             raise StopIteration
         try:
             one = self.receive()
         except IsectError:
-            if self._is_closed:
+            if self._has_been_closed:
                 raise StopIteration from None
             raise
         if one is None:
             raise StopIteration
         return one
+
+    @property
+    def _has_been_closed(self) -> bool:
+        """Whether the program has ended it."""
+        return self._is_closed or self._link.is_closed
 
     def close(self) -> None:
         """Ends the subscription; what waits is dropped. Closing twice is no error."""

@@ -171,3 +171,13 @@ def application(number: int, text: str) -> WorkerFailed:
     """The worker's own error."""
     advice = "the service's own documents say what this code means"
     return WorkerFailed("application", text, code=number, advice=advice)
+
+
+def closed() -> IsectError:
+    """The error of what is asked of a broker that the program has closed."""
+    return error("bad_state", "this broker was closed by the program")
+
+
+def closing() -> IsectError:
+    """The error of what is under way when the program closes its broker."""
+    return error("broker_lost", "this program closed its broker", whose="client", advice="")

@@ -11,8 +11,7 @@ from time import monotonic
 from typing import Any
 
 from ._dial import Options
-from ._errors import DeadlineExceeded, IsectError, error, with_ran
-from ._logs import logger
+from ._errors import DeadlineExceeded, IsectError, closed, closing, error, with_ran
 from ._reading import Reading
 from ._session import NEWS, OPEN, Session, millis
 from ._slot import GRACE, Ask, Slot
@@ -154,20 +153,21 @@ class Link(Reading):
 
     # The end.
 
-    def close(self, flush_timeout: float) -> None:
+    @property
+    def owes_flush(self) -> bool:
+        """Whether something was sent that nobody waited for, and no flush has asked about."""
+        return (self.session.has_unflushed or self.has_published or self.unflushed is not None)
+
+    def close(self) -> None:
         """Logs out; requests under way end."""
         if self.is_forked:
             return
-        if self.pipe is not None and self.session.has_unflushed and flush_timeout > 0:
-            try:
-                self.flush(monotonic() + flush_timeout)
-            except IsectError as why:
-                logger().warning("not all requests without an answer were taken: %s", why)
-        reason = error("bad_state", "this program has closed its connection to the broker")
+        reason = closing()
         with self.lock:
             pipe = self.pipe
+            self.is_closed = True
             if self.ended is None:
-                self.ended = reason
+                self.ended = closed()
             if pipe is not None:
                 if not self.outbox and self.session.phase == OPEN:
                     pending = self.session.lost(with_ran(reason, "maybe"))[1]
@@ -178,7 +178,8 @@ class Link(Reading):
                             self._tell(slot, None, value)
                 self.is_busy = False
                 self._drop(with_ran(reason, "maybe"))
-            self._end(self.ended)
+            self._end(reason)
+            self.ended = closed()
             self._call_helper()
         self.settle()
 
@@ -187,11 +188,15 @@ class Link(Reading):
         refused since the flush before."""
         slot = Ask()
         with self.lock:
+            lost, self.unflushed = self.unflushed, None
+            if lost is not None:
+                raise lost
             if self.pipe is None:
                 self._check_up()
                 raise with_ran(self.last_error or error("broker_lost", "there is no connection"),
                                "maybe")
             slot.sequence, made = self.session.flush(slot)
+            self.has_published = False
             self.write(made)
         if not self.wait(slot, until):
             with self.lock:

@@ -19,8 +19,9 @@ from ._arguments import (Body, _bytes, _check_numbers, _check_service, _inherit,
                          end_of, wrong)
 from ._context import current
 from ._dial import Options, check
-from ._errors import IsectError, error
+from ._errors import IsectError, closed, error
 from ._link import Link
+from ._logs import logger
 from ._options import _options
 from ._session import millis
 from ._slot import Slot
@@ -105,7 +106,7 @@ class Broker:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        self.close()
+        self.close(flush_timeout=FLUSH_TIMEOUT if kind is None else 0)
 
     def __del__(self) -> None:
         try:
@@ -135,7 +136,7 @@ class Broker:
             link = self._links.get(known)
             if link is None:
                 if self._is_closed:
-                    raise error("bad_state", "this program has closed its connection to the broker")
+                    raise closed()
                 _check_service(service)
                 more = list(lines or [])
                 if self._options.heartbeat and service != t.OP_SERVICE:
@@ -260,13 +261,14 @@ class Broker:
         link.settle()
 
     def flush(self, timeout: float | None = None) -> int:
-        """Waits until all requests that `send` sent before were taken by a worker or refused.
-        Returns how many were refused, or ended before a worker took them, since the flush before.
-        `timeout`: seconds; None = as long as it takes. Raises `DeadlineExceeded`, or
-        `ConnectionFailed` if the connection was lost: what became of them is not known then."""
+        """Waits until all requests that `send` sent before were taken by a worker or refused, and
+        what was published by the broker. Returns how many requests were refused, or ended before a
+        worker took them, since the flush before. `timeout`: seconds; None = as long as it takes.
+        Raises `DeadlineExceeded`, or `ConnectionFailed` if a connection was lost before they were
+        counted: what became of them is not known then."""
         until = end_of(timeout)
         return sum(link.flush(until) for link in list(self._links.values())
-                   if link.session.has_unflushed)
+                   if link.owes_flush)
 
     def stream(
         self,
@@ -556,20 +558,28 @@ class Broker:
 
     # The end.
 
-    def close(self) -> None:
-        """Logs out, after requests without an answer were taken by a worker (at most 5 seconds).
-        Requests under way end with an error; subscriptions and instances end. Closing twice is no
-        error."""
-        self._close(FLUSH_TIMEOUT)
-
-    def _close(self, flush_timeout: float) -> None:
+    def close(self, *, flush_timeout: float | None = FLUSH_TIMEOUT) -> None:
+        """Logs out and closes all connections. If requests were sent that want no answer, or
+        messages that nobody waits for, it first waits as `flush` does, at most `flush_timeout`
+        seconds (None = as long as it takes); that this failed is logged. Requests under way end
+        with an error; subscriptions and instances end. Closing twice is no error."""
+        until = end_of(flush_timeout, "flush_timeout")
         if os.getpid() != self._pid:
             return
         with self._lock:
             self._is_closed = True
             links = list(self._links.values())
-        for link in links:
-            link.close(flush_timeout)
+        try:
+            for link in links:
+                if link.owes_flush and (until is None or monotonic() < until):
+                    try:
+                        link.flush(until)
+                    except IsectError as why:
+                        logger().warning("not known is what became of what was sent to service "
+                                         "'%s' without an answer: %s", link.service, why)
+        finally:
+            for link in links:
+                link.close()
 
 
 _make_future: type[Future] | None = None

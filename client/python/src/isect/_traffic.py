@@ -92,6 +92,12 @@ class Traffic:
         self.ended: IsectError | None = None
         self.was_up = False
         self.is_forked = False
+        #: Whether the program has closed it.
+        self.is_closed = False
+        #: Whether messages were published that no flush has asked about.
+        self.has_published = False
+        #: Why it is not known what became of what nobody waited for.
+        self.unflushed: IsectError | None = None
         #: When the instances of the connection beat last.
         self.beaten = 0.0
         #: What is to be logged, once the lock is free: logging has locks of its own.
@@ -464,6 +470,7 @@ class Traffic:
         pipe, self.pipe = self.pipe, None
         if pipe is None:
             return
+        is_known = not (self.session.has_unflushed or self.has_published)
         unwritten = self._unwritten()
         self.outbox.clear()
         self.sent.clear()
@@ -471,6 +478,9 @@ class Traffic:
         pipe.close()
         reason, events = self.session.lost(why, unwritten)
         self.last_error = reason
+        if not is_known:
+            self.has_published = False
+            self.unflushed = with_ran(reason, "maybe")
         now = monotonic()
         if now - self._since >= LASTED:
             self._wait = RETURN_WAITS[0]

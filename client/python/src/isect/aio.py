@@ -21,7 +21,7 @@ import typing
 from collections.abc import (AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator,
                              Iterable, Mapping, Sequence)
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from . import _tables as t
 from ._address import Address
@@ -29,13 +29,12 @@ from ._aio_flow import Conversation as Conversation
 from ._aio_flow import Flow
 from ._aio_flow import Lines as Lines
 from ._aio_flow import Stream as Stream
-from ._aio_link import (Call, Late, Link, OneWay, closed, connected, inherited, limited,
-                        unheard)
+from ._aio_link import Call, Late, Link, OneWay, connected, inherited, limited, log, unheard
 from ._aio_topics import Callback, Instance, Subscription, TopicHere, WatchedHere
 from ._aio_topics import open_instance, open_topic
 from ._arguments import Body, _bytes, _check_service, _object, span, wrong
 from ._dial import Options
-from ._errors import ForkedError, IsectError, error
+from ._errors import ForkedError, IsectError, closed, closing, error
 from ._options import _options
 from ._session import flags_of
 from ._token import Token
@@ -590,6 +589,15 @@ class AsyncBroker:
 
     # The operator.
 
+    @overload
+    async def command(self, text: str, *, json: Literal[False] = False,
+                      timeout: float | None = None) -> str: ...
+    @overload
+    async def command(self, text: str, *, json: Literal[True], timeout: float | None = None
+                      ) -> dict[str, Any]: ...
+    @overload
+    async def command(self, text: str, *, json: bool, timeout: float | None = None) -> Any: ...
+
     async def command(self, text: str, *, json: bool = False, timeout: float | None = None) -> Any:
         """Runs an operator command, and returns its output: text, or with `json` a dict
         (docs/op.schema.json). `timeout`: seconds; None = that of `connect`. Raises `Refused`,
@@ -611,10 +619,12 @@ class AsyncBroker:
 
     # The end.
 
-    async def close(self, *, flush_timeout: float = FLUSH_TIMEOUT) -> None:
+    async def close(self, *, flush_timeout: float | None = FLUSH_TIMEOUT) -> None:
         """Logs out and closes all connections. If requests were sent that want no answer, or
-        messages that nobody waits for, it first waits as `flush` does, at most so long. Requests
-        that are under way end with an error. To close it again does nothing."""
+        messages that nobody waits for, it first waits as `flush` does, at most `flush_timeout`
+        seconds (None = as long as it takes); that this failed is logged. Requests under way end
+        with an error; subscriptions and instances end. Closing twice is no error."""
+        seconds = span(flush_timeout, "flush_timeout")
         if self._is_closed or os.getpid() != self._pid:
             self._is_closed = True
             return
@@ -622,14 +632,18 @@ class AsyncBroker:
         for link in links:
             link.check_place()
         try:
-            if flush_timeout > 0:
+            if seconds is None or seconds > 0:
                 try:
-                    await limited(self.flush(flush_timeout), flush_timeout)
-                except (IsectError, Late):
-                    pass
+                    await limited(self.flush(seconds), seconds)
+                except IsectError as fault:
+                    log.warning("not known is what became of what was sent without an answer: %s",
+                                fault)
+                except Late:
+                    log.warning("no worker has taken all that was sent without an answer within "
+                                "%g s", seconds)
         finally:
             self._is_closed = True
-            why = error("broker_lost", "this program closed its broker")
+            why = closing()
             ends: list[asyncio.Future[None]] = []
             for link in links:
                 link.begin_close(why)
