@@ -33,6 +33,7 @@ class IsectError(Exception):
     `whose`: `client`, `worker`, `broker` or `host`: who has to change something.
     `ran`: `no`, `maybe` or `yes`: whether the work ran. Asking again is safe after `no`.
     `text`: what failed, with the value and the limit. `advice`: what to do; may be empty.
+    Both are as they came; `str` of the error shows nothing that a terminal would obey.
     `retry_after`: seconds before which asking again is of no use; None = not known.
     """
 
@@ -83,14 +84,17 @@ class IsectError(Exception):
 
     def __str__(self) -> str:
         first, _, more = self.text.partition("\n")
-        shown = visible(first[:_SHOWN_MAX]) + (" …" if more or len(first) > _SHOWN_MAX else "")
+        shown = first[:_SHOWN_MAX] + (" …" if more or len(first) > _SHOWN_MAX else "")
         if self.context:
-            shown = f"{visible(self.context)}: {shown}"
-        what = self.name if self.name in _BY_NAME else f"application error {self.code}"
+            shown = f"{self.context}: {shown}"
+        what = self.name
+        if what not in _BY_NAME:
+            what = f"application error {self.code}" if self.code >= 0 else f"{what} {self.code}"
         shown += f" ({what}, whose: {self.whose}, ran: {self.ran})"
         if self.advice and self.advice.partition(";")[0] not in first:
-            shown += f"; {self.advice}"
-        return shown
+            shown += f"; {self.advice[:_SHOWN_MAX]}"
+        # Whatever of it came from elsewhere: a terminal must not obey it.
+        return visible(shown)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {self.text!r}, ran={self.ran!r})"

@@ -304,6 +304,7 @@ def error_of(head: Header, body: bytes) -> IsectError:
     ran = lines.get("ran", row.ran)
     if ran not in _RAN:
         raise error("bad_frame", f"ran is '{ran[:40]}'; it is no, maybe or yes")
+    whose = lines.get("whose")
     return error(row.name, lines.text, ran=ran,
-                 whose=lines.get("whose", row.whose), advice=lines.get("advice", row.advice),
+                 whose=whose if whose in _WHOSE else row.whose, advice=lines.get("advice", row.advice),
                  retry_after=after / 1000 if after else None)
