@@ -1349,6 +1349,37 @@ class Signals(unittest.TestCase):
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
+    def test_an_interrupted_wait_of_the_standard_library(self) -> None:
+        go = threading.Event()
+
+        def act(peer: Peer, number: int) -> None:
+            peer.log_in()
+            heads = [peer.want()[0] for _ in range(40)]
+            go.wait(TIMEOUT)
+            for head in heads:
+                peer.answer(head, b"")
+            while (found := peer.take()) is not None:
+                if found[0].command == t.DATA:
+                    peer.answer(found[0], b"")
+
+        with Played(act) as played, played.connect() as broker:
+            futures = [broker.submit("echo", b"") for _ in range(40)]
+            told: list[object] = []
+            for future in futures:
+                future.add_done_callback(told.append)
+            # As `_AcquireFutures` of the standard library leaves them if it is interrupted.
+            for future in futures[:20]:
+                future._condition.acquire()
+            # Another thread waits as well, so that the standard library's code is in use.
+            waits = threading.Thread(target=concurrent.futures.wait, args=(futures[20:],))
+            waits.start()
+            go.set()
+            await_that("the callbacks", lambda: len(told) == 40)
+            waits.join(TIMEOUT)
+            done, _ = concurrent.futures.wait(futures, TIMEOUT)
+            self.assertEqual(len(done), 40)
+            self.assertEqual(broker.submit("echo", b"").result(TIMEOUT), b"")
+
     def test_a_signal_that_changes_nothing(self) -> None:
         def act(peer: Peer, number: int) -> None:
             peer.log_in()

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from _thread import RLock, allocate_lock
+import sys
+from _thread import RLock, allocate_lock, get_ident
 from collections import deque
 from concurrent.futures import CancelledError
 from concurrent.futures import Future as _Future
 from concurrent.futures import InvalidStateError
 from concurrent.futures import TimeoutError as _TimeoutError
+from concurrent.futures import _base
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, PENDING, RUNNING
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._arguments import end_of
 from ._errors import IsectError
 from ._link import Link
 from ._slot import Slot
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+#: How long a thread that tells an outcome waits for a future that is locked before it looks
+#: whether anybody still has it, in seconds.
+STUCK = 0.05
 
 # The state is read without the lock of the future: an interrupt in the middle of Python's own
 # `Condition` would leave that locked.
@@ -48,6 +57,27 @@ class _Condition(RLock):  # type: ignore[misc]
         """Wakes all that wait."""
         while self._waiting:
             self._waiting.popleft().release()
+
+
+#: Code of the standard library that calls the program, or waits, with no future locked.
+_CALLS = frozenset({"_invoke_callbacks", "add_done_callback"})
+
+
+def _is_in_use() -> bool:
+    """Whether another thread is where it may have futures locked: only the standard library's own
+    code of futures locks them, and never for long."""
+    own = get_ident()
+    for thread, top in list(sys._current_frames().items()):
+        at: FrameType | None = top if thread != own else None
+        waits = False
+        while at is not None:
+            code = at.f_code
+            if code.co_filename != _base.__file__:
+                waits = code.co_name == "wait"
+            elif not waits and code.co_name not in _CALLS:
+                return True
+            at = at.f_back
+    return False
 
 
 class Future(_Future[bytes], Slot):
@@ -160,6 +190,15 @@ class Future(_Future[bytes], Slot):
         if self._state not in _UNTOLD:
             return
         failure: IsectError | None = self.error
+        condition: Any = self._condition
+        while not condition.acquire(timeout=STUCK):
+            # `concurrent.futures.wait` locks all its futures one by one; if it was interrupted in
+            # the middle of that, they have stayed locked.
+            if not _is_in_use():
+                if condition.acquire(False):
+                    break
+                condition._release_save()
+        condition.release()
         try:
             if failure is None:
                 self.set_result(self.value)
