@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import subprocess
 import sys
 import textwrap
@@ -548,6 +549,12 @@ class Losses(AioCase):
             with self.assertRaises(ConnectionFailed) as caught:
                 await connecting
             self.assertEqual((caught.exception.name, caught.exception.ran), ("unreachable", "no"))
+        free = socket.socket()
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with free, self.assertRaises(ConnectionFailed) as caught:
+            await aio.connect(address)
+        self.assertIn(f"{address}: Connection refused (", str(caught.exception))
         async with aio.connect(self.fake.address, verify=False, timeout=0.1) as broker:
             for timeout in (None, 0.05):
                 with self.assertRaises(ConnectionFailed) as caught:

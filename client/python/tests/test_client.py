@@ -12,10 +12,13 @@ import pickle
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import unittest
 import warnings
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -369,7 +372,8 @@ class Losses(unittest.TestCase):
         begun = time.monotonic()
         with self.assertRaises(isect.ConnectionFailed) as caught:
             isect.connect([f"127.0.0.1:{port}", "unix:/nonexistent/socket"])
-        self.assertIn(f"127.0.0.1:{port}: ", str(caught.exception))
+        self.assertIn(f"127.0.0.1:{port}: Connection refused; ", str(caught.exception))
+        self.assertNotIn("-h", caught.exception.advice)
         self.assertLess(time.monotonic() - begun, 5)
 
     def test_what_listens_is_no_broker(self) -> None:
@@ -1158,8 +1162,19 @@ class Stuck(unittest.TestCase):
             stream = broker.stream("echo", b"silent")
             del stream
             await_that("the end of both", lambda: {t.UNSUBSCRIBE, t.CANCEL} <= set(seen))
-            del broker
+            with self.assertWarnsRegex(ResourceWarning, "isect.Broker at .* was never closed"):
+                del broker
             await_that("the goodbyes", lambda: seen.count(t.LOGOUT) == 2)
+
+    def test_a_program_that_closes_nothing_ends_without_a_word(self) -> None:
+        with Played(echo) as played:
+            for last in ("", "stream = broker.stream('echo', b'')", "broker.submit('echo', b'')",
+                         "talk = broker.converse('echo', b'', more=True)"):
+                code = (f"import isect\nbroker = isect.connect({played.address!r}, verify=False)\n"
+                        f"broker.call('echo', b'')\n{last}")
+                done = subprocess.run([sys.executable, "-X", "dev", "-c", code],
+                                      capture_output=True, timeout=TIMEOUT, check=False)
+                self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"", b""), last)
 
     def test_a_conversation_without_a_deadline(self) -> None:
         go = threading.Event()
@@ -1434,6 +1449,53 @@ class Forks(unittest.TestCase):
             # The child said no goodbye: it is the same connection.
             self.assertEqual(broker.call("echo", b"after"), b"after")
             self.assertEqual(played.count, 1)
+
+    def test_a_child_is_told_by_each_object(self) -> None:
+        def act(peer: Peer, number: int) -> None:
+            peer.log_in()
+            while (found := peer.take()) is not None:
+                head, body = found
+                lines = Lines.parse(body) if head.command in (t.ANNOUNCE, t.SUBSCRIBE) else None
+                if head.command == t.ANNOUNCE and lines is not None:
+                    peer.send(t.ANNOUNCED, f"sequence {lines.get('sequence')}\nid 5\nbeat_ms 1\n"
+                              "incarnation 1\nactivity_timeout_ms 9000\n".encode())
+                elif head.command == t.SUBSCRIBE and lines is not None:
+                    peer.send(t.SUBSCRIBED,
+                              f"subscription {lines.get('subscription')}\nat 7:1\n".encode())
+
+        with Played(act) as played:
+            broker = played.connect()
+            talk = broker.converse("echo", b"", more=True)
+            stream = broker.stream("echo", b"")
+            messages = broker.subscribe("a")
+            instance = broker.announce("i", id=5)
+            acts: list[Callable[[], object]] = [
+                lambda: talk.send(b""), talk.receive, lambda: next(stream), messages.receive,
+                messages.event, messages.unsubscribe, lambda: instance.set_state("running"),
+                instance.checkpoint, broker.beat, lambda: broker.publish("a", b""),
+                broker.sync_bus, lambda: broker.send("echo", b""), lambda: broker.command("x"),
+            ]
+            reads, writes = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    for at, one in enumerate(acts):
+                        signal.alarm(10)
+                        try:
+                            one()
+                            os.write(writes, b"%d returned, " % at)
+                        except isect.ForkedError:
+                            pass
+                        except BaseException as why:
+                            os.write(writes, f"{at} {why!r}, ".encode())
+                finally:
+                    os._exit(0)
+            os.close(writes)
+            with open(reads) as file:
+                said = file.read()
+            os.waitpid(pid, 0)
+            self.assertEqual(said, "")
+            broker.close()
 
     def test_a_child_may_connect_by_itself(self) -> None:
         with Played(echo) as played, played.connect() as broker:

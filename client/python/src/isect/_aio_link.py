@@ -583,7 +583,10 @@ class Link(asyncio.Protocol):
             except ssl.SSLError as why:
                 raise _trust.fault(why, address.host) from None
             except OSError as why:
-                tried.append(f"{address}: {visible(why.strerror or str(why))}")
+                # asyncio's own text says again what the address is.
+                number = why.errno or 0
+                text = os.strerror(number) if number > 0 else why.strerror or str(why)
+                tried.append(f"{address}: {visible(text)}")
         raise error("unreachable", f"no broker answers at {'; '.join(tried)}")
 
     async def _enter(self, address: Address) -> None:

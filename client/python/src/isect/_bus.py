@@ -13,6 +13,7 @@ from ._instances import WATCHED, Watched
 from ._link import Link
 from ._slot import Ask
 from ._topics import CaughtUp, Lost, Message, Missing, Position, Receipt, Topic, TopicEvent
+from ._traffic import forked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -292,6 +293,8 @@ class Instance:
         more."""
         link = self._link
         with link.lock:
+            if link.is_forked:
+                raise forked()
             made = link.session.set_state(self._watched, state, text)
             if made and link.pipe is not None:
                 link.write(made)

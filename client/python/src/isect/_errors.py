@@ -146,6 +146,13 @@ _CONNECTION = frozenset({"broker_lost", "unreachable", "tls", "shutting_down", "
                          "idle_timeout"})
 _DEADLINE = frozenset({"deadline", "timeout"})
 _USAGE = frozenset({"usage", "bad_state"})
+#: What to do about errors that this library makes, where the table says it to who types commands.
+_ADVICE = {
+    "usage": "",
+    "bad_state": "",
+    "unreachable": "start isectd, or name its address in connect or ISECT_HOST",
+    "timeout": "wait longer, or look at 'queue' and 'workers' with Broker.command",
+}
 
 
 def error(name: str, text: str, **more: object) -> IsectError:
@@ -161,6 +168,8 @@ def error(name: str, text: str, **more: object) -> IsectError:
         kind = Refused
     else:
         kind = RequestFailed
+    if "advice" not in more and name in _ADVICE:
+        more["advice"] = _ADVICE[name]
     return kind(name, text, **more)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from ._errors import DeadlineExceeded, IsectError, closed, closing, error, with_
 from ._reading import Reading
 from ._session import NEWS, OPEN, Session, millis
 from ._slot import GRACE, Ask, Slot
-from ._traffic import forked, late
+from ._traffic import forked
 
 #: A connection that was quiet this long is checked before it is used.
 QUIET = 0.1
@@ -142,13 +142,7 @@ class Link(Reading):
         with self.lock:
             if slot.is_done:
                 return
-            waits = slot in self.backlog
-            ran = self.give_up(slot)
-            if waits and self.pipe is None and self.last_error is not None:
-                failure = with_ran(self.last_error, "no")
-            else:
-                failure = late(self.service, ran)
-            self._tell(slot, None, failure)
+            self._tell(slot, None, self._no_answer(slot))
         self.settle()
 
     # The end.

@@ -460,4 +460,4 @@ class Reading(Traffic):
         self._overdue_at = now + 0.1
         for slot in list(self.pending):
             if not slot.is_done and slot.wait_until is not None and now >= slot.wait_until:
-                self._tell(slot, None, late(self.service, self.give_up(slot)))
+                self._tell(slot, None, self._no_answer(slot))

@@ -13,6 +13,7 @@ from ._errors import DeadlineExceeded, error
 from ._link import Link
 from ._session import millis
 from ._slot import GRACE, Slot, too_large
+from ._traffic import forked
 
 if TYPE_CHECKING:
     from ._traffic import Traffic
@@ -190,6 +191,8 @@ class Conversation(Stream):
     def _further(self, body: bytes, more: bool) -> None:
         link, slot = self._link, self._slot
         with link.lock:
+            if link.is_forked:
+                raise forked()
             if slot.is_done:
                 return
             made = link.session.further(slot.sequence, body, int(more), self._worker)

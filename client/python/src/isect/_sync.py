@@ -110,10 +110,19 @@ class Broker:
 
     def __del__(self) -> None:
         try:
-            # At the end of the program the system closes it.
-            if not self._is_closed and not sys.is_finalizing() and os.getpid() == self._pid:
+            if self._is_closed or not self._links or os.getpid() != self._pid:
+                return
+            if sys.is_finalizing():
+                # At the end of the program the system closes it.
                 for link in self._links.values():
-                    link.disown_all()
+                    if link.pipe is not None:
+                        link.pipe.sock.detach()
+                return
+            for link in self._links.values():
+                link.disown_all()
+            import warnings
+
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self)
         except AttributeError:
             # It was never whole.
             pass
@@ -541,6 +550,8 @@ class Broker:
         link = self._links.get(t.BUS_SERVICE)
         if link is None:
             return
+        if link.is_forked:
+            raise forked()
         with link.lock:
             link.beaten = monotonic()
             made = link.session.beat() if link.pipe is not None else b""

@@ -122,6 +122,14 @@ class Traffic:
             failure = self.last_error or error("broker_lost", "the connection to the broker broke")
             raise with_ran(failure, "no")
 
+    def _no_answer(self, slot: Any) -> IsectError:
+        """Gives up a request for which nothing came in time, and says why; the lock is held."""
+        waits = slot in self.backlog
+        ran = self.give_up(slot)
+        if waits and self.pipe is None and self.last_error is not None:
+            return with_ran(self.last_error, "no")
+        return late(self.service, ran)
+
     def _unbacklog(self) -> None:
         """Sends what waits, as far as there is room; the lock is held."""
         session = self.session

@@ -305,6 +305,7 @@ def error_of(head: Header, body: bytes) -> IsectError:
     if ran not in _RAN:
         raise error("bad_frame", f"ran is '{ran[:40]}'; it is no, maybe or yes")
     whose = lines.get("whose")
-    return error(row.name, lines.text, ran=ran,
-                 whose=whose if whose in _WHOSE else row.whose, advice=lines.get("advice", row.advice),
+    if whose not in _WHOSE:
+        whose = row.whose
+    return error(row.name, lines.text, ran=ran, whose=whose, advice=lines.get("advice", row.advice),
                  retry_after=after / 1000 if after else None)
