@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import threading
 import weakref
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from ._dial import Options
@@ -211,7 +213,7 @@ class Link(Reading):
         self.backlog = deque()
         self.outbox = []
         self.is_busy = False
-        self._has_helper = False
+        self._has_helper = self.helper_begins = False
         self.ended = forked()
         pending, self.pending = self.pending, set()
         if pipe is not None:
@@ -228,3 +230,14 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _before_exit() -> None:
+    """Python 3.10 crashes if it ends while a thread begins."""
+    until = monotonic() + 1
+    while any(link.helper_begins for link in list(_links)) and monotonic() < until:
+        sleep(0.001)
+
+
+if sys.version_info < (3, 11):
+    atexit.register(_before_exit)

@@ -56,6 +56,8 @@ class Reading(Traffic):
         self._follows: dict[int, tuple[object, Any]] = {}
         self._reads = 0
         self._has_helper = False
+        #: Whether the helper thread was asked for and does not run yet.
+        self.helper_begins = False
         #: Locked while the helper need not look. A `threading.Event` is made of Python's own code,
         #: and an interrupt in the middle of that would leave it locked for ever.
         self._helper_news = threading.Lock()
@@ -393,12 +395,14 @@ class Reading(Traffic):
         """Sees to it that the helper thread runs; the lock is held."""
         if not self._has_helper and not self.is_forked:
             self._has_helper = True
+            self.helper_begins = True
             # `Thread.start` would wait for the thread, with the lock held.
             start_new_thread(self._help, ())
         else:
             self._call_helper()
 
     def _help(self) -> None:
+        self.helper_begins = False
         try:
             while self._help_once():
                 pass
