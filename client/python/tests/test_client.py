@@ -1166,6 +1166,58 @@ class Stuck(unittest.TestCase):
                 del broker
             await_that("the goodbyes", lambda: seen.count(t.LOGOUT) == 2)
 
+    def test_no_file_is_free(self) -> None:
+        code = """if True:
+            import asyncio, os, resource, sys
+            import isect, isect.aio
+
+            def fill():
+                held = []
+                try:
+                    while True:
+                        held.append(os.open("/dev/null", os.O_RDONLY))
+                except OSError:
+                    return held
+
+            def refused(ask):
+                try:
+                    ask()
+                    print("no error")
+                except isect.ConnectionFailed as why:
+                    print(why.name, why.whose, why.advice)
+
+            async def asks():
+                async with isect.aio.connect(sys.argv[1], verify=False, timeout=0.1) as broker:
+                    await broker.call("echo", b"")
+                    held = fill()
+                    try:
+                        await broker.publish("a", b"")
+                    except isect.ConnectionFailed as why:
+                        print(why.name, why.whose, why.advice)
+                    for one in held:
+                        os.close(one)
+                    await broker.publish("a", b"")
+
+            resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+            with isect.connect(sys.argv[1], verify=False) as broker:
+                broker.call("echo", b"")
+                held = fill()
+                refused(lambda: broker.publish("a", b""))
+                refused(lambda: broker.submit("other", b"").result())
+                refused(lambda: isect.connect(sys.argv[1]))
+                broker.call("echo", b"")
+                for one in held:
+                    os.close(one)
+                broker.publish("a", b"")
+            asyncio.run(asks())
+        """
+        with Played(echo) as played:
+            done = subprocess.run([sys.executable, "-c", code, played.address], text=True,
+                                  capture_output=True, timeout=TIMEOUT, check=False)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(done.stdout.splitlines(), [
+            "unreachable client close files, or raise the limit of open files"] * 4)
+
     def test_a_program_that_closes_nothing_ends_without_a_word(self) -> None:
         with Played(echo) as played:
             for last in ("", "stream = broker.stream('echo', b'')", "broker.submit('echo', b'')",

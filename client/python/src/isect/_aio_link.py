@@ -28,7 +28,7 @@ from . import _trust
 from ._address import Address
 from ._arguments import Body, _bytes, _check_numbers, _inherit, _trace
 from ._context import current
-from ._dial import KEEPALIVE_PROBES, KEEPALIVE_SILENCE, Options
+from ._dial import KEEPALIVE_PROBES, KEEPALIVE_SILENCE, Options, nobody
 from ._errors import ForkedError, IsectError, closed, error, visible, with_ran
 from ._logs import logger
 from ._session import (BROKEN, CHALLENGED, CLOSING, FAILED, LOGGED_IN, NEWS, NOT_LOGGED_IN, OPEN,
@@ -564,6 +564,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         """Tries each address once, until one is entered."""
         tried = []
+        system = None
         span = self.options.timeout
         for address in self.options.addresses:
             try:
@@ -584,10 +585,10 @@ class Link(asyncio.Protocol):
                 raise _trust.fault(why, address.host) from None
             except OSError as why:
                 # asyncio's own text says again what the address is.
-                number = why.errno or 0
+                number = system = why.errno or 0
                 text = os.strerror(number) if number > 0 else why.strerror or str(why)
                 tried.append(f"{address}: {visible(text)}")
-        raise error("unreachable", f"no broker answers at {'; '.join(tried)}")
+        raise nobody(tried, system)
 
     async def _enter(self, address: Address) -> None:
         """Connects and logs in at one address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -224,6 +225,7 @@ def dial(options: Options, until: float) -> Pipe:
     """Connects to the first address where somebody answers; with TLS it also finishes the
     handshake. Raises `ConnectionFailed`."""
     tried = []
+    number = None
     for address in options.addresses:
         try:
             return _dial_one(address, options, until)
@@ -232,7 +234,18 @@ def dial(options: Options, until: float) -> Pipe:
             raise
         except OSError as why:
             tried.append(f"{address}: {why.strerror or why}")
-    raise error("unreachable", f"no broker answers at {'; '.join(tried)}")
+            number = why.errno
+    raise nobody(tried, number)
+
+
+def nobody(tried: list[str], number: int | None) -> IsectError:
+    """The error of a program that was not connected at any of these addresses; `number`: that of
+    the last error of the system."""
+    text = f"no broker answers at {'; '.join(tried)}"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return error("unreachable", text, whose="client",
+                     advice="close files, or raise the limit of open files")
+    return error("unreachable", text)
 
 
 def _dial_one(address: Address, options: Options, until: float) -> Pipe:

@@ -95,6 +95,9 @@ class Broker:
     __slots__ = ("_options", "_links", "_lock", "_is_closed", "_pid", "__weakref__")
 
     def __init__(self, options: Options) -> None:
+        # What is imported later may find no file free.
+        from . import _bus, _stream  # noqa: F401
+
         self._options = options
         self._links: dict[str, Link] = {}
         self._lock = threading.Lock()
@@ -218,7 +221,12 @@ class Broker:
         if link is None:
             link = self._link(service)
         if _make_future is None:
-            from ._future import Future
+            try:
+                from ._future import Future
+            except OSError as why:
+                raise error("unreachable", f"the module of futures can't be read: {why.strerror}",
+                            whose="client", advice="close files, or raise the limit of open files"
+                            ) from None
 
             _make_future = Future
         if type(body) is not bytes:
