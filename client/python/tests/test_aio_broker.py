@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -198,6 +199,23 @@ class Operator(WithBroker):
             self.assertIsInstance(await broker.command("workers", json=True), dict)
             with self.assertRaises(IsectError):
                 await broker.command("nonsense")
+
+    async def test_one_watch_after_another_and_two_at_once(self) -> None:
+        async with self.connect() as broker:
+            for _ in range(3):
+                async with broker.watch() as lines:
+                    self.assertIn("watching", await lines.__anext__())
+                    other = broker.watch(json=True)
+                    self.assertIsInstance(await other.__anext__(), dict)
+                    await other.aclose()
+                    self.assertEqual([line async for line in other], [])
+            lines = broker.watch()
+            self.assertIn("watching", await lines.__anext__())
+            del lines
+            with self.assertRaises(UsageError):
+                await broker.watch("no such command").__anext__()
+            gc.collect()
+            self.assertEqual(broker._links, {})
 
     async def test_watch(self) -> None:
         async with self.connect() as broker:

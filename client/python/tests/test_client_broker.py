@@ -127,6 +127,26 @@ class Usual(unittest.TestCase):
                 thread.join()
             self.assertIn("echo", broker.command("services"))
 
+    def test_one_watch_after_another_and_two_at_once(self) -> None:
+        with isect.connect(self.broker.ports["client_unix"]) as broker:
+            broker.call("echo", b"")
+            for _ in range(3):
+                watch = broker.watch()
+                self.assertIn("watching", next(watch))
+                with broker.watch(json=True) as other:
+                    self.assertIsInstance(next(other), dict)
+                watch.close()
+                self.assertEqual(list(watch), [])
+            self.assertIn("watching", next(broker.watch()))
+            with self.assertRaises(isect.UsageError):
+                next(broker.watch("no such command"))
+            with self.assertRaises(isect.UsageError):
+                broker.watch(5)  # type: ignore[arg-type]
+            self.assertEqual(sorted(broker._links), ["echo"])
+            # The broker has ended them all.
+            await_that("the end of the watches", lambda: sum(
+                " op " in line for line in str(broker.command("clients")).splitlines()) <= 1)
+
     def test_topics(self) -> None:
         with isect.connect(self.broker.address) as broker, \
                 isect.connect(self.broker.address) as other:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from types import TracebackType
 from typing import Any
@@ -81,7 +82,8 @@ class Flow:
             if self.size > limit:
                 self.give_up()
                 self.fail(error("body_too_large", f"{self.size} bytes of the answer wait to be "
-                                f"taken; reply_bytes_max is {limit}", ran="yes"))
+                                f"taken; reply_bytes_max is {limit}; take them sooner",
+                                ran="maybe", advice=""))
 
     def fail(self, why: IsectError) -> None:
         """It has ended with this error."""
@@ -284,10 +286,13 @@ class Lines:
     """What an operator's `watch` shows, as an async iterator: lines of text without their ends, or
     one dict after the other. An async context manager, at whose end the watch ends."""
 
-    __slots__ = ("_stream", "_is_json", "_lines")
+    __slots__ = ("_stream", "_is_json", "_lines", "_end", "_is_closed")
 
-    def __init__(self, stream: Stream, is_json: bool) -> None:
+    def __init__(self, stream: Stream, is_json: bool, end: Callable[[], None]) -> None:
+        """`end` closes the connection, with which the broker ends the watch."""
         self._stream = stream
+        self._end = end
+        self._is_closed = False
         self._is_json = is_json
         self._lines: deque[str] = deque()
 
@@ -295,17 +300,31 @@ class Lines:
         return self
 
     async def __anext__(self) -> Any:
-        if self._is_json:
-            return _object(await self._stream.__anext__())
-        while not self._lines:
-            # Each frame is an answer of its own.
-            piece = await self._stream.__anext__()
-            self._lines.extend(piece.decode(errors="replace").splitlines())
-        return self._lines.popleft()
+        try:
+            while not self._lines:
+                if self._is_closed:
+                    raise StopAsyncIteration
+                # Each frame is an answer of its own.
+                piece = await self._stream.__anext__()
+                if self._is_json:
+                    return _object(piece)
+                self._lines.extend(piece.decode(errors="replace").splitlines())
+            return self._lines.popleft()
+        except IsectError:
+            if self._is_closed:
+                raise StopAsyncIteration from None
+            await self.aclose()
+            raise
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         """Ends the watch."""
-        await self._stream.aclose()
+        self._is_closed = True
+        self._lines.clear()
+        self._stream._flow.give_up()
+        self._end()
 
     async def __aenter__(self) -> Lines:
         return self
@@ -314,4 +333,13 @@ class Lines:
         self, kind: type[BaseException] | None, why: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._stream.aclose()
+        await self.aclose()
+
+    def __del__(self) -> None:
+        link = self._stream._flow.link
+        if self._is_closed or link.is_closed or link.is_forked:
+            return
+        if asyncio._get_running_loop() is link.loop:
+            self._end()
+        elif not link.loop.is_closed():
+            link.loop.call_soon_threadsafe(self._end)

@@ -113,7 +113,7 @@ class Call(asyncio.Future[Any]):
         if self.size <= limit:
             return False
         self.set_exception(error("body_too_large", f"the answer exceeds reply_bytes_max {limit}; "
-                                 "take it piece by piece with stream", ran="yes"))
+                                 "take it piece by piece with stream", ran="yes", advice=""))
         self.pieces = None
         return True
 

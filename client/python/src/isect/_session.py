@@ -482,7 +482,7 @@ class Session:
         self._check_open()
         if len(body) > self._body_bytes_max:
             raise error("body_too_large", f"a message of {len(body)} bytes with its lines exceeds "
-                                          f"body_bytes_max {self._body_bytes_max}")
+                                          f"body_bytes_max {self._body_bytes_max}", advice="")
         sequence = self._next()
         if slot is None:
             self._unawaited = True

@@ -104,4 +104,4 @@ class Ask(Slot):
 def too_large(limit: int) -> IsectError:
     """The error for an answer that is longer than this side wants to hold."""
     return error("body_too_large", f"the answer exceeds reply_bytes_max {limit}; take it piece by "
-                                   "piece with stream()", ran="yes")
+                                   "piece with stream", ran="yes", advice="")

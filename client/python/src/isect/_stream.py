@@ -3,19 +3,21 @@ by piece, and conversations."""
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._arguments import Body, _bytes, _object, end_of
-from ._errors import DeadlineExceeded, error
+from ._errors import DeadlineExceeded, IsectError, error
 from ._link import Link
 from ._session import millis
 from ._slot import GRACE, Slot, too_large
 from ._traffic import forked
 
 if TYPE_CHECKING:
+    from ._sync import Broker
     from ._traffic import Traffic
 
 
@@ -48,7 +50,8 @@ class Parts(Slot):
             link.give_up(self)
             limit = link.options.reply_bytes_max
             self.failed(link, error("body_too_large", f"more than reply_bytes_max {limit} bytes of "
-                                    "pieces wait to be taken; take them sooner", ran="maybe"))
+                                    "pieces wait to be taken; take them sooner", ran="maybe",
+                                    advice=""))
 
 
 class Stream:
@@ -247,10 +250,60 @@ class Conversation(Stream):
         self.close()
 
 
-def _watched(made: Stream, json: bool) -> Iterator[Any]:
-    with made:
-        for piece in made:
-            if json:
-                yield _object(piece)
-            else:
-                yield from piece.decode(errors="replace").splitlines()
+class Lines:
+    """What an operator's `watch` shows, as an iterator: lines of text without their ends, or one
+    dict after the other. A context manager, at whose end the watch ends. For one thread at a
+    time."""
+
+    __slots__ = ("_broker", "_key", "_stream", "_is_json", "_lines", "_is_closed")
+
+    def __init__(self, broker: Broker, key: str, stream: Stream, is_json: bool) -> None:
+        self._broker = broker
+        self._key = key
+        self._stream = stream
+        self._is_json = is_json
+        self._lines: deque[str] = deque()
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            while not self._lines:
+                if self._is_closed:
+                    raise StopIteration
+                # Each frame is an answer of its own.
+                piece = next(self._stream)
+                if self._is_json:
+                    return _object(piece)
+                self._lines.extend(piece.decode(errors="replace").splitlines())
+            return self._lines.popleft()
+        except IsectError:
+            if self._is_closed:
+                raise StopIteration from None
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the watch, which has a connection of its own: the broker ends it with that."""
+        self._is_closed = True
+        self._lines.clear()
+        link = self._broker._links.pop(self._key, None)
+        if link is not None:
+            link.close()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        try:
+            link = self._broker._links.pop(self._key, None)
+            if link is not None and not sys.is_finalizing():
+                link.disown_all()
+        except AttributeError:
+            # It was never whole.
+            pass

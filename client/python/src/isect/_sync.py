@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -35,11 +36,14 @@ if TYPE_CHECKING:
     from ._bus import Instance, Subscription
     from ._future import Future
     from ._instances import Watched
-    from ._stream import Conversation, Stream
+    from ._stream import Conversation, Lines, Stream
     from ._token import Token
 
 #: Seconds for which `close` waits until requests without an answer are taken by a worker.
 FLUSH_TIMEOUT = 5.0
+
+#: Tell the connections of watches.
+_numbers = count()
 
 
 def connect(
@@ -404,21 +408,24 @@ class Broker:
             return answer.decode(errors="replace")
         return _object(answer)
 
-    def watch(self, text: str = "watch", *, json: bool = False) -> Iterator[Any]:
-        """Runs an operator command that goes on (`watch`), and gives what it shows line by line,
-        or with `json` one dict after the other. To end the iteration ends it."""
-        from ._stream import Parts, Stream, _watched
+    def watch(self, text: str = "watch", *, json: bool = False) -> Lines:
+        """Runs an operator command that goes on (`watch`), as an iterator of what it shows line by
+        line, or with `json` of one dict after the other; `close` ends it. Each has a connection of
+        its own."""
+        from ._stream import Lines, Parts, Stream
 
-        link = self._op(json, "watch")
-        slot = Parts(_bytes(text), 0, 0, NO_TRACE, 0, None)
+        body = _bytes(text)
+        key = f"watch {next(_numbers)}"
+        link = self._op(json, key)
+        slot = Parts(body, 0, 0, NO_TRACE, 0, None)
         slot.is_endless = True
-        made = Stream(link, slot)
-        made._begin()
-        return _watched(made, json)
+        made = Lines(self, key, Stream(link, slot), json)
+        made._stream._begin()
+        return made
 
-    def _op(self, json: bool, kind: str = "op") -> Link:
+    def _op(self, json: bool, key: str = "") -> Link:
         form = "json" if json else "text"
-        return self._link(t.OP_SERVICE, kind=f"{kind} {form}", lines=[("format", form)])
+        return self._link(t.OP_SERVICE, kind=key or f"op {form}", lines=[("format", form)])
 
     # Topics.
 

@@ -20,6 +20,7 @@ import os
 import typing
 from collections.abc import (AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator,
                              Iterable, Mapping, Sequence)
+from itertools import count
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
@@ -47,6 +48,9 @@ __all__ = ["AsyncBroker", "Conversation", "Instance", "Lines", "Stream", "Subscr
 FLUSH_TIMEOUT = 5.0
 #: Longest time that `close` waits for the broker to take what is left.
 CLOSE_TIMEOUT = 1.0
+
+#: Tell the connections of watches.
+_numbers = count()
 
 
 class _Entered(Protocol):
@@ -611,11 +615,19 @@ class AsyncBroker:
 
     def watch(self, text: str = "watch", *, json: bool = False) -> Lines:
         """Runs an operator command that goes on (`watch`), as an async iterator of what it shows
-        line by line, or with `json` of one dict after the other. To leave the iteration ends
-        it."""
-        key, extra = _op(json, "watch")
-        flow = self._flow(t.OP_SERVICE, text, None, 0, 0, None, 0, 0, key, extra)
-        return Lines(Stream(flow), json)
+        line by line, or with `json` of one dict after the other; `aclose`, or the end of `async
+        with`, ends it. Each has a connection of its own."""
+        body = _bytes(text)
+        key, extra = _op(json, f"watch {next(_numbers)}")
+        flow = self._flow(t.OP_SERVICE, body, None, 0, 0, None, 0, 0, key, extra)
+        links = self._links
+
+        def end() -> None:
+            link = links.pop(key, None)
+            if link is not None:
+                link.begin_close(closing())
+
+        return Lines(Stream(flow), json, end)
 
     # The end.
 
