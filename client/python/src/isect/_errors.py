@@ -151,7 +151,6 @@ _ADVICE = {
     "usage": "",
     "bad_state": "",
     "unreachable": "start isectd, or name its address in connect or ISECT_HOST",
-    "timeout": "wait longer, or look at 'queue' and 'workers' with Broker.command",
 }
 
 
