@@ -191,7 +191,7 @@ class Future(_Future[bytes], Slot):
             return
         failure: IsectError | None = self.error
         condition: Any = self._condition
-        while not condition.acquire(timeout=STUCK):
+        while not condition.acquire(False) and not condition.acquire(timeout=STUCK):
             # `concurrent.futures.wait` locks all its futures one by one; if it was interrupted in
             # the middle of that, they have stayed locked.
             if not _is_in_use():
