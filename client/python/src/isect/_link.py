@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 import weakref
 from collections import deque
@@ -233,11 +232,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _before_exit() -> None:
-    """Python 3.10 crashes if it ends while a thread begins."""
+    """Some Pythons (3.10, and 3.11.2 at least) crash if they end while a thread begins."""
     until = monotonic() + 1
     while any(link.helper_begins for link in list(_links)) and monotonic() < until:
         sleep(0.001)
 
 
-if sys.version_info < (3, 11):
-    atexit.register(_before_exit)
+atexit.register(_before_exit)
