@@ -87,7 +87,7 @@ def _path(given: Any, what: str) -> Any:
 
 
 def _token(token: str | Token | None, token_file: str | os.PathLike[str] | None) -> Token | None:
-    if token is None and token_file is None and not (
+    if token == "" or token is None and token_file is None and not (
             os.environ.get(t.TOKEN_VARIABLE) or os.environ.get(t.TOKEN_FILE_VARIABLE)):
         return None
     from ._token import Token, argon2
