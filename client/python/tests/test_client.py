@@ -207,6 +207,16 @@ class Calls(unittest.TestCase):
 
 
 class Losses(unittest.TestCase):
+    def test_a_broker_that_closes_after_each_login_is_not_tried_without_end(self) -> None:
+        def act(peer: Peer, number: int) -> None:
+            peer.log_in()
+            peer.take()
+
+        with Played(act) as played, played.connect() as broker:
+            with self.assertRaises(isect.IsectError):
+                broker.call("echo", b"", idempotent=True, timeout=1.0)
+            self.assertIn(played.count, range(2, 20))
+
     def test_the_end_at_each_byte_of_an_answer(self) -> None:
         answer = frame(t.DATA, b"the answer", sequence=1)
         for size in range(len(answer) + 1):

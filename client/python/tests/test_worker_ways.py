@@ -411,6 +411,18 @@ class Ways:
         again.end()
         self.assertIsNone(served.end())
 
+    def test_a_broker_that_closes_after_each_login_is_not_tried_without_end(self: Any) -> None:
+        served, peer = self.run_with(lambda r: r.body)
+        peer.close()
+        begun = time.monotonic()
+        for _ in range(5):
+            self.broker.login().close()
+        # Each wait is at least half of 50, 100, 200, 400 and 800 ms.
+        self.assertGreaterEqual(time.monotonic() - begun, 0.775)
+        self.broker.login().end()
+        self.assertIsNone(served.end())
+
+    @unittest.mock.patch("isect._worker_conn._LASTED", 0.0)
     def test_an_end_at_each_byte_of_a_frame(self: Any) -> None:
         served, peer = self.run_with(lambda r: r.body)
         data = request(1, b"abc")

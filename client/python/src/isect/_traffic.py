@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from random import random
 from time import monotonic
 from typing import Any
 
@@ -489,10 +490,13 @@ class Traffic:
         if not is_known:
             self.has_published = False
             self.unflushed = with_ran(reason, "maybe")
-        now = monotonic()
+        now = self.next_try = monotonic()
         if now - self._since >= LASTED:
             self._wait = RETURN_WAITS[0]
-        self.next_try = now
+        else:
+            # A broker that lets a client in and closes again is not tried without end.
+            self.next_try += self._wait * (1 - random() / 2)
+            self._wait = min(self._wait * 2, RETURN_WAITS[1])
         self._notes.append((20, "%s", reason))
         comes_back = self.options.reconnect and self.ended is None
         if not comes_back and self.ended is None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _READ_BYTES = t.HEADER_BYTES + 64 * 1024
 #: First and longest wait between two attempts to connect again, in seconds.
 _RETURN_WAITS = (0.05, 1.0)
+#: A connection that was there for so long is no failed attempt, in seconds.
+_LASTED = 1.0
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}\Z", re.ASCII)
 
 
@@ -173,6 +175,9 @@ class Login:
         self.worker = options.worker
         self._waker = waker
         self._is_stopping = is_stopping
+        #: When the last login was accepted, and the next wait.
+        self._since = 0.0
+        self._next_wait = _RETURN_WAITS[0]
 
     def again(self, lost: IsectError, since: float, limits: Limits) -> tuple[Conn, Limits, Inbox]:
         """Connects again, for as long as the login before allowed. Raises the reason if it can't,
@@ -181,22 +186,30 @@ class Login:
             raise lost
         log.warning("%s; trying to connect again for %g s", lost.text, limits.reconnect)
         until = since + limits.reconnect
-        wait, most = _RETURN_WAITS
+        if since - self._since >= _LASTED:
+            self._next_wait = _RETURN_WAITS[0]
+        else:
+            # A broker that lets workers in and closes again is not tried without end.
+            self._pause(until)
         while True:
             if self._is_stopping():
                 raise Stopped
             try:
                 made = self.log_in()
             except IsectError as e:
-                left = until - monotonic()
                 row = t.ERRORS.get(e.code)
-                if row is None or row.retry == "never" or left <= 0:
+                if row is None or row.retry == "never" or until <= monotonic():
                     raise
             else:
                 log.warning("connected again to %s", self.options.address)
                 return made
-            self._waker.wait(min(wait * random.uniform(0.5, 1.0), left))
-            wait = min(wait * 2, most)
+            self._pause(until)
+
+    def _pause(self, until: float) -> None:
+        """Waits until the next attempt, not beyond a moment."""
+        span = min(self._next_wait * random.uniform(0.5, 1.0), until - monotonic())
+        self._waker.wait(max(span, 0.0))
+        self._next_wait = min(self._next_wait * 2, _RETURN_WAITS[1])
 
     def log_in(self) -> tuple[Conn, Limits, Inbox]:
         """Connects and logs in once."""
@@ -260,6 +273,7 @@ class Login:
                     raise error("unproven", "the broker let this worker in, but did not prove that "
                                             "it knows the token")
                 self.worker = limits.worker
+                self._since = monotonic()
                 return conn, limits, inbox
             if head.command == t.ERROR:
                 raise error_of(head, body)
