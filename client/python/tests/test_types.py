@@ -1,7 +1,6 @@
 """The types: of the package itself, and as a program of a user sees them.
 
-They are skipped where mypy is not installed (the gate installs it). pyright is asked where it is
-installed.
+They are skipped where mypy and pyright are not installed; the gate installs both.
 """
 
 from __future__ import annotations
@@ -139,8 +138,22 @@ class Pyright(unittest.TestCase):
     """pyright, over what users see."""
 
     def test_the_examples(self) -> None:
-        done = subprocess.run(["pyright", "examples"], cwd=ROOT, text=True, timeout=300,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.check("examples", ROOT)
+
+    def test_a_program_of_a_user(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "user.py").write_text(USER, "utf-8")
+            Path(folder, "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+            self.check("user.py", Path(folder))
+            # It would say so if it did not look.
+            Path(folder, "user.py").write_text(WRONG, "utf-8")
+            with self.assertRaises(AssertionError):
+                self.check("user.py", Path(folder))
+
+    def check(self, file: str, folder: Path) -> None:
+        done = subprocess.run(["pyright", file], cwd=folder, text=True, timeout=300,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
         self.assertEqual(done.returncode, 0, done.stdout)
 
 

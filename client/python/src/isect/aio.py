@@ -16,6 +16,7 @@ reaches nobody. All times are in seconds; all errors are `isect.IsectError`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import typing
 from collections.abc import (AsyncGenerator, AsyncIterable, Callable, Coroutine, Generator,
@@ -534,7 +535,7 @@ class AsyncBroker:
 
         Await it, or use it in `async with`. Raises `Refused` (`bad_message`, `denied`,
         `limit_reached`), or `ConnectionFailed`."""
-        if asyncio.iscoroutinefunction(callback):
+        if inspect.iscoroutinefunction(callback):
             raise error("usage", "the callback of a subscription is a plain function; iterate over "
                                  "the subscription to await something for each message")
         at = Position.parse(start) if isinstance(start, str) else start
