@@ -62,9 +62,13 @@ class Peer:
         self.worker_pid = 0
         self.folder, self.binaries, self.script = folder, binaries, worker
         folder.mkdir()
-        getattr(self, f"start_{name.split('-')[0]}")()
-        if worker and not self.worker_pid:
-            self.worker(worker)
+        try:
+            getattr(self, f"start_{name.split('-')[0]}")()
+            if worker and not self.worker_pid:
+                self.worker(worker)
+        except BaseException:
+            self.stop()
+            raise
 
     def server(self, *args: str) -> None:
         self.processes.append(subprocess.Popen(args, stdout=subprocess.DEVNULL,
