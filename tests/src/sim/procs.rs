@@ -57,6 +57,8 @@ struct Work {
     client_more: bool,
     /// It was answered with `more`, so a frame of its client may still arrive after its end.
     was_open: bool,
+    /// It was answered with `more`, and its client is to go on.
+    is_answered: bool,
     /// Of a program with several requests: it will be answered at `Event::Work`.
     is_ready: bool,
     /// Nobody waits for it any more, so it ends with its next frame.

@@ -122,12 +122,12 @@ impl World {
         }
     }
 
-    /// A program that hung goes on.
+    /// A program that hung goes on with what it has not answered.
     pub(super) fn works_again(&mut self, pid: u32) {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.state = State::Serving;
         let conn = proc.conn;
-        let waits = |work: &&mut Work| !work.client_more;
+        let waits = |work: &&mut Work| !work.client_more && !work.is_answered;
         let ready: Vec<u64> = proc
             .works
             .values_mut()

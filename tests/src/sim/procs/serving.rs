@@ -88,7 +88,9 @@ impl World {
         let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
         let is_given_up = proc.work.as_ref().is_some_and(|work| work.is_given_up);
         proc.got += u32::from(is_first);
-        proc.work = Some(Work { head, piece, client_more, was_open, is_ready: false, is_given_up });
+        let (is_answered, is_ready) = (false, false);
+        let work = Work { head, piece, client_more, was_open, is_answered, is_ready, is_given_up };
+        proc.work = Some(work);
         if is_first && let Some(piece) = piece {
             let begin = Begin { pid, attempt: head.attempt, has_logged_out: false };
             self.note(format_args!("pid {pid} begins {} {begin:?}", piece.uid));
@@ -116,6 +118,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         let Some(work) = &mut proc.work else { return };
         work.was_open |= more;
+        work.is_answered |= more;
         let head = Header {
             sequence: work.head.sequence,
             transaction: work.head.transaction,
