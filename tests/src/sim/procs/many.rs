@@ -205,6 +205,14 @@ impl World {
         true
     }
 
+    /// A program announces its end: it dies of nothing that it has now.
+    pub(super) fn announces_end(&mut self, pid: u32) {
+        let Some(proc) = self.procs.get(&pid) else { return };
+        let works = proc.work.iter().chain(proc.works.values());
+        let pieces = works.filter_map(|work| work.piece);
+        pieces.for_each(|piece| self.model.logs_out_with(piece.uid, pid));
+    }
+
     /// A program leaves: it takes no further request, says how many it took if it has not answered
     /// all of them, answers these, and closes when the broker says `end`. Some close at once.
     pub(super) fn logs_out(&mut self, pid: u32) {
@@ -219,6 +227,7 @@ impl World {
         proc.given_up.clear();
         self.note(format_args!("pid {pid} logs out, it got {received:?}"));
         self.model.count(if has_work { "logouts in the middle" } else { "logouts" });
+        self.announces_end(pid);
         self.proc_writes(pid, Frame::Logout(Logout { received }));
         if self.rng.hits(if has_work { 200 } else { 500 }) {
             self.kill_proc(pid, ExitCause::Exit(0));

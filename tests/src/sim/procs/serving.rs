@@ -217,11 +217,8 @@ impl World {
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
                 // A program that has logged out begins no further request.
-                let Some(proc) = self.procs.get(&pid) else { return };
-                let received = Some(proc.got);
-                let works = proc.work.iter().chain(proc.works.values());
-                let pieces: Vec<PieceId> = works.filter_map(|work| work.piece).collect();
-                pieces.iter().for_each(|piece| self.model.logs_out_with(piece.uid, pid));
+                let received = self.procs.get(&pid).map(|proc| proc.got);
+                self.announces_end(pid);
                 let logout = Frame::Logout(protocol::bodies::Logout { received });
                 self.write_up(conn, encode::to_bytes(logout));
                 return self.kill_proc(pid, ExitCause::Exit(0));
