@@ -24,9 +24,9 @@ from pathlib import Path
 from peers import Peer, is_there, processor_time
 
 BODY = b"x" * 100
-#: The peers, and the module that a program of theirs imports.
-MODULES = {"isect": "isect", "isect-aio": "isect.aio", "nats": "nats", "redis": "redis",
-           "gearman": "python3_gearman"}
+#: The peers, and what a program of theirs imports: isect's names come when they are first used.
+IMPORTS = {"isect": "import isect; isect.connect", "isect-aio": "import isect.aio",
+           "nats": "import nats", "redis": "import redis", "gearman": "import python3_gearman"}
 
 
 def figures(times: list[float], span: float) -> dict[str, float]:
@@ -201,13 +201,13 @@ def gearman_client(address: str, seconds: float, depth: int) -> dict[str, float]
 
 # ---- the runs
 
-def import_times(rounds: int, modules: dict[str, str]) -> dict[str, float]:
-    """Milliseconds that a program takes that imports a module and ends, medians; `-` = none."""
+def import_times(rounds: int, imports: dict[str, str]) -> dict[str, float]:
+    """Milliseconds that a program takes that does an import and ends, medians; `-` = none."""
     times: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for name, module in {"-": "sys", **modules}.items():
+        for name, line in {"-": "", **imports}.items():
             begun = time.perf_counter()
-            subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+            subprocess.run([sys.executable, "-c", line], check=True)
             times.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
     return {name: statistics.median(spans) for name, spans in times.items()}
 
@@ -254,7 +254,7 @@ def main() -> None:
     options.add_argument("--isect", type=Path, default=Path("target/release"))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--seconds", type=float, default=3)
-    options.add_argument("--peers", default=",".join(MODULES))
+    options.add_argument("--peers", default=",".join(IMPORTS))
     told = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         peers: list[Peer] = []
@@ -265,7 +265,7 @@ def main() -> None:
                     continue
                 own = Path(folder) / name
                 peers.append(Peer(name, own, told.isect, Path(__file__).resolve()))
-            imports = import_times(20, {peer.name: MODULES[peer.name] for peer in peers})
+            imports = import_times(20, {peer.name: IMPORTS[peer.name] for peer in peers})
             found: dict[tuple[str, int], list[dict[str, float]]] = {}
             for _ in range(told.rounds):
                 for depth in (1, 64):
