@@ -420,6 +420,8 @@ class Programs(ProcessCase):
 
     def test_a_wrong_use_of_run(self) -> None:
         for call, text in (("isect.run(7)", "a handler is a function, not int"),
+                           # Not started as a worker, either: the handler comes first.
+                           ("sys.argv[1:] = []\nisect.run(7)", "a handler is a function, not int"),
                            ("isect.run(print, concurrency=0)", "concurrency is 0"),
                            ("isect.run(print, max_requests=0)", "max_requests is 0"),
                            ("async def f(): pass\nisect.run(print, on_end=f)", "an async def"),

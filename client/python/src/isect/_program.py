@@ -132,6 +132,8 @@ def run(
     if len(sys.argv) > 1 and sys.argv[1] in ("--help", "-h"):
         print(_usage(), end="")
         sys.exit(0)
+    # What is wrong in the program is said before what is wrong in its arguments.
+    _check_handler(handle)
     try:
         options = _options(service, address, token, token_file)
     except IsectError as e:
@@ -189,9 +191,7 @@ def make_server(
     handle: Callable[[Any], Any], options: Options, *, concurrency: int | None = None, **more: Any
 ) -> Server[Any]:
     """The server for a handler, in one of the three ways."""
-    if not callable(handle):
-        raise error("usage", f"a handler is a function, not {type(handle).__name__}")
-    _check_signature(handle)
+    _check_handler(handle)
     if concurrency is None:
         concurrency = getattr(handle, _CONCURRENCY, 1)
     _check_concurrency(concurrency)
@@ -216,8 +216,10 @@ def make_server(
     return PlainServer(options, state, handle)
 
 
-def _check_signature(handle: Callable[..., Any]) -> None:
+def _check_handler(handle: object) -> None:
     """Raises `UsageError` if it can't be called with a request; each one would fail then."""
+    if not callable(handle):
+        raise error("usage", f"a handler is a function, not {type(handle).__name__}")
     try:
         signature = inspect.signature(handle)
     except Exception:
