@@ -83,10 +83,8 @@ pub struct Limits {
 struct Wanted {
     link: LinkId,
     announce: Announce,
-    refusals: Vec<ErrorCode>,
     /// It names a group that is a service, as long as that is configured.
     names_service: bool,
-    displaces: Option<u64>,
 }
 
 /// All that is known of instances.
@@ -174,6 +172,15 @@ impl Instances {
 
     /// A program announces an instance.
     pub fn announces(&mut self, link: LinkId, announce: &Announce) {
+        let names_service = announce.groups.iter().any(|group| SERVICES.contains(&group.as_str()));
+        let announce = announce.clone();
+        self.wanted.push_back(Wanted { link, announce, names_service });
+    }
+
+    /// The reasons for which an announce may be refused now, and the one that it displaces. It is
+    /// judged when it is answered: in the step in which it comes the broker may first close the
+    /// connection of the same instance, because that was silent for too long.
+    fn judge(&self, link: LinkId, announce: &Announce) -> (Vec<ErrorCode>, Option<u64>) {
         let mut refusals = Vec::new();
         let origin = self.origins.get(&link).cloned();
         let origin = origin.unwrap_or(Origin { machine: String::new(), user: None });
@@ -196,10 +203,7 @@ impl Instances {
         if here >= self.limits.of_connection || all >= self.limits.all {
             refusals.push(ErrorCode::LimitReached);
         }
-        let displaces = same.map(|same| same.incarnation);
-        let names_service = announce.groups.iter().any(|group| SERVICES.contains(&group.as_str()));
-        let announce = announce.clone();
-        self.wanted.push_back(Wanted { link, announce, refusals, names_service, displaces });
+        (refusals, same.map(|same| same.incarnation))
     }
 
     /// The answer to an announce leaves.
@@ -212,8 +216,11 @@ impl Instances {
         let Some(wanted) = at.and_then(|at| self.wanted.remove(at)) else {
             return Err(format!("{said:?} of link {link}, which announced nothing"));
         };
-        if !wanted.refusals.is_empty() || wanted.displaces.is_some() != said.displaced {
-            return Err(format!("{wanted:?} has the answer {said:?}"));
+        let (refusals, displaces) = self.judge(link, &wanted.announce);
+        if !refusals.is_empty() || displaces.is_some() != said.displaced {
+            return Err(format!(
+                "{wanted:?} has the answer {said:?}: {refusals:?}, {displaces:?} was due"
+            ));
         }
         let announce = wanted.announce;
         let timeout_ms = match announce.activity_timeout_ms {
@@ -227,7 +234,7 @@ impl Instances {
         if self.told.keys().next_back().is_some_and(|(last, _)| *last > said.incarnation) {
             return Err(format!("{said:?} comes after {:?}", self.told.keys().next_back()));
         }
-        if let Some(displaced) = wanted.displaces {
+        if let Some(displaced) = displaces {
             self.figures[2] += 1;
             self.end(displaced, &["displaced"]);
         }
@@ -324,7 +331,7 @@ impl Instances {
             let wanted = self.wanted.remove(at);
             let is_due = wanted.as_ref().is_some_and(|wanted| {
                 let is_of_service = wanted.names_service && code == ErrorCode::BadInstance;
-                is_of_service || wanted.refusals.contains(&code)
+                is_of_service || self.judge(link, &wanted.announce).0.contains(&code)
             });
             return if is_due { Ok(()) } else { Err(format!("{wanted:?} is told {code}")) };
         }
