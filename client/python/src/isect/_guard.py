@@ -73,6 +73,29 @@ def _signal(pid: int, words: list[str], number: int) -> None:
             os.close(handle)
 
 
+def ended(process: subprocess.Popen[bytes], seconds: float = 0.0) -> int | None:
+    """The status with which a child ended, for whose end this waits so long; None = it runs.
+
+    `Popen.wait` would wait for ever where an interrupt came in the middle of a `Popen.poll`: that
+    leaves its lock locked.
+    """
+    until = time.monotonic() + seconds
+    while process.returncode is None:
+        try:
+            pid, status = os.waitpid(process.pid, os.WNOHANG)
+        except ChildProcessError:
+            # Its end was seen, and an interrupt came before that was noted.
+            process.returncode = 0
+            break
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+        elif time.monotonic() >= until:
+            return None
+        else:
+            time.sleep(0.005)
+    return process.returncode
+
+
 def await_none(folder: str, seconds: float) -> bool:
     """Waits until no process of this folder runs any more; whether that is so."""
     until = time.monotonic() + seconds
@@ -154,7 +177,7 @@ class Guard:
             # Somebody ended it.
             assert self._process.stdin is not None
             self._process.stdin.close()
-            self._process.wait()
+            ended(self._process, KILLED)
         # Of a session of its own, so that neither Ctrl-C nor the end of a terminal reaches it.
         command = [sys.executable or "python3", "-I", "-S", __file__]
         self._process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, cwd="/",

@@ -292,7 +292,7 @@ class RunningBroker:
 
     def _ask(self, text: str, is_json: bool) -> Any:
         self._check_runs()
-        status = None if self._process is None else self._process.poll()
+        status = None if self._process is None else _guard.ended(self._process)
         if status is not None:
             raise BrokerFailed(f"the broker does not run, its status is {status}; 'restart' starts "
                                "it", self.log)
@@ -555,7 +555,7 @@ class RunningBroker:
 
     def _listening(self) -> dict[str, str] | None:
         assert self._process is not None
-        status = self._process.poll()
+        status = _guard.ended(self._process)
         if status is not None:
             raise BrokerFailed(f"the broker ended at the start with status {status}", self.log)
         try:
@@ -579,7 +579,7 @@ class RunningBroker:
         assert self._process is not None
         self._drop_operator()
         self._process.kill()
-        self._process.wait()
+        _guard.ended(self._process, _guard.KILLED)
 
     def restart(self) -> None:
         """Starts it again, at the same addresses and with the same configuration. If it runs, it is
@@ -610,14 +610,22 @@ class RunningBroker:
             self._clean()
 
     def _clean(self) -> None:
+        try:
+            self._clean_once()
+        except Exception:
+            raise
+        except BaseException:
+            # What an interrupt left must go, too.
+            self._clean_once()
+            raise
+
+    def _clean_once(self) -> None:
         folder = str(self.folder)
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and _guard.ended(self._process) is None:
             self._process.terminate()
-            try:
-                self._process.wait(_guard.GRACE)
-            except subprocess.TimeoutExpired:
+            if _guard.ended(self._process, _guard.GRACE) is None:
                 self._process.kill()
-                self._process.wait()
+                _guard.ended(self._process, _guard.KILLED)
         for server in self._servers:
             server.stop()
         is_clean = _guard.await_none(folder, 0.5) or _guard.end_processes(folder, 0)
