@@ -177,10 +177,10 @@ impl Instances {
         self.wanted.push_back(Wanted { link, announce, names_service });
     }
 
-    /// The reasons for which an announce may be refused now, and the one that it displaces. It is
-    /// judged when it is answered: in the step in which it comes the broker may first close the
+    /// The reasons for which an announce may be refused now, and the one that it displaces. This is
+    /// looked up when it is answered: in the step in which it comes the broker may first close the
     /// connection of the same instance, because that was silent for too long.
-    fn judge(&self, link: LinkId, announce: &Announce) -> (Vec<ErrorCode>, Option<u64>) {
+    fn due_answer(&self, link: LinkId, announce: &Announce) -> (Vec<ErrorCode>, Option<u64>) {
         let mut refusals = Vec::new();
         let origin = self.origins.get(&link).cloned();
         let origin = origin.unwrap_or(Origin { machine: String::new(), user: None });
@@ -216,7 +216,7 @@ impl Instances {
         let Some(wanted) = at.and_then(|at| self.wanted.remove(at)) else {
             return Err(format!("{said:?} of link {link}, which announced nothing"));
         };
-        let (refusals, displaces) = self.judge(link, &wanted.announce);
+        let (refusals, displaces) = self.due_answer(link, &wanted.announce);
         if !refusals.is_empty() || displaces.is_some() != said.displaced {
             return Err(format!(
                 "{wanted:?} has the answer {said:?}: {refusals:?}, {displaces:?} was due"
@@ -331,7 +331,7 @@ impl Instances {
             let wanted = self.wanted.remove(at);
             let is_due = wanted.as_ref().is_some_and(|wanted| {
                 let is_of_service = wanted.names_service && code == ErrorCode::BadInstance;
-                is_of_service || self.judge(link, &wanted.announce).0.contains(&code)
+                is_of_service || self.due_answer(link, &wanted.announce).0.contains(&code)
             });
             return if is_due { Ok(()) } else { Err(format!("{wanted:?} is told {code}")) };
         }
