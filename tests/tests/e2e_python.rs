@@ -85,7 +85,8 @@ fn run(python: &str, modules: &[&str]) {
 
 #[test]
 fn the_python_library_keeps_its_promises() {
-    let (name, minor) = interpreter("python3").expect("python3 is installed");
+    let (name, minor) =
+        interpreter("python3").expect("python3 runs: install Python 3.10 or later, with venv");
     assert!(minor >= OLDEST, "python3 is 3.{minor}; the library needs 3.{OLDEST}");
     run(&name, &[]);
 }
